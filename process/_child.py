@@ -1,0 +1,278 @@
+"""The life of one child: started, awaited, ended, cleaned up.
+
+Theory of operation. `start` makes the pipes, spawns the child, and starts the pumps; if anything
+fails, or an exception strikes, at any point, what was made so far is taken back: the child is ended
+and reaped, pumps and descriptors are gone.
+
+`end` is the way out for children that nobody will wait for: a finalizer's, and those still running
+when the interpreter exits. It may run at any line of any thread, a pump of the same child that
+holds the plumbing's lock included. So it takes no lock, and every wait in it has a time limit:
+SIGTERM, `GRACE` seconds, SIGKILL. A `Child` is in `_alive` until it has been closed or ended.
+"""
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from typing import IO, Iterable, List, NamedTuple, Optional, Set, Union
+
+from process import _platform
+from process._descriptor import Descriptor
+from process._files import RawReader, RawWriter, Reader, Writer, lendable
+from process._plumbing import Plumbing
+from process._pump import Pump, ReaderPump, WriterPump
+from process._sink import Sink
+from process._source import Source
+from process.core.constants import PIPE
+from process.core._inbound import Collection, Inbound
+from process.core._outbound import Outbound
+from process.core.types import File
+
+#: Seconds that a child has between SIGTERM and SIGKILL when nobody waits for it.
+GRACE = 1.0
+
+
+class Redirections(NamedTuple):
+    """Where the child's streams go."""
+
+    stdin: Union[bytes, File, None]
+    stdout: Optional[File]
+    stderr: Optional[File]
+
+
+class Child:
+    """A child process that has been started, and its streams."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", plumbing: Plumbing) -> None:
+        self.popen = popen
+        self.plumbing = plumbing
+        self.stdin: Union[Writer, RawWriter, None] = None
+        self.stdout: Union[Reader, RawReader, None] = None
+        self.stderr: Union[Reader, RawReader, None] = None
+        #: A fork inherits this object, but not the child.
+        self.owner = os.getpid()
+
+    def poll(self) -> Optional[int]:
+        """The exit code, if the child has ended; a caller who asks again and again is waiting."""
+        code = self.popen.poll()
+        if code is None:
+            self.plumbing.poll()
+        return code
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Wait until the child has ended; whether it has."""
+        return self.plumbing.wait_exit(self.popen, timeout)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the child has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self.popen.send_signal(number)
+
+    def keep(self, streams: Iterable[Union[Reader, RawReader, None]], join: bool) -> List[str]:
+        """Read streams to their end and keep what comes for `output()` and `error()`.
+
+        Returns:
+            The names of those that were taken as finished though somebody holds them open.
+        """
+        open_ones = []
+        collections: List["tuple[Source, Collection]"] = []
+        try:
+            for stream in streams:
+                collection = None if stream is None else stream.source.collect()
+                if stream is not None and collection is not None:
+                    collections.append((stream.source, collection))
+            if join:
+                self.wait()
+            for source, collection in collections:
+                if not source.complete(collection):
+                    open_ones.append(source.name)
+        finally:
+            for source, collection in collections:
+                source.abandon(collection)
+        return open_ones
+
+    def finish(self) -> List[str]:
+        """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
+        if self.stdin is not None:
+            self.stdin.close_soon()
+        for stream in (self.stdout, self.stderr):
+            if stream is not None and stream.source.lent:
+                stream.close()
+        open_ones = self.keep((self.stdout, self.stderr), join=True)
+        self.close_streams()
+        if self.popen.returncode is not None:
+            _alive.discard(self)
+            self.plumbing.leave(self.plumbing)
+        return open_ones
+
+    def close_streams(self) -> None:
+        """Close the streams, read nothing, wait for nothing."""
+        if self.stdin is not None:
+            self.stdin.close_soon()
+            self.stdin.sink.stop()
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+
+    def pumps(self) -> List[Pump]:
+        """The pumps of the child's own pipes."""
+        pumps: List[Pump] = [] if self.stdin is None else [self.stdin.sink.pump]
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                pumps.append(stream.source.pump)
+                if stream.source.pump.relay is not None:
+                    pumps.append(stream.source.pump.relay)
+        return pumps
+
+
+def start(arguments: List[str], to: Redirections, buffer_size: int) -> Child:
+    """Start a child and the pumps for its streams.
+
+    Raises:
+        Exception: whatever has prevented it. Nothing is left behind.
+    """
+    # Made before it is initialised, so that a child is known even if an exception strikes late.
+    popen: "subprocess.Popen[bytes]" = subprocess.Popen.__new__(subprocess.Popen)
+    plumbing = Plumbing()
+    child = Child(popen, plumbing)
+    ours: List[Descriptor] = []
+    theirs: List[Descriptor] = []
+
+    def pipe(upstream: bool) -> "tuple[Descriptor, int]":
+        read, write = map(Descriptor, os.pipe())
+        mine, other = (read, write) if upstream else (write, read)
+        ours.append(mine)
+        theirs.append(other)
+        return mine, other.fileno()
+
+    try:
+        ends: List[Optional[Descriptor]] = [None, None, None]
+        files: List[Union[File, None]] = [None, to.stdout, to.stderr]
+        if isinstance(to.stdin, bytes) or _is_pipe(to.stdin):
+            ends[0], files[0] = pipe(upstream=False)
+        else:
+            files[0] = to.stdin
+        borrowed = lendable(files[0])
+        if borrowed is not None:
+            files[0] = borrowed.fileno()
+        for index in (1, 2):
+            if _is_pipe(files[index]):
+                ends[index], files[index] = pipe(upstream=True)
+        subprocess.Popen.__init__(
+            popen,
+            arguments,
+            stdin=files[0],
+            stdout=files[1],
+            stderr=files[2],
+            **_platform.spawn_options,
+        )
+        _alive.add(child)
+        plumbing.watch_exit(popen)
+        _attach(child, ends, to.stdin, buffer_size)
+        for pump in child.pumps():
+            pump.start()
+        if borrowed is not None:
+            borrowed.lent = True
+    except BaseException:
+        _take_back(child, ours)
+        raise
+    finally:
+        for descriptor in theirs:
+            descriptor.close()
+    if not _registered:
+        _registered.append(True)
+        atexit.register(end_all)
+    return child
+
+
+def _is_pipe(file: object) -> bool:
+    return isinstance(file, int) and file == PIPE
+
+
+def _attach(
+    child: Child,
+    ends: List[Optional[Descriptor]],
+    stdin: Union[bytes, File, None],
+    buffer_size: int,
+) -> None:
+    """Make the stream objects and their pumps."""
+    popen, plumbing = child.popen, child.plumbing
+    if ends[0] is not None:
+        port = _platform.Port(ends[0], plumbing.wakeup, plumbing.watch, writing=True)
+        pump = WriterPump(plumbing, port, f"process-{popen.pid}-stdin", Outbound())
+        raw = RawWriter(Sink(plumbing, pump))
+        child.stdin = Writer(raw, buffer_size) if buffer_size else raw
+        if isinstance(stdin, bytes):
+            pump.outbound.put(stdin)
+            child.stdin.close_soon()
+        else:
+            popen.stdin = child.stdin
+    for index, name in ((1, "stdout"), (2, "stderr")):
+        end = ends[index]
+        if end is not None:
+            port = _platform.Port(end, plumbing.wakeup, plumbing.watch, writing=False)
+            inbound = Inbound(plumbing.flow)
+            reader = ReaderPump(plumbing, port, f"process-{popen.pid}-{name}", inbound)
+            raw_reader = RawReader(Source(plumbing, reader, f"{popen.pid}-{name}"))
+            stream = Reader(raw_reader, buffer_size) if buffer_size else raw_reader
+            setattr(child, name, stream)
+            setattr(popen, name, stream)
+
+
+def _take_back(child: Child, ours: List[Descriptor]) -> None:
+    """End what was begun, when it cannot be completed."""
+    popen = child.popen
+    for pump in child.pumps():
+        pump.stop()
+    if getattr(popen, "pid", None) is not None and popen.returncode is None:
+        child.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        popen.wait()
+    for pump in child.pumps():
+        pump.join()
+    for descriptor in ours:
+        descriptor.close()
+    _alive.discard(child)
+    child.plumbing.leave(child.plumbing)
+
+
+_alive: Set[Child] = set()
+_registered: List[bool] = []
+
+
+def end(children: List[Child]) -> None:
+    """End children that nobody will wait for, and give back all that was theirs.
+
+    Takes no lock and blocks for a bounded time: safe in a finalizer.
+    """
+    mine = [child for child in children if child.owner == os.getpid() and child in _alive]
+    for child in mine:
+        _alive.discard(child)
+        if child.stdin is not None:
+            child.stdin.sink.pump.stop()
+        if child.popen.poll() is None:
+            child.send_signal(signal.SIGTERM)
+    _await_all(mine)
+    for child in mine:
+        if child.popen.returncode is None:
+            child.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+    _await_all(mine)
+    for child in mine:
+        for pump in child.pumps():
+            pump.stop()
+        for pump in child.pumps():
+            pump.join(GRACE)
+        child.plumbing.leave(child.plumbing)
+
+
+def _await_all(children: List[Child]) -> None:
+    deadline = time.monotonic() + GRACE
+    for child in children:
+        while child.popen.poll() is None and time.monotonic() < deadline:
+            child.plumbing.watch.wait(max(0.0, deadline - time.monotonic()))
+
+
+def end_all() -> None:
+    """End every child that is still there: the interpreter exits."""
+    end(list(_alive))

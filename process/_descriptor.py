@@ -1,0 +1,64 @@
+"""Descriptors that belong to the library.
+
+A descriptor is a number, and the kernel gives a closed number out again at once. Whoever closes a
+number twice, or reads one that somebody else has closed, reads or closes a file that belongs to
+someone else. So every descriptor has one owner, a `Descriptor`, which closes it exactly once and is
+-1 from then on.
+
+A fork inherits every descriptor. The forked copy of a stdin pipe would keep the child from ever
+seeing end of file, so all of them are closed in a process that the caller forks.
+"""
+
+import os
+from collections import deque
+from typing import List, Set
+
+
+class Descriptor:
+    """Owner of one descriptor."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int) -> None:
+        self._number: List[int] = [number]
+        _open.add(self)
+
+    def fileno(self) -> int:
+        """The number, or -1 once closed."""
+        number = self._number
+        try:
+            return number[0]
+        except IndexError:
+            return -1
+
+    def close(self) -> None:
+        """Close it, unless that has been done.
+
+        Taking the number out and closing it happens inside one call into C, so that neither a
+        second thread nor an exception from a signal handler can come between the two.
+        """
+        _open.discard(self)
+        try:
+            deque(map(os.close, iter(self._number.pop, None)), maxlen=0)
+        except IndexError:
+            pass  # nothing (more) to take out
+
+    def disown(self) -> int:
+        """Give the descriptor away: the number, which the caller now has to close."""
+        _open.discard(self)
+        return self._number.pop()
+
+
+_open: Set[Descriptor] = set()
+
+
+def _close_all_after_fork() -> None:
+    for descriptor in list(_open):
+        try:
+            descriptor.close()
+        except OSError:  # closed behind our back; in a fork that is not worth a word
+            pass
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all_after_fork)

@@ -1,0 +1,33 @@
+"""What differs between operating systems, and nothing else.
+
+`_portable` is right everywhere: blocking reads and writes, a lock to park on, a thread that waits
+for the child. `_posix` does better where `poll` exists: every wait can be woken, and the end of
+the child is a descriptor. Both offer the same names:
+
+- `Wakeup`: wakes threads that wait in a `Port`;
+- `Port`: one end of a pipe, with the waits of the pump that serves it;
+- `ExitWatch`: the end of a child process;
+- `spawn_options`: what `subprocess.Popen` is told in addition;
+- `set_blocking`, `wait_readable`: for descriptors in the hands of the caller.
+"""
+
+import os
+
+if os.name == "nt":  # pragma: no cover - Windows
+    from process._platform._windows import (
+        ExitWatch,
+        Port,
+        Wakeup,
+        spawn_options,
+        wait_readable,
+    )
+else:
+    from process._platform._posix import (
+        ExitWatch,
+        Port,
+        Wakeup,
+        spawn_options,
+        wait_readable,
+    )
+
+__all__ = ["ExitWatch", "Port", "Wakeup", "spawn_options", "wait_readable"]

@@ -1,0 +1,88 @@
+"""Pipes and child processes with nothing but what every platform has.
+
+A read or a write blocks, and closing the descriptor under it would not wake it (the number might
+even be reused): a pump that is stuck in one is left to end by itself, when the other end of the
+pipe closes. It is a daemon thread on a raw descriptor, so it neither holds up nor aborts the exit
+of the interpreter.
+"""
+
+import os
+import subprocess
+import threading
+from typing import Any, Callable, Dict, Optional
+
+from process._descriptor import Descriptor
+
+spawn_options: Dict[str, Any] = {}
+
+
+class Wakeup:
+    """Wakes the pumps of one process. Safe in finalizers: takes no lock and never blocks."""
+
+    def ring(self, port: "Port") -> None:
+        """Make the present or the next `wait` of `port` return."""
+        port.bell.release()
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Port:
+    """One end of a pipe, as its pump sees it."""
+
+    #: Whether `read` and `write` block, so that a pump inside one has nothing in hand yet.
+    blocking = True
+
+    def __init__(
+        self, descriptor: Descriptor, wakeup: Wakeup, watch: "ExitWatch", writing: bool
+    ) -> None:
+        self.descriptor = descriptor
+        self.bell = threading.Semaphore(0)
+
+    def read(self, size: int) -> Optional[bytes]:
+        """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
+        return os.read(self.descriptor.fileno(), size)
+
+    def write(self, data: memoryview) -> Optional[int]:
+        """The number of bytes written, `None` if there is no room yet."""
+        return os.write(self.descriptor.fileno(), data[:65536])
+
+    def wait(self, ready: bool) -> bool:
+        """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended."""
+        if not ready:
+            self.bell.acquire()
+        return False
+
+    def pending(self) -> bool:
+        """Whether bytes wait in the pipe, as far as can be told without reading them."""
+        return False
+
+    def share(self) -> int:
+        """The number of the descriptor, for the caller to use."""
+        return self.descriptor.fileno()
+
+
+class ExitWatch:
+    """The end of a child: a thread waits for it."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", ended: Callable[[], None]) -> None:
+        self._over = threading.Event()
+
+        def watch() -> None:
+            popen.wait()
+            self._over.set()
+            ended()
+
+        threading.Thread(target=watch, name=f"process-{popen.pid}-exit", daemon=True).start()
+
+    def wait(self, timeout: Optional[float]) -> None:
+        """Return when the process has ended or `timeout` seconds have passed."""
+        self._over.wait(timeout)
+
+    def close(self) -> None:
+        """Nothing to give back: the thread ends with the process."""
+
+
+def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
+    """Whether a read would not block, as far as can be told: here one has to try."""
+    return True

@@ -1,0 +1,215 @@
+"""POSIX: every wait is a `poll`, so every wait can be woken.
+
+The library's ends of its pipes are non-blocking (the flag belongs to the open file description, and
+the child has the description of the other end, so the child never sees it). A pump tries first and
+polls only when there is nothing to do.
+
+Who wakes a poll. One `Wakeup` serves all pumps of a process: descriptors are scarce (macOS allows
+256 by default). It is level-triggered: it stays readable until every port that was rung has woken
+up and answered. The argument that no ring is lost:
+
+1. `ring` puts the port into the set of those rung, and only then makes the descriptor readable.
+2. `answer` takes the port out of the set, and only if the set is empty clears the descriptor.
+3. A ring may fall between the two steps of 2 and be cleared with the rest. So `answer` looks at the
+   set once more, after clearing, and makes the descriptor readable again if anybody is in it.
+
+Ringing takes no lock and does not block: a finalizer may do it at any line.
+"""
+
+import errno
+import os
+import select
+import subprocess
+import sys
+from typing import Any, Callable, Dict, Optional, Set
+
+from process._descriptor import Descriptor
+from process._platform import _portable
+
+spawn_options: Dict[str, Any] = {}
+
+#: POSIX promises that a pipe that polls as writable takes at least this much at once.
+_ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
+
+#: `poll` takes milliseconds as a C int; longer waits are made in pieces by the caller.
+_LONGEST_POLL = 1_000_000.0
+
+_ONE = (1).to_bytes(8, sys.byteorder)
+
+_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def _make_pidfd(pid: int) -> int:
+    """A descriptor that becomes readable when the process ends.
+
+    Raises:
+        OSError: with ENOSYS where there is no such thing.
+    """
+    if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+        return os.pidfd_open(pid)
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
+    """Whether a read of `descriptor` would not block, after `timeout` seconds at the latest."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else 1000 * min(timeout, _LONGEST_POLL)))
+
+
+class Wakeup:
+    """Wakes the pumps of one process. Safe in finalizers: takes no lock and never blocks."""
+
+    def __init__(self) -> None:
+        self._rung: Set[object] = set()
+        if sys.platform == "linux" and sys.version_info >= (3, 10):
+            event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._read = self._write = Descriptor(event)
+        else:
+            read, write = os.pipe()
+            self._read, self._write = Descriptor(read), Descriptor(write)
+            os.set_blocking(read, False)
+            os.set_blocking(write, False)
+
+    def fileno(self) -> int:
+        """The descriptor to poll for input."""
+        return self._read.fileno()
+
+    def ring(self, port: "Port") -> None:
+        """Make the present or the next `wait` of `port` return."""
+        self._rung.add(port)
+        self._raise()
+
+    def answer(self, port: "Port") -> bool:
+        """`port` has woken up; whether it was rung."""
+        if port not in self._rung:
+            return False
+        self._rung.discard(port)
+        if not self._rung:
+            try:
+                os.read(self._read.fileno(), 4096)
+            except OSError:
+                pass  # cleared by another port, or closed
+            if self._rung:
+                self._raise()
+        return True
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        self._read.close()
+        self._write.close()
+
+    def _raise(self) -> None:
+        try:
+            os.write(self._write.fileno(), _ONE)
+        except OSError:
+            pass  # full, hence readable; or closed, and then nobody waits
+
+
+class Port:
+    """One end of a pipe, as its pump sees it."""
+
+    #: Whether `read` and `write` block, so that a pump inside one has nothing in hand yet.
+    blocking = False
+
+    def __init__(
+        self, descriptor: Descriptor, wakeup: Wakeup, watch: "ExitWatch", writing: bool
+    ) -> None:
+        self.descriptor = descriptor
+        self._ready = select.POLLOUT if writing else select.POLLIN
+        self._wakeup = wakeup
+        self._watch: Optional[ExitWatch] = watch
+        self._shared = False
+        os.set_blocking(descriptor.fileno(), False)
+
+    def read(self, size: int) -> Optional[bytes]:
+        """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
+        try:
+            return os.read(self.descriptor.fileno(), size)
+        except BlockingIOError:
+            return None
+
+    def write(self, data: memoryview) -> Optional[int]:
+        """The number of bytes written, `None` if there is no room yet."""
+        if self._shared:
+            # The descriptor blocks, for the caller's sake: write only what is sure to fit.
+            poll = select.poll()
+            poll.register(self.descriptor.fileno(), select.POLLOUT)
+            if not poll.poll(0):
+                return None
+            data = data[:_ATOMIC_WRITE]
+        try:
+            return os.write(self.descriptor.fileno(), data)
+        except BlockingIOError:
+            return None
+
+    def wait(self, ready: bool) -> bool:
+        """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended.
+
+        Ends because: a ring makes the wake-up descriptor readable and it stays so until answered;
+        the pipe becomes ready, or is hung up, when the child acts; the end of the process, reported
+        once, makes its watch readable.
+        """
+        poll = select.poll()
+        poll.register(self._wakeup.fileno(), select.POLLIN)
+        if ready:
+            poll.register(self.descriptor.fileno(), self._ready)
+        watched = -1 if self._watch is None else self._watch.fileno()
+        if watched >= 0:
+            poll.register(watched, select.POLLIN)
+        events = [descriptor for descriptor, _ in poll.poll()]
+        self._wakeup.answer(self)
+        if watched in events:
+            self._watch = None
+            return True
+        return False
+
+    def pending(self) -> bool:
+        """Whether bytes, or end of file, wait in the pipe."""
+        return wait_readable(self.descriptor.fileno(), 0)
+
+    def share(self) -> int:
+        """The number of the descriptor, for the caller to use: it blocks from now on.
+
+        Not to be called while the pump is inside `write`.
+        """
+        self._shared = True
+        os.set_blocking(self.descriptor.fileno(), True)
+        return self.descriptor.fileno()
+
+
+class ExitWatch:
+    """The end of a child: a pidfd where the kernel has one, else a thread that waits."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", ended: Callable[[], None]) -> None:
+        self._pidfd: Optional[Descriptor] = None
+        self._thread: Optional[_portable.ExitWatch] = None
+        try:
+            # Not reaped yet, so the number cannot belong to another process.
+            self._pidfd = Descriptor(_make_pidfd(popen.pid))
+        except ProcessLookupError:
+            # SIGCHLD is ignored: the kernel has reaped it already. `Popen.poll` copes with that.
+            ended()
+        except OSError as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                raise
+            self._thread = _portable.ExitWatch(popen, ended)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once the process has ended, or -1."""
+        return -1 if self._pidfd is None else self._pidfd.fileno()
+
+    def wait(self, timeout: Optional[float]) -> None:
+        """Return when the process has ended or `timeout` seconds have passed.
+
+        Ends because the pidfd becomes readable when the process ends, and stays so.
+        """
+        if self._thread is not None:
+            self._thread.wait(timeout)
+        elif self._pidfd is not None:
+            wait_readable(self._pidfd.fileno(), timeout)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._pidfd is not None:
+            self._pidfd.close()

@@ -1,0 +1,115 @@
+"""The child's stdin, as callers see it.
+
+Theory of operation. A caller hands his bytes over, whole, and then waits until no more than the
+bound is left of them. While he waits, the child's output has room, so a child that answers before
+it has read everything can go on reading. Interrupted, he may have waited too little, but everything
+he has handed over is on its way, once.
+"""
+
+import errno
+import os
+from typing import Callable
+
+from process._plumbing import Plumbing
+from process._pump import WriterPump
+from process.core._buffer import Chunk
+from process.core._outbound import Outbound
+
+
+class Sink:
+    """The stdin of the child, for any number of callers."""
+
+    def __init__(self, plumbing: Plumbing, pump: WriterPump) -> None:
+        self.pump = pump
+        self._plumbing = plumbing
+
+    @property
+    def _outbound(self) -> Outbound:
+        return self.pump.outbound
+
+    def write(self, chunk: Chunk, buffer_size: int) -> None:
+        """Hand `chunk` over, and wait until there is room again.
+
+        Args:
+            chunk: must not change from now on.
+            buffer_size: below this many bytes nothing need be sent before the next flush.
+
+        Raises:
+            BrokenPipeError: the child has closed its end.
+            ValueError: the stream is closed.
+        """
+        with self._plumbing.lock:
+            self._check()
+            self._outbound.put(chunk)
+            if len(self._outbound) < buffer_size:
+                return
+        self._wait(lambda: not self._outbound.full)
+        with self._plumbing.lock:
+            self._check_broken()
+
+    def flush(self) -> None:
+        """Wait until everything is in the child's pipe.
+
+        Raises:
+            BrokenPipeError: the child has closed its end.
+            ValueError: the stream is closed.
+        """
+        with self._plumbing.lock:
+            self._check()
+        self._wait(lambda: not len(self._outbound))
+        with self._plumbing.lock:
+            self._check_broken()
+
+    def close_soon(self) -> None:
+        """Close the stream once everything is sent, without waiting for that."""
+        with self._plumbing.lock:
+            self._outbound.closing = True
+            self.pump.kick()
+
+    def close(self) -> None:
+        """Wait until everything is sent and the pipe is closed. Closing twice is harmless.
+
+        A child that has closed its end before is no error here.
+        """
+        self.close_soon()
+        self._wait(lambda: self.pump.done)
+
+    def fileno(self) -> int:
+        """The child's pipe. What was written before and not flushed may go in later.
+
+        Raises:
+            ValueError: the stream is closed.
+        """
+        with self._plumbing.lock:
+            self._check()
+        return self.pump.share()
+
+    def stop(self) -> None:
+        """Throw away what has not been sent, and close the pipe."""
+        self.pump.stop()
+        self.pump.join()
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        """Wait until `done`, or until the child closes its end or the pump ends."""
+        token = object()
+        try:
+            while True:
+                with self._plumbing.lock:
+                    if done() or self._outbound.broken or self.pump.done:
+                        return
+                    self._plumbing.flow.enter(token)
+                    waiter = self._plumbing.changed.enrol()
+                    self._plumbing.kick()
+                waiter.wait()
+        finally:
+            with self._plumbing.lock:
+                self._plumbing.flow.leave(token)
+
+    def _check(self) -> None:
+        if self._outbound.closing:
+            raise ValueError("write to closed file")
+        self._check_broken()
+
+    def _check_broken(self) -> None:
+        if self._outbound.broken:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

@@ -1,0 +1,358 @@
+"""The child's stdout or stderr, as callers see it.
+
+Theory of operation. Callers take from an `Inbound`, in any thread. A caller who finds too little
+there registers what he needs and waits; see `_plumbing` for why he is woken, and `core._flow` for
+why what he waits for can come. No lock is held while he waits, so he can be interrupted, and what
+he has not been given yet is still there for the next call.
+
+The caller's descriptor. Bytes that a pump has read cannot be put back into the child's pipe, yet
+`fileno()` has to give a descriptor on which `select`, `os.read` or another process see exactly the
+child's bytes. So the first call of `fileno()` makes a second pipe, and a `RelayPump` moves into it
+what the reader pump reads. From then on the stream is that pipe: callers of `read` get their bytes
+from it as well (`_Exposure`), so that there is one order for all. Whoever closes the reading end
+early stops the relay, which closes the child's pipe, and the child gets its SIGPIPE.
+
+A stream that is handed to another `Process` as its stdin is lent: what has not been read when this
+process is closed belongs to the borrower, and is left to him.
+"""
+
+import math
+import os
+import time
+from collections import deque
+from typing import Callable, Deque, Optional
+
+from process import _platform
+from process._descriptor import Descriptor
+from process._plumbing import Plumbing
+from process._pump import ReaderPump, RelayPump
+from process._waiting import Waiter
+from process.core._buffer import Buffer
+from process.core._ending import SILENCE
+from process.core._flow import BOUND
+from process.core._inbound import CHUNK, Collection, Inbound
+
+
+class _Exposure:
+    """The pipe that `fileno()` names, read by whoever calls."""
+
+    def __init__(self, plumbing: Plumbing, pump: ReaderPump, name: str) -> None:
+        read, write = os.pipe()
+        self.descriptor = Descriptor(read)
+        port = _platform.Port(Descriptor(write), plumbing.wakeup, plumbing.watch, writing=True)
+        self.inbound = Inbound(plumbing.flow, kept=pump.inbound.kept)
+        self.relay = RelayPump(plumbing, port, f"{name}-relay", pump)
+        #: A thread is reading the pipe right now.
+        self.reading = False
+        self._read: Deque[bytes] = deque()
+
+    def start(self) -> None:
+        """Start to relay."""
+        try:
+            self.relay.start()
+        except BaseException:
+            self.descriptor.close()
+            raise
+
+    def read(self, timeout: Optional[float]) -> None:
+        """Read what is there, or wait for it for `timeout` seconds."""
+        if _platform.wait_readable(self.descriptor.fileno(), timeout):
+            # In one call into C: an exception comes before the read or after the append.
+            self._read.extend(map(os.read, (self.descriptor.fileno(),), (CHUNK,)))
+
+    def record(self) -> None:
+        """Make what was read available. The lock is held."""
+        while self._read:
+            data = self._read.popleft()
+            self.inbound.ending.arrived(time.monotonic())
+            if data:
+                self.inbound.feed(data)
+            else:
+                self.inbound.feed_eof()
+
+
+class Source:
+    """One output stream of the child, for any number of callers."""
+
+    def __init__(self, plumbing: Plumbing, pump: ReaderPump, name: str) -> None:
+        self.name = name
+        self.lent = False
+        self.pump = pump
+        self._plumbing = plumbing
+        self._exposure: Optional[_Exposure] = None
+        self._inbound = pump.inbound
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the reading end is closed."""
+        return self._closed
+
+    @property
+    def kept(self) -> bytes:
+        """What has been kept for `output()` or `error()`."""
+        return self._inbound.kept
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes; fewer only at end of file. Negative: all of them."""
+        if size < 0 or size > BOUND:
+            return self._read_large(math.inf if size < 0 else size)
+
+        def enough(buffer: Buffer, eof: bool) -> int:
+            return size if len(buffer) >= size or eof else -1
+
+        return self._take(enough, size)
+
+    def read_available(self, size: int) -> bytes:
+        """At most `size` bytes, as soon as there are any; `b""` at end of file."""
+
+        def any_at_all(buffer: Buffer, eof: bool) -> int:
+            return size if buffer or eof or not size else -1
+
+        return self._take(any_at_all, 1)
+
+    def read_line(self, size: int) -> bytes:
+        r"""Up to and including the next `\n`; at most `size` bytes unless it is negative."""
+
+        def line(buffer: Buffer, eof: bool) -> int:
+            length = buffer.find(b"\n")
+            if length < 0 and (eof or 0 <= size <= len(buffer)):
+                length = len(buffer)
+            return min(length, size) if size >= 0 else length
+
+        return self._take(line, 0)
+
+    def peek(self, size: int) -> bytes:
+        """What `read_available` would return, which stays where it is."""
+
+        def any_at_all(buffer: Buffer, eof: bool) -> int:
+            return size if buffer or eof else -1
+
+        return self._take(any_at_all, 1, consume=False)
+
+    def unread(self, data: bytes) -> None:
+        """Put back what a caller has taken and could not pass on."""
+        with self._plumbing.lock:
+            if not self._closed:
+                self._inbound.buffer.unread(data)
+            self._plumbing.changed.notify()
+
+    def fileno(self) -> int:
+        """The descriptor on which the child's bytes can be read, from where callers have got to.
+
+        Raises:
+            ValueError: the stream is closed.
+            OSError: there is no descriptor left.
+            RuntimeError: there is no thread to be had.
+        """
+        token = object()
+        try:
+            while True:
+                with self._plumbing.lock:
+                    self._check_open()
+                    if self._exposure is not None:
+                        return self._exposure.descriptor.fileno()
+                    if not self._inbound.busy:
+                        break
+                    waiter = self._wait(token)
+                waiter.wait()
+        finally:
+            self._leave(token)
+        exposure = _Exposure(self._plumbing, self.pump, f"process-{self.name}")
+        with self._plumbing.lock:
+            if self._exposure is None and not self._closed:
+                self._exposure = exposure
+                self._inbound = exposure.inbound
+                self.pump.relay = exposure.relay
+                self._plumbing.changed.notify()
+        if self._exposure is exposure:
+            exposure.start()
+        else:
+            exposure.descriptor.close()
+            exposure.relay.port.descriptor.close()
+        return self.fileno()
+
+    def lend(self) -> int:
+        """The descriptor, for another process to read from now on."""
+        number = self.fileno()
+        self.lent = True
+        return number
+
+    def close(self) -> None:
+        """Close the reading end and throw away what has not been read. Closing twice is harmless.
+
+        A child that goes on writing gets SIGPIPE or EPIPE, unless somebody else reads.
+        """
+        with self._plumbing.lock:
+            self._closed = True
+            exposure = self._exposure
+            if exposure is None or not self.lent:
+                self.pump.inbound.close()
+            self._inbound.close()
+            self.pump.kick()
+            self._plumbing.changed.notify()
+        if exposure is None:
+            self.pump.join()
+            return
+        if not self.lent:
+            exposure.relay.stop()
+            exposure.relay.join()
+            self.pump.join()
+        with self._plumbing.lock:
+            reading = exposure.reading
+        if not reading:  # else the one who reads closes it
+            exposure.descriptor.close()
+
+    # Collecting: everything to the end, as one `bytes` object.
+
+    def collect(self) -> Optional[Collection]:
+        """Begin to collect everything for `output()` or `error()`; `None` if the stream is closed.
+
+        From now on the stream may hold without bound, in memory. To be followed by `abandon`.
+        """
+        return self._collect(math.inf)
+
+    def complete(self, collection: Collection) -> bool:
+        """Wait for the end of the stream and keep what was collected.
+
+        Ends at end of file, or after a second of silence once the process has ended.
+
+        Returns:
+            Whether it was end of file.
+        """
+        while True:
+            with self._plumbing.lock:
+                inbound = self._inbound
+                if inbound.collected(collection) or self._silent():
+                    inbound.keep(collection)
+                    return inbound.at_eof
+                remaining = self.pump.inbound.ending.remaining(time.monotonic())
+                waiter = self._plumbing.changed.enrol()
+                self._plumbing.kick()
+            if self._exposure is not None:
+                remaining = SILENCE if remaining is None else remaining
+            self._progress(waiter, remaining)
+
+    def abandon(self, collection: Collection) -> None:
+        """The caller who collected is gone; what he has not kept goes to the next."""
+        with self._plumbing.lock:
+            collection.active = False
+            self._plumbing.changed.notify()
+
+    def _collect(self, goal: float) -> Optional[Collection]:
+        token = object()
+        try:
+            while True:
+                with self._plumbing.lock:
+                    if self._closed:
+                        return None
+                    if not self._inbound.busy:
+                        return self._inbound.collect(goal)
+                    waiter = self._wait(token)
+                waiter.wait()
+        finally:
+            self._leave(token)
+
+    def _silent(self) -> bool:
+        ending = self.pump.inbound.ending
+        if ending.remaining(time.monotonic()) != 0 or not self.pump.silent():
+            return False
+        exposure = self._exposure
+        return exposure is None or not (
+            len(self.pump.inbound.buffer) or _platform.wait_readable(exposure.descriptor.fileno(), 0)
+        )
+
+    # Taking what is there.
+
+    def _take(
+        self, decide: Callable[[Buffer, bool], int], need: int, consume: bool = True
+    ) -> bytes:
+        """Wait until `decide` says how many bytes to take (not -1), and take them."""
+        token = object()
+        buffer: Optional[Buffer] = None
+        position = 0
+        data = b""
+        try:
+            while True:
+                with self._plumbing.lock:
+                    self._check_open()
+                    self._plumbing.kick()
+                    inbound = self._inbound
+                    if inbound.busy:
+                        waiter = self._wait(token)
+                    else:
+                        buffer = inbound.buffer
+                        position = buffer.position
+                        size = decide(buffer, inbound.at_eof)
+                        if size >= 0:
+                            data = buffer.peek(size)
+                            if consume:
+                                inbound.taken()
+                                buffer.skip(len(data))
+                            return data
+                        own = self.pump.inbound
+                        self._plumbing.flow.enter(token, own, need or own.held + BOUND)
+                        waiter = self._plumbing.changed.enrol()
+                        self._plumbing.kick()
+                self._progress(waiter, None)
+        except BaseException:
+            # Taken, and then a signal handler raised: the caller never gets to see it.
+            with self._plumbing.lock:
+                if buffer is not None and data and buffer.position != position:
+                    buffer.unread(data)
+            raise
+        finally:
+            self._leave(token)
+
+    def _read_large(self, goal: float) -> bytes:
+        self._check_open()
+        collection = self._collect(goal)
+        if collection is None:
+            return b""
+        token = object()
+        try:
+            while True:
+                with self._plumbing.lock:
+                    self._check_open()
+                    if self._inbound.collected(collection):
+                        return self._inbound.finish(collection)
+                    waiter = self._wait(token)
+                self._progress(waiter, None)
+        finally:
+            self.abandon(collection)
+            self._leave(token)
+
+    def _wait(self, token: object) -> Waiter:
+        """Register a wait for something other than what is held. The lock is held."""
+        self._plumbing.flow.enter(token)
+        waiter = self._plumbing.changed.enrol()
+        self._plumbing.kick()
+        return waiter
+
+    def _leave(self, token: object) -> None:
+        with self._plumbing.lock:
+            self._plumbing.flow.leave(token)
+
+    def _progress(self, waiter: Waiter, timeout: Optional[float]) -> None:
+        """Wait for a change, or, where the stream is exposed, make one by reading."""
+        exposure = self._exposure
+        if exposure is not None:
+            with self._plumbing.lock:
+                mine = not exposure.reading and not self._closed
+                exposure.reading = exposure.reading or mine
+            if mine:
+                try:
+                    exposure.read(timeout)
+                finally:
+                    with self._plumbing.lock:
+                        exposure.reading = False
+                        exposure.record()
+                        self._plumbing.changed.notify()
+                    if self._closed:
+                        exposure.descriptor.close()
+                return
+        waiter.wait(timeout)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("I/O operation on closed file")

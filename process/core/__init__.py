@@ -1,0 +1,33 @@
+"""What the synchronous and the asyncio process share.
+
+Public are the contract (`process`, `protocol`), its types, constants and errors. The modules that
+begin with an underscore are the core of the library: pure state, without a thread, a descriptor or
+a loop.
+"""
+
+from process.core.constants import DEVNULL, PIPE, STDOUT
+from process.core.errors import (
+    ProcessAlreadyRunError,
+    ProcessError,
+    ProcessInvalidStreamError,
+    ProcessNotRunError,
+    ProcessTimeoutError,
+)
+from process.core.process import AbstractProcess
+from process.core.protocol import ProcessProtocol
+from process.core.types import File, StrOrPath
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "AbstractProcess",
+    "File",
+    "ProcessAlreadyRunError",
+    "ProcessError",
+    "ProcessInvalidStreamError",
+    "ProcessNotRunError",
+    "ProcessProtocol",
+    "ProcessTimeoutError",
+    "StrOrPath",
+]

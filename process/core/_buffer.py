@@ -1,0 +1,144 @@
+"""First in, first out, for bytes.
+
+Theory of operation. Every byte of a stream has an absolute offset. The buffer is a queue of
+chunks, each with the offset of its first byte, and one integer: the offset of the next byte to
+hand out. What is held, how much, and where it ends all follow from these two; nothing is stored
+twice, so nothing can disagree.
+
+Invariant. Each mutation becomes visible by a single store (`append` of the queue, or the
+assignment of the offset). An exception raised between any two lines, by a signal handler for
+example, therefore leaves a buffer in which every byte is held exactly once: chunks that lie wholly
+before the offset are rubbish, and are thrown away by whoever comes next.
+
+Cost. `append` and `take` copy each byte at most once (twice below `_SMALL`, where chunks are
+merged so that a child that writes byte by byte does not cost an object a byte); `find` looks at
+each byte once however often it is asked.
+"""
+
+from collections import deque
+from typing import Deque, Iterator, Tuple, Union
+
+#: What a chunk can be: `bytes`, or a view of the caller's input, which is not copied.
+Chunk = Union[bytes, memoryview]
+
+_SMALL = 4096
+
+
+class Buffer:
+    """Bytes in order, from one producer to one consumer."""
+
+    __slots__ = ("_chunks", "_position", "_searched")
+
+    def __init__(self) -> None:
+        self._chunks: Deque[Tuple[int, Chunk]] = deque()
+        self._position = 0
+        self._searched = 0
+
+    def _end(self) -> int:
+        if not self._chunks:
+            return self._position
+        start, chunk = self._chunks[-1]
+        return max(self._position, start + len(chunk))
+
+    def __len__(self) -> int:
+        return self._end() - self._position
+
+    def append(self, chunk: Chunk) -> None:
+        """Add `chunk` behind everything held."""
+        if not chunk:
+            return
+        end = self._end()
+        if self._chunks and len(chunk) < _SMALL:
+            start, last = self._chunks[-1]
+            if len(last) < _SMALL and start + len(last) == end:
+                self._chunks[-1] = (start, bytes(last) + bytes(chunk))
+                return
+        self._chunks.append((end, chunk))
+
+    def front(self, size: int) -> memoryview:
+        """A view of at most `size` bytes: what can be had of the first chunk without a copy."""
+        self._discard()
+        if not self._chunks:
+            return memoryview(b"")
+        start, chunk = self._chunks[0]
+        offset = self._position - start
+        return memoryview(chunk)[offset : offset + size]
+
+    def peek(self, size: int, offset: int = 0) -> bytes:
+        """The bytes from `offset` on, at most `size`, which stay held."""
+        position = self._position + offset
+        pieces = []
+        for start, chunk in self._chunks:
+            if start + len(chunk) <= position:
+                continue
+            if size <= 0:
+                break
+            if start == position and len(chunk) <= size:
+                piece = chunk
+            else:
+                piece = chunk[position - start : position - start + size]
+            pieces.append(piece)
+            position += len(piece)
+            size -= len(piece)
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def skip(self, size: int) -> None:
+        """Let go of the first `size` bytes."""
+        self._discard()
+        self._position += min(size, len(self))
+
+    def take(self, size: int) -> bytes:
+        """Hand out at most `size` bytes."""
+        data = self.peek(size)
+        self.skip(len(data))
+        return data
+
+    def unread(self, data: bytes) -> None:
+        """Put back, in front of everything held, what was taken last."""
+        self._discard()
+        self._chunks.appendleft((self._position - len(data), data))
+        self._position -= len(data)
+
+    @property
+    def position(self) -> int:
+        """The offset in the stream of the next byte to hand out."""
+        return self._position
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Everything held, piece by piece, without a copy where possible; it stays held."""
+        for start, chunk in self._chunks:
+            if start >= self._position:
+                yield chunk
+            elif start + len(chunk) > self._position:
+                yield memoryview(chunk)[self._position - start :]
+
+    def find(self, separator: bytes) -> int:
+        """The number of bytes up to and including the first `separator`, or -1.
+
+        Asked again for the same separator it goes on where it stopped, so a long line that comes
+        in small pieces is searched once, not once a piece.
+        """
+        overlap = len(separator) - 1
+        begin = max(self._position, self._searched - overlap)
+        if overlap:
+            index = self.peek(len(self), begin - self._position).find(separator)
+            if index >= 0:
+                return begin - self._position + index + len(separator)
+        else:
+            for start, chunk in self._chunks:
+                if start + len(chunk) <= begin:
+                    continue
+                index = bytes(chunk).find(separator, max(0, begin - start))
+                if index >= 0:
+                    return start + index + 1 - self._position
+        self._searched = self._end()
+        return -1
+
+    def forget_search(self) -> None:
+        """Let the next `find` begin at the front: it looks for another separator."""
+        self._searched = self._position
+
+    def _discard(self) -> None:
+        chunks = self._chunks
+        while chunks and chunks[0][0] + len(chunks[0][1]) <= self._position:
+            chunks.popleft()

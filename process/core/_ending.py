@@ -1,0 +1,49 @@
+"""When a stream counts as finished.
+
+Theory of operation. End of file is the plain case, but it does not come while any process holds
+the other end open: a daemon that the child has left behind keeps a reader waiting for ever. A fixed
+delay after the exit truncates the output of a child whose last bytes are still on their way. What
+works is a silence timer: once the process has ended, a stream is finished when nothing has arrived
+on it for `SILENCE` seconds, counted anew from every chunk.
+
+The clock alone decides nothing. A reader that was itself held up (stopped, starved of processor
+time) has heard nothing, and that is not silence. So `remaining` only says when it is time to look,
+and the shell confirms, by looking at the pipe, that nothing waits to be read; if something does, it
+says so with `arrived`.
+"""
+
+from typing import Optional
+
+#: Seconds without a byte after which the stream of an ended process is taken as finished.
+SILENCE = 1.0
+
+
+class Ending:
+    """The end-of-stream decision for one stream."""
+
+    __slots__ = ("_heard", "_over", "eof")
+
+    def __init__(self) -> None:
+        self.eof = False
+        self._over: Optional[float] = None
+        self._heard = -1.0
+
+    @property
+    def process_over(self) -> bool:
+        """Whether the end of the process is known here."""
+        return self._over is not None
+
+    def arrived(self, now: float) -> None:
+        """A chunk has come, or is known to be on its way."""
+        self._heard = max(self._heard, now)
+
+    def process_ended(self, now: float) -> None:
+        """The process itself has ended, whoever else may hold its pipes."""
+        if self._over is None:
+            self._over = now
+
+    def remaining(self, now: float) -> Optional[float]:
+        """Seconds until silence is complete; 0 at once or later; `None`: the timer does not run."""
+        if self._over is None:
+            return None
+        return max(0.0, max(self._over, self._heard) + SILENCE - now)

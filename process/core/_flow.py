@@ -1,0 +1,76 @@
+"""Who may hold beyond the bound.
+
+Theory of operation. A plain pipe protects memory and stalls; a library that always reads never
+stalls and protects nothing. The way out is to look at the caller. While no caller waits, a stream
+holds at most its bound, and a child that writes on is blocked by its pipe: backpressure. While a
+caller waits for something, everything he is *not* waiting for must move without bound, because the
+child may not get to what he wants before it has got rid of the rest.
+
+Invariant (progress). For a caller who waits, every stream of the process has room, save the one he
+reads himself, and that one has room until it holds what he asked for. So whatever the child does
+next, it can do: no cycle child -> full pipe -> caller -> child can close.
+
+A poll (`running`, `exit_code`) is a wait of no duration: it grants each stream room for one more
+bound, so that a loop of polls ends, and a single poll commits to little.
+
+This module does no I/O and takes no lock: whoever shares a `Flow` between threads guards it.
+"""
+
+import math
+from typing import Dict, List, Optional, Protocol, Tuple
+
+#: Bytes a stream holds while nobody waits.
+BOUND = 256 * 1024
+
+#: No limit.
+UNBOUNDED = math.inf
+
+
+class Stream(Protocol):
+    """What `Flow` knows of a stream: that a poll grants it room."""
+
+    def grant(self) -> None:
+        """Allow one more bound, counted from what is held now."""
+
+
+class Flow:
+    """The waits of all callers of one process."""
+
+    __slots__ = ("_streams", "_waits")
+
+    def __init__(self) -> None:
+        self._streams: List[Stream] = []
+        self._waits: Dict[object, Tuple[Optional[Stream], float]] = {}
+
+    def add(self, stream: Stream) -> None:
+        """Make `stream` one that moves while a caller waits."""
+        self._streams.append(stream)
+
+    def enter(self, token: object, own: Optional[Stream] = None, need: float = 0) -> None:
+        """A caller begins to wait, or has changed what he waits for.
+
+        Args:
+            token: identifies the wait; made by the caller before he enters, so that he can leave
+                whatever happens.
+            own: the stream whose bytes he waits for; `None` where he waits for something else.
+            need: how many bytes of it have to be held before he can go on.
+        """
+        self._waits[token] = (own, need)
+
+    def leave(self, token: object) -> None:
+        """The caller no longer waits, if he ever did."""
+        self._waits.pop(token, None)
+
+    def poll(self) -> None:
+        """A caller has looked whether the process still runs."""
+        for stream in self._streams:
+            stream.grant()
+
+    def limit(self, stream: Stream) -> float:
+        """How many bytes the waiting callers oblige `stream` to hold: 0 while nobody waits."""
+        limit: float = 0
+        for own, need in self._waits.values():
+            if own is not stream:
+                return UNBOUNDED
+            limit = max(limit, need)
+        return limit

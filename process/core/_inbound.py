@@ -1,0 +1,216 @@
+"""What comes from the child on one stream: from the pump's hands to the caller's.
+
+Theory of operation. The pump feeds chunks and end of file; callers take. In between the bytes lie,
+in this order, in
+
+1. `kept`: what an earlier `output()` has already returned, to be returned again;
+2. the collection: what a caller who wants everything as one `bytes` object is gathering;
+3. the buffer: bytes in memory;
+4. the overflow: `spilled` bytes that are beyond memory, in the pump's care.
+
+Parts 1 to 3 are one tuple. Whatever moves bytes between them prepares the new parts and then makes
+them true by a single assignment, so that an exception raised anywhere (`KeyboardInterrupt` between
+two lines) finds every byte in exactly one place. A collection that its caller has had to abandon
+stays where it is; the next caller goes on with it, or gets its bytes back in front of the buffer.
+
+A collection grows in a `BytesIO`, which gives its bytes up without a copy: what is asked for as
+`bytes` is in memory once.
+
+How much may be held is decided by `room`, from the bound and from who waits (`_flow`).
+
+This module does no I/O and takes no lock: whoever shares an `Inbound` between threads guards it.
+"""
+
+import io
+import math
+from typing import NamedTuple, Optional
+
+from process.core._buffer import Buffer
+from process.core._ending import Ending
+from process.core._flow import BOUND, Flow
+
+#: Bytes of one stream held in memory before the rest overflows.
+MEMORY = 4 * 1024 * 1024
+
+#: Most bytes that a pump moves at once.
+CHUNK = 64 * 1024
+
+
+class Collection:
+    """Bytes being gathered for a caller, up to `goal` of them."""
+
+    __slots__ = ("active", "data", "goal")
+
+    def __init__(self, goal: float) -> None:
+        self.goal = goal
+        self.data = io.BytesIO()
+        self.active = True
+
+    def __len__(self) -> int:
+        return self.data.tell()
+
+    @property
+    def missing(self) -> float:
+        """How many bytes are still wanted."""
+        return self.goal - len(self)
+
+
+class _Parts(NamedTuple):
+    kept: bytes
+    collection: Optional[Collection]
+    buffer: Buffer
+
+
+class Inbound:
+    """The bytes of one output stream of the child, between pump and callers."""
+
+    def __init__(
+        self, flow: Flow, bound: int = BOUND, memory: int = MEMORY, kept: bytes = b""
+    ) -> None:
+        self.ending = Ending()
+        #: Bytes that lie in the overflow, behind the buffer and before what is fed next.
+        self.spilled = 0
+        self._flow = flow
+        self._bound = bound
+        self._memory = memory
+        self._granted = 0
+        self._closed = False
+        self._parts = _Parts(kept, None, Buffer())
+        flow.add(self)
+
+    # The pump's side.
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait to be read, in memory or beyond."""
+        _, collection, buffer = self._parts
+        return (len(collection) if collection is not None else 0) + len(buffer) + self.spilled
+
+    def room(self) -> int:
+        """How many bytes may be read from the pipe now."""
+        if self._closed or self.ending.eof:
+            return 0
+        if self._collecting() is not None:
+            return CHUNK
+        needed = self._flow.limit(self)
+        if self.held < needed:
+            return int(min(max(needed, self._bound) - self.held, CHUNK))
+        # Between the marks the pump rests: waking it for every few bytes costs more than it brings.
+        room = max(self._bound, self._granted) - self.held
+        return min(room, CHUNK) if room >= self._bound // 4 else 0
+
+    def spills(self, size: int) -> bool:
+        """Whether `size` bytes from the pipe belong in the overflow rather than in memory."""
+        if self._closed:
+            return False
+        if self.spilled:
+            return True
+        return self._collecting() is None and len(self._parts.buffer) + size > self._memory
+
+    def refill(self) -> int:
+        """How many bytes should come back from the overflow now."""
+        if not self.spilled or self._closed:
+            return 0
+        if self._collecting() is None and len(self._parts.buffer) >= self._memory // 2:
+            return 0
+        return min(self.spilled, CHUNK)
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the pipe, or back from the overflow, become available to callers."""
+        collection = self._collecting()
+        if self._closed:
+            return
+        if collection is not None:
+            wanted = len(data) if collection.missing >= len(data) else int(collection.missing)
+            collection.data.write(data if wanted == len(data) else data[:wanted])
+            data = data[wanted:]
+        self._parts.buffer.append(data)
+
+    def feed_eof(self) -> None:
+        """The child, and everybody else, has closed the other end."""
+        self.ending.eof = True
+
+    def close(self) -> None:
+        """The reading end is closed: nothing more is wanted, what is held is thrown away."""
+        self._closed = True
+        self._parts = _Parts(self._parts.kept, None, Buffer())
+
+    # The callers' side.
+
+    @property
+    def closed(self) -> bool:
+        """Whether the reading end is closed."""
+        return self._closed
+
+    @property
+    def kept(self) -> bytes:
+        """What earlier collections have kept."""
+        return self._parts.kept
+
+    @property
+    def at_eof(self) -> bool:
+        """Whether nothing will be added to what is in memory."""
+        return self._closed or (self.ending.eof and not self.spilled)
+
+    @property
+    def buffer(self) -> Buffer:
+        """The bytes a caller can take now; what an abandoned collection has gathered included.
+
+        Not to be asked for while a collection is under way in another thread.
+        """
+        collection = self._parts.collection
+        if collection is not None:
+            buffer = Buffer()
+            buffer.append(collection.data.getvalue())
+            for chunk in self._parts.buffer.chunks():
+                buffer.append(chunk)
+            self._parts = _Parts(self._parts.kept, None, buffer)
+        return self._parts.buffer
+
+    @property
+    def busy(self) -> bool:
+        """Whether a collection is under way: other callers take their turn after it."""
+        collection = self._parts.collection
+        return collection is not None and collection.active
+
+    def taken(self) -> None:
+        """The caller has taken bytes: what polls have granted is used up."""
+        self._granted = 0
+
+    def grant(self) -> None:
+        """A poll allows one more bound, counted from what is held now."""
+        self._granted = self.held + self._bound
+
+    def collect(self, goal: float = math.inf) -> Collection:
+        """Begin to gather `goal` bytes, from what is held and what will come.
+
+        What an interrupted caller has gathered is part of it.
+        """
+        buffer = self.buffer
+        collection = Collection(goal)
+        for chunk in buffer.chunks():
+            collection.data.write(chunk)
+        self._parts = _Parts(self._parts.kept, collection, Buffer())
+        return collection
+
+    def collected(self, collection: Collection) -> bool:
+        """Whether `collection` has all it can get without waiting for silence."""
+        return collection.missing <= 0 or self.at_eof
+
+    def finish(self, collection: Collection) -> bytes:
+        """The gathered bytes, which now belong to the caller."""
+        data = collection.data.getvalue()
+        self._parts = _Parts(self._parts.kept, None, self._parts.buffer)
+        return data
+
+    def keep(self, collection: Collection) -> None:
+        """The gathered bytes are kept, behind what was kept before."""
+        data = collection.data.getvalue()
+        kept = self._parts.kept + data if self._parts.kept else data
+        self._parts = _Parts(kept, None, self._parts.buffer)
+
+    def _collecting(self) -> Optional[Collection]:
+        collection = self._parts.collection
+        if collection is not None and collection.active and collection.missing > 0:
+            return collection
+        return None

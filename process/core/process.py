@@ -1,0 +1,176 @@
+"""What both variants do alike: take the arguments, and say what they are."""
+
+import operator
+import os
+from abc import ABC, abstractmethod
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+    overload,
+)
+
+from process.core.constants import PIPE
+from process.core.errors import ProcessInvalidStreamError
+from process.core.protocol import ProcessProtocol
+from process.core.types import File, Returns, StrOrPath
+
+if TYPE_CHECKING:
+    import signal as signals
+
+    from typing_extensions import Self
+
+W = TypeVar("W")
+R = TypeVar("R")
+
+__all__ = ["AbstractProcess"]
+
+
+class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
+    """A process that has its arguments and lacks only the way to run.
+
+    Args:
+        arguments: the program and its arguments. A string is split as a POSIX shell would, though
+            no shell is involved; a path is one argument; a sequence is taken item by item.
+        stdin: bytes to feed to the process, which are not copied; or a file descriptor or a file
+            that has one; or `None` to inherit, `PIPE`, `DEVNULL`.
+        stdout: the same without bytes.
+        stderr: the same as `stdout`, or `STDOUT` to send it there.
+        buffer_size: the size in bytes of the stream buffers, 0 for none.
+
+    Raises:
+        ValueError: `buffer_size` is `None`, which only the variants know how to read, or negative,
+            or a string in `arguments` has an open quotation.
+        TypeError: an argument is of the wrong type.
+    """
+
+    @overload
+    def __init__(
+        self,
+        arguments: StrOrPath,
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        arguments: Sequence[StrOrPath],
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        arguments: Union[StrOrPath, Sequence[StrOrPath]],
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None:
+        if buffer_size is None:
+            raise ValueError("buffer_size must be given")
+        if operator.index(buffer_size) < 0:
+            raise ValueError(f"buffer_size must not be negative: {buffer_size}")
+        if isinstance(stdin, (str, bytearray, memoryview)):
+            raise TypeError(f"stdin must be bytes, a file or None, not {type(stdin).__name__}")
+        self._arguments = _split(arguments)
+        self._stdin = stdin
+        self._stdout = stdout
+        self._stderr = stderr
+        self._buffer_size = buffer_size
+
+    @property
+    def arguments(self) -> List[str]:
+        return list(self._arguments)
+
+    @property
+    @abstractmethod
+    def process(self) -> Any: ...
+
+    @property
+    @abstractmethod
+    def id(self) -> int: ...
+
+    @property
+    def running(self) -> bool:
+        return self.exit_code is None
+
+    @property
+    @abstractmethod
+    def exit_code(self) -> Optional[int]: ...
+
+    @property
+    @abstractmethod
+    def stdin(self) -> W: ...
+
+    @property
+    @abstractmethod
+    def stdout(self) -> R: ...
+
+    @property
+    @abstractmethod
+    def stderr(self) -> R: ...
+
+    @abstractmethod
+    def run(self) -> "Returns[Self]": ...
+
+    @abstractmethod
+    def output(self, join: bool = True) -> Returns[bytes]: ...
+
+    @abstractmethod
+    def error(self, join: bool = True) -> Returns[bytes]: ...
+
+    @abstractmethod
+    def join(self, timeout: Optional[float] = None) -> Returns[None]: ...
+
+    @abstractmethod
+    def signal(self, signal: "signals.Signals") -> None: ...
+
+    @abstractmethod
+    def terminate(self) -> None: ...
+
+    @abstractmethod
+    def kill(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> Returns[None]: ...
+
+    def __repr__(self) -> str:
+        fields = [("arguments", self._arguments), *self._state()]
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields)})"
+
+    def _state(self) -> "List[Tuple[str, Any]]":
+        """What `repr` shows of a process that has been run: names and values."""
+        return []
+
+
+def _split(arguments: Union[StrOrPath, Sequence[StrOrPath]]) -> List[str]:
+    if isinstance(arguments, str):
+        import shlex  # most callers give a list, and need not pay for importing this
+
+        return shlex.split(arguments)
+    if isinstance(arguments, os.PathLike):
+        return [os.fspath(arguments)]
+    return [os.fspath(argument) for argument in arguments]
+
+
+def pick(stream: "Optional[Any]", name: str) -> Any:
+    """The stream, if there is one.
+
+    Raises:
+        ProcessInvalidStreamError: the stream was not created with `PIPE`.
+    """
+    if stream is None:
+        raise ProcessInvalidStreamError(f"Process was not created with `{name}=PIPE`")
+    return stream

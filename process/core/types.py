@@ -1,0 +1,17 @@
+"""Types that both variants share."""
+
+import os
+from typing import IO, Any, Coroutine, TypeVar, Union
+
+T = TypeVar("T")
+
+#: A program or an argument.
+StrOrPath = Union[str, "os.PathLike[str]"]
+
+#: A file descriptor, or a file object that has one.
+File = Union[int, IO[bytes]]
+
+#: What a member returns: `T`, or, in the asyncio variant, a coroutine that gives a `T`.
+Returns = Union[T, Coroutine[Any, Any, T]]
+
+__all__ = ["File", "Returns", "StrOrPath"]
