@@ -34,6 +34,10 @@ from process.core.types import File
 GRACE = 1.0
 
 
+#: Windows has no SIGKILL; there SIGTERM means `TerminateProcess`, which is as final.
+_SIGKILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
 class Redirections(NamedTuple):
     """Where the child's streams go."""
 
@@ -54,6 +58,15 @@ class Child:
         #: A fork inherits this object, but not the child.
         self.owner = os.getpid()
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.popen.pid
+
+    def look(self) -> Optional[int]:
+        """The exit code, if the child has ended."""
+        return self.popen.poll()
+
     def poll(self) -> Optional[int]:
         """The exit code, if the child has ended; a caller who asks again and again is waiting."""
         code = self.popen.poll()
@@ -69,6 +82,18 @@ class Child:
         """Send a signal, unless the child has ended."""
         with contextlib.suppress(ProcessLookupError):
             self.popen.send_signal(number)
+
+    def terminate(self) -> None:
+        """Ask the child to end, unless it has."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Make the child end, unless it has."""
+        self.send_signal(_SIGKILL)
+
+    def drop(self) -> None:
+        """The process object is gone: end the child. Safe in finalizers."""
+        end([self])
 
     def keep(self, streams: Iterable[Union[Reader, RawReader, None]], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -227,7 +252,7 @@ def _take_back(child: Child, ours: List[Descriptor]) -> None:
     for pump in child.pumps():
         pump.stop()
     if getattr(popen, "pid", None) is not None and popen.returncode is None:
-        child.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        child.kill()
         popen.wait()
     for pump in child.pumps():
         pump.join()
@@ -252,11 +277,11 @@ def end(children: List[Child]) -> None:
         if child.stdin is not None:
             child.stdin.sink.pump.stop()
         if child.popen.poll() is None:
-            child.send_signal(signal.SIGTERM)
+            child.terminate()
     _await_all(mine)
     for child in mine:
         if child.popen.returncode is None:
-            child.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            child.kill()
     _await_all(mine)
     for child in mine:
         for pump in child.pumps():

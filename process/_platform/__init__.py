@@ -8,7 +8,8 @@ the child is a descriptor. Both offer the same names:
 - `Port`: one end of a pipe, with the waits of the pump that serves it;
 - `ExitWatch`: the end of a child process;
 - `spawn_options`: what `subprocess.Popen` is told in addition;
-- `set_blocking`, `wait_readable`: for descriptors in the hands of the caller.
+- `exit_code`: of a child that has ended and has not been reaped;
+- `wait_readable`: for descriptors in the hands of the caller.
 """
 
 import os
@@ -18,6 +19,7 @@ if os.name == "nt":  # pragma: no cover - Windows
         ExitWatch,
         Port,
         Wakeup,
+        exit_code,
         spawn_options,
         wait_readable,
     )
@@ -26,8 +28,9 @@ else:
         ExitWatch,
         Port,
         Wakeup,
+        exit_code,
         spawn_options,
         wait_readable,
     )
 
-__all__ = ["ExitWatch", "Port", "Wakeup", "spawn_options", "wait_readable"]
+__all__ = ["ExitWatch", "Port", "Wakeup", "exit_code", "spawn_options", "wait_readable"]

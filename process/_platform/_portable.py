@@ -86,3 +86,8 @@ class ExitWatch:
 def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
     """Whether a read would not block, as far as can be told: here one has to try."""
     return True
+
+
+def exit_code(pid: int) -> Optional[int]:
+    """The exit code of a child that has ended but has not been reaped: here, no way to know."""
+    return None

@@ -57,6 +57,23 @@ def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
     return bool(poll.poll(None if timeout is None else 1000 * min(timeout, _LONGEST_POLL)))
 
 
+def exit_code(pid: int) -> Optional[int]:
+    """The exit code of a child that has ended but has not been reaped; `None` otherwise.
+
+    The child stays as it is: whoever is to reap it (a child watcher of asyncio) still can.
+    """
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13: the loop will tell
+        return None
+    try:
+        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if result is None:
+        return None
+    status: int = result.si_status
+    return status if result.si_code == os.CLD_EXITED else -status
+
+
 class Wakeup:
     """Wakes the pumps of one process. Safe in finalizers: takes no lock and never blocks."""
 

@@ -65,7 +65,7 @@ class Inbound:
     """The bytes of one output stream of the child, between pump and callers."""
 
     def __init__(
-        self, flow: Flow, bound: int = BOUND, memory: int = MEMORY, kept: bytes = b""
+        self, flow: Flow, bound: int = BOUND, memory: float = MEMORY, kept: bytes = b""
     ) -> None:
         self.ending = Ending()
         #: Bytes that lie in the overflow, behind the buffer and before what is fed next.

@@ -10,14 +10,12 @@ from typing import (
     List,
     Optional,
     Sequence,
-    Tuple,
     TypeVar,
     Union,
     overload,
 )
 
 from process.core.constants import PIPE
-from process.core.errors import ProcessInvalidStreamError
 from process.core.protocol import ProcessProtocol
 from process.core.types import File, Returns, StrOrPath
 
@@ -103,8 +101,8 @@ class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
     def id(self) -> int: ...
 
     @property
-    def running(self) -> bool:
-        return self.exit_code is None
+    @abstractmethod
+    def running(self) -> bool: ...
 
     @property
     @abstractmethod
@@ -147,12 +145,7 @@ class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
     def close(self) -> Returns[None]: ...
 
     def __repr__(self) -> str:
-        fields = [("arguments", self._arguments), *self._state()]
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields)})"
-
-    def _state(self) -> "List[Tuple[str, Any]]":
-        """What `repr` shows of a process that has been run: names and values."""
-        return []
+        return f"{type(self).__name__}(arguments={self._arguments!r})"
 
 
 def _split(arguments: Union[StrOrPath, Sequence[StrOrPath]]) -> List[str]:
@@ -164,13 +157,3 @@ def _split(arguments: Union[StrOrPath, Sequence[StrOrPath]]) -> List[str]:
         return [os.fspath(arguments)]
     return [os.fspath(argument) for argument in arguments]
 
-
-def pick(stream: "Optional[Any]", name: str) -> Any:
-    """The stream, if there is one.
-
-    Raises:
-        ProcessInvalidStreamError: the stream was not created with `PIPE`.
-    """
-    if stream is None:
-        raise ProcessInvalidStreamError(f"Process was not created with `{name}=PIPE`")
-    return stream

@@ -1,0 +1,191 @@
+"""The life of one child of an asyncio process: started, awaited, ended, cleaned up.
+
+Theory of operation. The child belongs to its loop: the loop reaps it and closes its pipes. `start`
+leaves nothing behind if it fails. `finish` returns when every pipe is closed.
+
+A child that is dropped while its loop runs is left to the loop: SIGTERM at once, SIGKILL after a
+grace period, the pipes closed. A child whose loop is closed, or does not run, cannot be left to it;
+`_orphan` ends such a child itself, and closes its pipes behind the back of the transports.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from typing import Any, Iterable, List, Optional, Set, Tuple, Union
+
+from process import _platform
+from process._child import GRACE, Redirections
+from process._files import lendable
+from process.asyncio._protocol import ChildProtocol
+from process.asyncio._streams import Reader, Writer
+from process.core._inbound import Collection
+from process.core.constants import PIPE
+
+
+class Child:
+    """A child process that has been started, and its streams."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
+        self.transport = transport
+        self.protocol = protocol
+        self.turnstile = protocol.turnstile
+        self.process = asyncio.subprocess.Process(transport, protocol, self.turnstile.loop)
+        self.stdin: Optional[Writer] = protocol.stdin
+        self.stdout: Optional[Reader] = protocol.stdout
+        self.stderr: Optional[Reader] = protocol.stderr
+        #: A fork inherits this object, but not the child.
+        self.owner = os.getpid()
+
+    def feed(self, data: bytes) -> None:
+        """Feed `data` to stdin, without waiting for it."""
+        assert self.stdin is not None
+        self.process.stdin = None  # spoken for
+        self.stdin.write(data)
+        self.stdin.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    def look(self) -> Optional[int]:
+        """The exit code, if the child has ended, whether the loop has noticed or not."""
+        code = self.transport.get_returncode()
+        return _platform.exit_code(self.transport.get_pid()) if code is None else code
+
+    def poll(self) -> Optional[int]:
+        """The exit code; a caller who asks again and again is waiting."""
+        code = self.look()
+        if code is None:
+            self.turnstile.poll()
+        return code
+
+    async def wait(self, timeout: Optional[float] = None) -> bool:
+        """Wait until the child has ended; whether it has."""
+        loop = self.turnstile.loop
+        deadline = None if timeout is None else loop.time() + timeout
+        with self.turnstile.waiting():
+            while not self.protocol.exited:
+                remaining = None if deadline is None else deadline - loop.time()
+                if remaining is not None and remaining <= 0:
+                    return False
+                await self.turnstile.changed(remaining)
+        return True
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the child has ended."""
+        if self.look() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.transport.send_signal(number)
+
+    def terminate(self) -> None:
+        """Ask the child to end, unless it has."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Make the child end, unless it has."""
+        self.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    async def keep(self, streams: Iterable[Optional[Reader]], join: bool) -> List[str]:
+        """Read streams to their end and keep what comes for `output()` and `error()`.
+
+        Returns:
+            The names of those that were taken as finished though somebody holds them open.
+        """
+        open_ones = []
+        collections: List[Tuple[Reader, Collection]] = []
+        try:
+            for stream in streams:
+                collection = None if stream is None else await stream.collect()
+                if stream is not None and collection is not None:
+                    collections.append((stream, collection))
+            if join:
+                await self.wait()
+            for stream, collection in collections:
+                if not await stream.complete(collection):
+                    open_ones.append(stream.name)
+        finally:
+            for stream, collection in collections:
+                stream.abandon(collection)
+        return open_ones
+
+    async def finish(self) -> List[str]:
+        """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
+        if self.stdin is not None:
+            self.stdin.close()
+        open_ones = await self.keep((self.stdout, self.stderr), join=True)
+        self.close_streams()
+        self.transport.close()
+        with self.turnstile.waiting():
+            while not self.protocol.gone:
+                await self.turnstile.changed()
+        _alive.discard(self)
+        return open_ones
+
+    def close_streams(self) -> None:
+        """Close the streams, read nothing, wait for nothing."""
+        if self.stdin is not None:
+            self.stdin.abort()
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+
+    def drop(self) -> None:
+        """Nobody refers to the process any more. Safe in finalizers, in any thread."""
+        if self.owner != os.getpid() or self not in _alive:
+            return
+        loop = self.turnstile.loop
+        if loop.is_running():
+            with contextlib.suppress(RuntimeError):  # closed in this very moment
+                loop.call_soon_threadsafe(self._end)
+                return
+        _orphan(self)
+
+    def _end(self) -> None:
+        """End the child, in the loop."""
+        self.close_streams()
+        self.send_signal(signal.SIGTERM)
+        if self.protocol.exited:
+            self._gone()
+        else:
+            self.turnstile.loop.call_later(GRACE, self._gone)
+
+    def _gone(self) -> None:
+        self.transport.close()  # kills the child if it has survived SIGTERM
+        _alive.discard(self)
+
+
+async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Child:
+    """Start a child and the transports for its streams.
+
+    Raises:
+        Exception: whatever has prevented it. Nothing is left behind.
+    """
+    loop = asyncio.get_running_loop()
+    protocol = ChildProtocol(loop, buffer_size)
+    fed = isinstance(to.stdin, bytes)
+    borrowed = lendable(to.stdin)
+    transport, _ = await loop.subprocess_exec(
+        lambda: protocol,
+        *arguments,
+        stdin=PIPE if fed else to.stdin if borrowed is None else borrowed.fileno(),  # type: ignore[arg-type]
+        stdout=to.stdout,  # type: ignore[arg-type]
+        stderr=to.stderr,  # type: ignore[arg-type]
+        **_platform.spawn_options,
+    )
+    if borrowed is not None:
+        borrowed.lent = True
+    child = Child(transport, protocol)
+    _alive.add(child)
+    if isinstance(to.stdin, bytes):
+        child.feed(to.stdin)
+    return child
+
+
+_alive: Set[Child] = set()
+
+
+def _orphan(child: Child) -> None:
+    """End a child whose loop does not run, and silence its transports."""

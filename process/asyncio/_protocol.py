@@ -1,0 +1,93 @@
+"""Between the loop's subprocess transport and our streams."""
+
+import asyncio
+import time
+from typing import Dict, Optional
+
+from process.asyncio._streams import Reader, Writer
+from process.asyncio._turnstile import Turnstile
+
+
+class ChildProtocol(asyncio.SubprocessProtocol):
+    """What the loop tells us of a child.
+
+    `asyncio` has a protocol of its own for this, whose `wait` means the exit on some versions and
+    the end of the pipes on others, and whose streams stop reading whoever waits. This one has an
+    exit of its own, and streams that know who waits.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, buffer_size: int) -> None:
+        self.turnstile = Turnstile(loop)
+        #: The process has ended.
+        self.exited = False
+        #: The process has ended, and all its pipes are closed.
+        self.gone = False
+        self.transport: Optional[asyncio.SubprocessTransport] = None
+        # The names under which `asyncio.subprocess.Process` looks for them.
+        self.stdin: Optional[Writer] = None
+        self.stdout: Optional[Reader] = None
+        self.stderr: Optional[Reader] = None
+        self._buffer_size = buffer_size
+        self._open: Dict[int, Reader] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self.transport = transport
+        pipe = transport.get_pipe_transport(0)
+        if pipe is not None:
+            self.stdin = Writer(self.turnstile, pipe, self)  # type: ignore[arg-type]
+        self.stdout = self._reader(transport, 1, "stdout")
+        self.stderr = self._reader(transport, 2, "stderr")
+
+    def _reader(
+        self, transport: asyncio.SubprocessTransport, number: int, name: str
+    ) -> Optional[Reader]:
+        pipe = transport.get_pipe_transport(number)
+        if pipe is None:
+            return None
+        reader = Reader(self.turnstile, pipe, f"{transport.get_pid()}-{name}", self._buffer_size)  # type: ignore[arg-type]
+        self._open[number] = reader
+        return reader
+
+    def pause_writing(self) -> None:
+        if self.stdin is not None:
+            self.stdin.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.stdin is not None:
+            self.stdin.resume_writing()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        reader = self._open.get(fd)
+        if reader is not None:
+            reader.feed_data(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Optional[Exception]) -> None:
+        if fd == 0 and self.stdin is not None:
+            self.stdin.connection_lost()
+        reader = self._open.pop(fd, None)
+        if reader is not None:
+            if exc is None:
+                reader.feed_eof()
+            else:
+                reader.set_exception(exc)
+        self._close_if_over()
+
+    def process_exited(self) -> None:
+        self.exited = True
+        for reader in (self.stdout, self.stderr):
+            if reader is not None:
+                reader.inbound.ending.process_ended(time.monotonic())
+        self.turnstile.notify()
+        self._close_if_over()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self.gone = True
+        self.turnstile.notify()
+
+    def _close_if_over(self) -> None:
+        """Close the transport once nothing more can come: left open it would complain."""
+        if self.exited and not self._open and self.transport is not None:
+            if self.stdin is not None:
+                self.stdin.abort()
+            self.transport.close()

@@ -1,0 +1,317 @@
+"""The streams of an asyncio process.
+
+They are `asyncio.StreamReader` and `asyncio.StreamWriter` by type and by behaviour, save that
+
+- what the reader holds is bounded by the contract rather than by the limit alone, and lines may be
+  of any length: a reader that throws away an over-long line loses bytes;
+- a writer's `drain` reports a child that has closed its end as `BrokenPipeError`, as a file would.
+
+Every wait counts as waiting (see `_turnstile`).
+"""
+
+import asyncio
+import errno
+import math
+import os
+import time
+from typing import Any, Callable, Iterable, Optional, Tuple, Union
+
+from process.asyncio._turnstile import Turnstile
+from process.core._buffer import Buffer
+from process.core._flow import BOUND
+from process.core._inbound import Collection, Inbound
+from process.core._outbound import Outbound
+
+
+class Reader(asyncio.StreamReader):
+    """The child's stdout or stderr."""
+
+    def __init__(
+        self, turnstile: Turnstile, transport: asyncio.ReadTransport, name: str, buffer_size: int
+    ) -> None:
+        super().__init__(limit=buffer_size or 1, loop=turnstile.loop)
+        self.name = name
+        self.inbound = Inbound(turnstile.flow, memory=math.inf)
+        self._turnstile = turnstile
+        self._pipe = transport
+        self._paused_pipe = False
+        self._separator: object = None
+        self._error: Optional[BaseException] = None
+        turnstile.add(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    # The transport's side.
+
+    def feed_data(self, data: bytes) -> None:
+        self.inbound.ending.arrived(time.monotonic())
+        self.inbound.feed(data)
+        if not self.inbound.room() and not self._paused_pipe and not self._pipe.is_closing():
+            self._paused_pipe = True
+            self._pipe.pause_reading()
+        self._turnstile.notify()
+
+    def feed_eof(self) -> None:
+        self.inbound.feed_eof()
+        self._turnstile.notify()
+
+    def set_exception(self, exc: BaseException) -> None:
+        self._error = exc
+        self.feed_eof()
+
+    def exception(self) -> Optional[BaseException]:  # type: ignore[override]
+        return self._error
+
+    def set_transport(self, transport: asyncio.BaseTransport) -> None:
+        """Nothing to do: the reader has been made with its transport."""
+
+    def resume_if_room(self) -> None:
+        """Read on if there is room."""
+        if self._paused_pipe and self.inbound.room() and not self._pipe.is_closing():
+            self._paused_pipe = False
+            self._pipe.resume_reading()
+
+    # The callers' side.
+
+    def at_eof(self) -> bool:
+        return self.inbound.at_eof and not self.inbound.held
+
+    async def read(self, n: int = -1) -> bytes:
+        if n < 0:
+            return await self._read_large(math.inf)
+
+        def any_at_all(buffer: Buffer, eof: bool) -> int:
+            return n if buffer or eof or not n else -1
+
+        return await self._take(any_at_all, 1)
+
+    async def readexactly(self, n: int) -> bytes:
+        if n < 0:
+            raise ValueError("readexactly size can not be less than zero")
+        if n > BOUND:
+            data = await self._read_large(n)
+        else:
+
+            def enough(buffer: Buffer, eof: bool) -> int:
+                return n if len(buffer) >= n or eof else -1
+
+            data = await self._take(enough, n)
+        if len(data) < n:
+            raise asyncio.IncompleteReadError(data, n)
+        return data
+
+    async def readline(self) -> bytes:
+        return (await self._read_until((b"\n",)))[0]
+
+    async def readuntil(self, separator: Union[bytes, Tuple[bytes, ...]] = b"\n") -> bytes:
+        separators = separator if isinstance(separator, tuple) else (separator,)
+        if not separators or not all(separators):
+            raise ValueError("Separator should be at least one-byte string")
+        data, found = await self._read_until(separators)
+        if not found:
+            raise asyncio.IncompleteReadError(data, None)
+        return data
+
+    async def _read_until(self, separators: Tuple[bytes, ...]) -> Tuple[bytes, bool]:
+        if self._separator != separators:
+            self.inbound.buffer.forget_search()
+            self._separator = separators
+        found = True
+
+        def first(buffer: Buffer, eof: bool) -> int:
+            nonlocal found
+            found = True
+            lengths = []
+            for separator in separators:
+                if len(separators) > 1:
+                    buffer.forget_search()
+                lengths.append(buffer.find(separator))
+            length = min((length for length in lengths if length >= 0), default=-1)
+            if length < 0 and eof:
+                found = False
+                return len(buffer)
+            return length
+
+        return await self._take(first, 0), found
+
+    async def _take(self, decide: Callable[[Buffer, bool], int], need: int) -> bytes:
+        """Wait until `decide` says how many bytes to take (not -1), and take them."""
+        while True:
+            inbound = self.inbound
+            if inbound.busy:
+                with self._turnstile.waiting():
+                    await self._turnstile.changed()
+                continue
+            size = decide(inbound.buffer, inbound.at_eof)
+            if size >= 0:
+                data = inbound.buffer.take(size)
+                inbound.taken()
+                self.resume_if_room()
+                if not data and self._error is not None:
+                    raise self._error
+                return data
+            with self._turnstile.waiting(inbound, need or inbound.held + BOUND):
+                await self._turnstile.changed()
+
+    async def _read_large(self, goal: float) -> bytes:
+        collection = await self._collect(goal)
+        if collection is None:
+            return b""
+        try:
+            with self._turnstile.waiting():
+                while not self.inbound.collected(collection):
+                    await self._turnstile.changed()
+            return self.inbound.finish(collection)
+        finally:
+            self.abandon(collection)
+
+    # Collecting: everything to the end, as one `bytes` object.
+
+    async def collect(self) -> Optional[Collection]:
+        """Begin to collect everything for `output()` or `error()`; `None` if closed.
+
+        From now on the stream may hold without bound. To be followed by `abandon`.
+        """
+        return await self._collect(math.inf)
+
+    async def complete(self, collection: Collection) -> bool:
+        """Wait for the end of the stream and keep what was collected.
+
+        Ends at end of file, or after a second of silence once the process has ended.
+
+        Returns:
+            Whether it was end of file.
+        """
+        inbound = self.inbound
+        with self._turnstile.waiting():
+            while not inbound.collected(collection):
+                remaining = inbound.ending.remaining(time.monotonic())
+                if remaining == 0:
+                    await self._turnstile.polled()
+                    if inbound.ending.remaining(time.monotonic()) == 0:
+                        break  # that has brought nothing
+                else:
+                    await self._turnstile.changed(remaining)
+        inbound.keep(collection)
+        return inbound.at_eof
+
+    def abandon(self, collection: Collection) -> None:
+        """The task that collected is gone; what it has not kept goes to the next."""
+        collection.active = False
+        self._turnstile.notify()
+
+    def close(self) -> None:
+        """Close the reading end and throw away what has not been read."""
+        self.inbound.close()
+        self._turnstile.notify()
+        if not self._turnstile.loop.is_closed():
+            self._pipe.close()
+
+    async def _collect(self, goal: float) -> Optional[Collection]:
+        while self.inbound.busy:
+            with self._turnstile.waiting():
+                await self._turnstile.changed()
+        if self.inbound.closed:
+            return None
+        collection = self.inbound.collect(goal)
+        self.resume_if_room()
+        return collection
+
+
+class Writer(asyncio.StreamWriter):
+    """The child's stdin.
+
+    Bytes wait in an `Outbound`, by reference, and go to the transport a piece at a time whenever it
+    has room: given megabytes at once it would copy them, and move them about while the loop waits.
+    """
+
+    def __init__(
+        self,
+        turnstile: Turnstile,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.BaseProtocol,
+    ) -> None:
+        super().__init__(transport, protocol, None, turnstile.loop)
+        self._outbound = Outbound()
+        self._turnstile = turnstile
+        self._pipe = transport
+        self._full = False
+        self._lost = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} stdin>"
+
+    def __del__(self, warnings: Any = None) -> None:
+        pass  # the process closes its streams when it is dropped
+
+    # The transport's side.
+
+    def pause_writing(self) -> None:
+        """The transport holds as much as it wants to."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        self._full = False
+        self._push()
+        self._turnstile.notify()
+
+    def connection_lost(self) -> None:
+        """The pipe is closed, by us or by the child."""
+        self._lost = True
+        self._outbound.break_off()
+        self._turnstile.notify()
+
+    def _push(self) -> None:
+        outbound = self._outbound
+        while not self._full and len(outbound) and not self._pipe.is_closing():
+            piece = outbound.front(BOUND)
+            self._pipe.write(piece)
+            outbound.sent(len(piece))
+        if outbound.finished:
+            self._pipe.close()
+
+    # The callers' side.
+
+    def write(self, data: Any) -> None:
+        if self._outbound.closing:
+            raise ValueError("write to closed stream")
+        # Once the child has closed its end the bytes go nowhere; `drain` says so.
+        self._outbound.put(data if type(data) is bytes else bytes(memoryview(data)))
+        self._push()
+
+    def writelines(self, data: Iterable[Any]) -> None:
+        for chunk in data:
+            self.write(chunk)
+
+    def write_eof(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._outbound.closing = True
+        self._push()
+
+    def is_closing(self) -> bool:
+        return self._outbound.closing or self._pipe.is_closing()
+
+    async def drain(self) -> None:
+        with self._turnstile.waiting():
+            while (len(self._outbound) or self._full) and not self._lost:
+                await self._turnstile.changed()
+        if self._pipe.is_closing() and not self._outbound.closing:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    async def wait_closed(self) -> None:
+        with self._turnstile.waiting():
+            while not self._lost:
+                await self._turnstile.changed()
+
+    def abort(self) -> None:
+        """Throw away what has not been sent, and close the pipe."""
+        self._outbound.closing = True
+        self._outbound.break_off()
+        if self._pipe.get_write_buffer_size():
+            self._pipe.abort()
+        else:
+            self._pipe.close()

@@ -1,0 +1,118 @@
+"""The asyncio process."""
+
+from typing import TYPE_CHECKING, List, Optional, Sequence, Type, Union, overload
+
+from process._child import Redirections
+from process.asyncio._child import Child, start
+from process.asyncio.constants import DEFAULT_BUFFER_SIZE
+from process.asyncio.types import StreamReader, StreamWriter
+from process.core.constants import PIPE
+from process.core.errors import (
+    ProcessAlreadyRunError,
+    ProcessError,
+    ProcessTimeoutError,
+)
+from process.core._base import BaseProcess
+from process.core.process import AbstractProcess
+from process.core.types import File, StrOrPath
+
+if TYPE_CHECKING:
+    import asyncio.subprocess
+    import signal as signals
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Process"]
+
+
+class Process(BaseProcess[StreamWriter, StreamReader, Child]):
+    __doc__ = AbstractProcess.__doc__
+
+    @overload
+    def __init__(
+        self,
+        arguments: StrOrPath,
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        arguments: Sequence[StrOrPath],
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        arguments: Union[StrOrPath, Sequence[StrOrPath]],
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None:
+        size = DEFAULT_BUFFER_SIZE if buffer_size is None else buffer_size
+        super().__init__(arguments, stdin, stdout, stderr, size)  # type: ignore[arg-type]
+        #: Somebody runs the process, or has run it.
+        self._taken = False
+
+    @property
+    def process(self) -> "asyncio.subprocess.Process":
+        return self._started.process
+
+    async def run(self) -> "Self":
+        if self._taken:
+            raise ProcessAlreadyRunError
+        self._taken = True
+        try:
+            redirections = Redirections(self._stdin, self._stdout, self._stderr)
+            self._child = await start(self._arguments, redirections, self._buffer_size)
+        except Exception as error:
+            raise ProcessError(f"Failed to run process: {error!r}") from error
+        finally:
+            self._taken = self._child is not None
+        self._stdin = None  # the feeding task has it now, and lets go of it once it is fed
+        return self
+
+    async def output(self, join: bool = True) -> bytes:
+        return await self._everything("stdout", join)
+
+    async def error(self, join: bool = True) -> bytes:
+        return await self._everything("stderr", join)
+
+    async def join(self, timeout: Optional[float] = None) -> None:
+        if not await self._started.wait(timeout):
+            raise ProcessTimeoutError(f"Process did not complete within {timeout} seconds")
+
+    async def close(self) -> None:
+        child = self._started
+        child.terminate()
+        self._warn(await child.finish())
+
+    async def __aenter__(self) -> "Self":
+        return await self.run()
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: "Optional[TracebackType]",
+    ) -> None:
+        child = self._started
+        if kind is None:
+            self._warn(await child.finish())
+        else:
+            child.close_streams()
+
+    async def _everything(self, name: str, join: bool) -> bytes:
+        child = self._started
+        stream = self._stream(name)
+        self._warn(await child.keep([stream], join))
+        kept: bytes = stream.inbound.kept
+        return kept

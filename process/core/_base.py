@@ -1,0 +1,131 @@
+"""What both variants do alike once the process has been run.
+
+The variants differ in how they start a child and in how they wait for it. What can be answered at
+once is answered here, for any `Child`.
+"""
+
+import warnings
+from typing import TYPE_CHECKING, Any, Generic, List, Optional, Protocol, TypeVar
+
+from process.core.errors import ProcessInvalidStreamError, ProcessNotRunError
+from process.core.process import AbstractProcess
+
+if TYPE_CHECKING:
+    import signal as signals
+
+
+class Child(Protocol):
+    """A child process that has been started."""
+
+    #: Its streams; `None` where there is no pipe.
+    stdin: Any
+    stdout: Any
+    stderr: Any
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    def look(self) -> Optional[int]:
+        """The exit code, if the child has ended."""
+
+    def poll(self) -> Optional[int]:
+        """The same; but who asks again and again is waiting, and gets his streams moved."""
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the child has ended."""
+
+    def terminate(self) -> None:
+        """Ask the child to end, unless it has."""
+
+    def kill(self) -> None:
+        """Make the child end, unless it has."""
+
+    def drop(self) -> None:
+        """The process object is gone: end the child. Safe in finalizers."""
+
+
+W = TypeVar("W")
+R = TypeVar("R")
+C = TypeVar("C", bound=Child)
+
+
+class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
+    """A process over some kind of child."""
+
+    _child: Optional[C] = None
+
+    @property
+    def id(self) -> int:
+        return self._started.pid
+
+    @property
+    def running(self) -> bool:
+        return self.exit_code is None
+
+    @property
+    def exit_code(self) -> Optional[int]:
+        return self._started.poll()
+
+    @property
+    def stdin(self) -> W:
+        stream: W = self._stream("stdin")
+        return stream
+
+    @property
+    def stdout(self) -> R:
+        stream: R = self._stream("stdout")
+        return stream
+
+    @property
+    def stderr(self) -> R:
+        stream: R = self._stream("stderr")
+        return stream
+
+    def signal(self, signal: "signals.Signals") -> None:
+        self._started.send_signal(signal)
+
+    def terminate(self) -> None:
+        self._started.terminate()
+
+    def kill(self) -> None:
+        self._started.kill()
+
+    def __repr__(self) -> str:
+        fields = [("arguments", self._arguments)]
+        child = self._child
+        if child is not None:
+            code = child.look()
+            fields += [("id", child.pid), ("running", code is None), ("exit_code", code)]
+            fields += [
+                (name, getattr(child, name))
+                for name in ("stdin", "stdout", "stderr")
+                if getattr(child, name) is not None
+            ]
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields)})"
+
+    def __del__(self) -> None:
+        if self._child is not None:
+            self._child.drop()
+
+    @property
+    def _started(self) -> C:
+        if self._child is None:
+            raise ProcessNotRunError
+        return self._child
+
+    def _stream(self, name: str) -> Any:
+        stream = getattr(self._started, name)
+        if stream is None:
+            raise ProcessInvalidStreamError(f"Process was not created with `{name}=PIPE`")
+        return stream
+
+    def _warn(self, held_open: List[str]) -> None:
+        """Say which streams were taken as finished though they are open."""
+        for name in held_open:
+            warnings.warn(
+                f"{self!r}: {name} was taken as finished after a second of silence, but another "
+                "process holds it open",
+                RuntimeWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,1 @@
+"""Shows, from outside, what the library promises: run `python -m stress`."""

@@ -1,0 +1,24 @@
+"""The command line: `python -m stress [COMMAND]`."""
+
+import argparse
+import sys
+from typing import List
+
+from stress import demonstration
+
+
+def main(arguments: List[str]) -> int:
+    """Run one command and return the exit code: 0 if the library has kept its promise."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stress", description="Shows what the library promises."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    demonstration.add_command(commands)
+    # Without a command, the one that a newcomer wants to see.
+    options = parser.parse_args(arguments or ["demo"])
+    exit_code: int = options.run(options)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""Runs tests that are coroutine functions, and looks for leaks after each test."""
+
+import contextlib
+import gc
+import inspect
+import os
+import threading
+import time
+from typing import Iterator, List, Optional, Set
+
+import pytest
+
+from tests.support import Kit, descriptors
+
+
+def _variants() -> "List[object]":
+    try:
+        import uvloop  # noqa: F401
+    except ImportError as error:
+        skip = pytest.mark.skip(reason=f"uvloop cannot be imported: {error}")
+        return ["sync", "asyncio", pytest.param("uvloop", marks=skip)]
+    return ["sync", "asyncio", "uvloop"]
+
+
+@pytest.fixture(params=_variants())
+def kit(request: pytest.FixtureRequest) -> Kit:
+    """Both variants, the asyncio one on both loops."""
+    return Kit(request.param)
+
+
+@pytest.fixture(params=_variants()[1:])
+def loops(request: pytest.FixtureRequest) -> Kit:
+    """The asyncio variant on both loops."""
+    return Kit(request.param)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Optional[bool]:
+    """A test that is a coroutine function is run by its kit."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    kit = arguments.get("kit") or arguments["loops"]
+    assert isinstance(kit, Kit)
+    kit.run(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks() -> Iterator[None]:
+    """No test leaves a descriptor, a thread or a child behind."""
+    before = descriptors()
+    threads = set(threading.enumerate())
+    yield
+    # What a test has let go of may need a moment: a thread that was told to end, for example.
+    deadline = time.monotonic() + 5
+    gc.collect()
+    while True:
+        left = _left(before, threads)
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            pytest.fail("left behind: " + "; ".join(left))
+        time.sleep(0.01)
+        gc.collect()
+
+
+def _left(descriptors_before: Optional[List[str]], threads_before: Set[threading.Thread]) -> List[str]:
+    left = []
+    after = descriptors()
+    if after is not None and descriptors_before is not None:
+        left += [entry for entry in after if entry not in descriptors_before]
+    left += [repr(thread) for thread in threading.enumerate() if thread not in threads_before]
+    with contextlib.suppress(ChildProcessError):
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        left.append(f"zombie {pid} (status {status})" if pid else "a child that runs")
+    return left

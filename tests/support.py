@@ -1,0 +1,257 @@
+"""What the tests share: patterned bytes, children to run, and one face for both variants."""
+
+import asyncio
+import contextlib
+import inspect
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any, AsyncIterator, Callable, Coroutine, List, Optional, TypeVar
+
+import process
+import process.process
+from process import Process
+
+T = TypeVar("T")
+
+KIB = 1024
+MIB = 1024 * KIB
+
+#: More than any pipe, bound or stream buffer holds.
+LARGE = 4 * MIB
+
+#: Where `process` is imported from, for children that import it.
+ROOT = str(Path(process.__file__).parent.parent)
+
+#: The seconds within which what is to be prompt has to happen: generous, for busy machines.
+PROMPT = 5.0
+
+_PRELUDE = """\
+import os, sys, _random
+def pattern(size, seed=0):
+    return _random.Random(seed).getrandbits(8 * size).to_bytes(size, "little") if size else b""
+def put(number, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(number, view):]
+def get(size):
+    data = b""
+    while len(data) < size:
+        more = os.read(0, min(size - len(data), 1 << 20))
+        if not more:
+            break
+        data += more
+    return data
+def get_all():
+    return b"".join(iter(lambda: os.read(0, 1 << 20), b""))
+"""
+
+
+def pattern(size: int, seed: int = 0) -> bytes:
+    """Bytes that repeat nowhere, so that a loss, a copy or a swap of any size shows."""
+    return random.Random(seed).randbytes(size) if size else b""
+
+
+def lines(count: int, seed: int = 0) -> List[bytes]:
+    """Numbered lines of various lengths."""
+    lengths = random.Random(seed)
+    return [b"%d:%s\n" % (number, b"x" * lengths.randrange(200)) for number in range(count)]
+
+
+def python(script: str, *arguments: object) -> List[str]:
+    """The command that runs `script`, which has `pattern`, `put`, `get` and `get_all`."""
+    start = [sys.executable, "-S", "-E", "-c", _PRELUDE + script]
+    return start + [str(argument) for argument in arguments]
+
+
+def start_library(script: str) -> List[str]:
+    """The command that runs `script` with `process` to be imported, strictly."""
+    prepare = f"import sys; sys.path.insert(0, {ROOT!r})\n"
+    return [sys.executable, "-W", "error", "-c", prepare + script]
+
+
+#: Writes `size` patterned bytes to stdout, with seed 1, and to stderr, with seed 2, by turns.
+FLOOD_BOTH = """
+size = int(sys.argv[1])
+out, err = pattern(size, 1), pattern(size, 2)
+for i in range(0, size, 50_000):
+    put(1, out[i:i + 50_000]); put(2, err[i:i + 50_000])
+"""
+
+
+class Kit:
+    """Drives either variant with one and the same test.
+
+    A test is a coroutine function. For the synchronous variant it never suspends; for the asyncio
+    variant it runs in a loop.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_async = name != "sync"
+        self.Process: Any = process.AsyncProcess if self.is_async else Process
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def run(self, scenario: Coroutine[Any, Any, T]) -> T:
+        """Run a test to its end."""
+        if self.is_async:
+            return run_in_loop(self.name, scenario)
+        try:
+            scenario.send(None)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            scenario.close()
+        raise AssertionError("the synchronous variant has nothing to await")
+
+    async def get(self, value: Any) -> Any:
+        """The value, awaited if that is how the variant gives it."""
+        assert inspect.isawaitable(value) is self.is_async
+        return await value if self.is_async else value
+
+    async def start(self, *arguments: Any, **options: Any) -> Any:
+        """A process that has been run."""
+        return await self.get(self.Process(*arguments, **options).run())
+
+    @contextlib.asynccontextmanager
+    async def opened(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        """A process in its own `with` block."""
+        child = self.Process(*arguments, **options)
+        if self.is_async:
+            async with child:
+                yield child
+        else:
+            with child:
+                yield child
+
+    async def blocking(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call what blocks, while the loop, if there is one, goes on."""
+        if self.is_async:
+            return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+        return function(*arguments)
+
+    async def pause(self) -> None:
+        """Let the loop, if there is one, have its turn."""
+        if self.is_async:
+            await asyncio.sleep(0)
+
+    # Streams.
+
+    async def read(self, stream: Any, size: int) -> bytes:
+        """Exactly `size` bytes."""
+        data: bytes
+        if self.is_async:
+            data = await stream.readexactly(size)
+            return data
+        data = b""
+        while len(data) < size:
+            more = stream.read(size - len(data))
+            assert more, f"end of file after {len(data)} of {size} bytes"
+            data += more
+        return data
+
+    async def read_all(self, stream: Any) -> bytes:
+        """Everything to end of file."""
+        data: bytes = await self.get(stream.read())
+        return data
+
+    async def read_line(self, stream: Any) -> bytes:
+        """The next line."""
+        data: bytes = await self.get(stream.readline())
+        return data
+
+    async def write(self, stream: Any, data: bytes) -> None:
+        """Write and wait until there is room again."""
+        stream.write(data)
+        if self.is_async:
+            await stream.drain()
+
+    async def send(self, stream: Any, data: bytes) -> None:
+        """Write and flush."""
+        stream.write(data)
+        await self.get(stream.drain() if self.is_async else stream.flush())
+
+    async def close(self, stream: Any) -> None:
+        """Close a stream and wait until that is done."""
+        stream.close()
+        if self.is_async:
+            await stream.wait_closed()
+
+
+def make_loop(name: str) -> asyncio.AbstractEventLoop:
+    """A new loop of asyncio's or of uvloop's."""
+    if name == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def run_in_loop(name: str, scenario: Coroutine[Any, Any, T]) -> T:
+    """Like `asyncio.run`, with the loop of one's choice; tasks left behind are a failure."""
+    loop = make_loop(name)
+    try:
+        asyncio.set_event_loop(loop)
+        result = loop.run_until_complete(scenario)
+        left = asyncio.all_tasks(loop)
+        assert not left, f"tasks left behind: {left}"
+        return result
+    finally:
+        try:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            # Transports that are closed say so to their protocols one turn later.
+            loop.run_until_complete(_turns(3))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Gate:
+    """A named pipe at which a child waits until it is opened; the child calls `wait_at(path)`."""
+
+    #: For the child: wait until the gate is opened.
+    WAIT = 'open(sys.argv[1], "rb").read()\n'
+
+    def __init__(self, directory: Path, name: str = "gate") -> None:
+        self.path = directory / name
+        os.mkfifo(self.path)
+
+    def open(self, data: bytes = b"") -> None:
+        """Let the child go on, as soon as it waits."""
+        self.path.write_bytes(data)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def descriptors() -> Optional[List[str]]:
+    """What the descriptors of this process refer to, where that can be told."""
+    directory = Path("/proc/self/fd")
+    if not directory.is_dir():
+        return None
+    found = []
+    for entry in os.listdir(directory):  # noqa: PTH208
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself
+            found.append(f"{entry} -> {os.readlink(directory / entry)}")  # noqa: PTH115
+    return sorted(found)
