@@ -16,7 +16,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import IO, Iterable, List, NamedTuple, Optional, Set, Union
+from typing import Iterable, List, NamedTuple, Optional, Set, Union
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -25,9 +25,9 @@ from process._plumbing import Plumbing
 from process._pump import Pump, ReaderPump, WriterPump
 from process._sink import Sink
 from process._source import Source
-from process.core.constants import PIPE
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
+from process.core.constants import PIPE
 from process.core.types import File
 
 #: Seconds that a child has between SIGTERM and SIGKILL when nobody waits for it.
@@ -101,8 +101,8 @@ class Child:
         Returns:
             The names of those that were taken as finished though somebody holds them open.
         """
-        open_ones = []
-        collections: List["tuple[Source, Collection]"] = []
+        open_ones: List[str] = []
+        collections: List[tuple[Source, Collection]] = []
         try:
             for stream in streams:
                 collection = None if stream is None else stream.source.collect()
@@ -159,7 +159,7 @@ def start(arguments: List[str], to: Redirections, buffer_size: int) -> Child:
         Exception: whatever has prevented it. Nothing is left behind.
     """
     # Made before it is initialised, so that a child is known even if an exception strikes late.
-    popen: "subprocess.Popen[bytes]" = subprocess.Popen.__new__(subprocess.Popen)
+    popen = _new_popen()
     plumbing = Plumbing()
     child = Child(popen, plumbing)
     ours: List[Descriptor] = []
@@ -212,6 +212,10 @@ def start(arguments: List[str], to: Redirections, buffer_size: int) -> Child:
     return child
 
 
+def _new_popen() -> subprocess.Popen[bytes]:
+    return subprocess.Popen.__new__(subprocess.Popen)
+
+
 def _is_pipe(file: object) -> bool:
     return isinstance(file, int) and file == PIPE
 
@@ -240,7 +244,7 @@ def _attach(
             port = _platform.Port(end, plumbing.wakeup, plumbing.watch, writing=False)
             inbound = Inbound(plumbing.flow)
             reader = ReaderPump(plumbing, port, f"process-{popen.pid}-{name}", inbound)
-            raw_reader = RawReader(Source(plumbing, reader, f"{popen.pid}-{name}"))
+            raw_reader = RawReader(Source(plumbing, reader, name))
             stream = Reader(raw_reader, buffer_size) if buffer_size else raw_reader
             setattr(child, name, stream)
             setattr(popen, name, stream)

@@ -190,7 +190,7 @@ class Writer(io.BufferedWriter):
         return f"<{type(self).__name__} stdin>"
 
     def fileno(self) -> int:
-        return self.raw.fileno()
+        return self._unbuffered.fileno()
 
     def write(self, data: "Buffer", /) -> int:
         if self.closed:

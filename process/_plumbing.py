@@ -20,14 +20,16 @@ thread. Each user is in a set while he may use them; the last one out closes the
 are atomic and need no lock, so a finalizer may be the last one out, wherever it strikes.
 """
 
-import subprocess
 import threading
 import time
-from typing import List, Optional, Protocol, Set
+from typing import TYPE_CHECKING, List, Optional, Protocol, Set
 
 from process import _platform
 from process._waiting import Waiters
 from process.core._flow import Flow
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class Member(Protocol):

@@ -45,6 +45,7 @@ class Pump:
     """A thread that serves one pipe."""
 
     def __init__(self, plumbing: Plumbing, port: _platform.Port, name: str) -> None:
+        self.name = name
         self.plumbing = plumbing
         self.port = port
         #: The pump has ended, and its pipe is closed.
@@ -167,9 +168,7 @@ class ReaderPump(Pump):
             refill = inbound.refill()
             room = 0 if refill else inbound.room()
             self._busy = bool(refill or room) and not self.port.blocking
-            self._waits = (
-                _Waits.NOTHING if refill else _Waits.PIPE if room else _Waits.ROOM
-            )
+            self._waits = _Waits.NOTHING if refill else _Waits.PIPE if room else _Waits.ROOM
         if refill:
             self._refill(refill)
         elif not room:

@@ -36,12 +36,12 @@ from process.core._inbound import CHUNK, Collection, Inbound
 class _Exposure:
     """The pipe that `fileno()` names, read by whoever calls."""
 
-    def __init__(self, plumbing: Plumbing, pump: ReaderPump, name: str) -> None:
+    def __init__(self, plumbing: Plumbing, pump: ReaderPump) -> None:
         read, write = os.pipe()
         self.descriptor = Descriptor(read)
         port = _platform.Port(Descriptor(write), plumbing.wakeup, plumbing.watch, writing=True)
         self.inbound = Inbound(plumbing.flow, kept=pump.inbound.kept)
-        self.relay = RelayPump(plumbing, port, f"{name}-relay", pump)
+        self.relay = RelayPump(plumbing, port, f"{pump.name}-relay", pump)
         #: A thread is reading the pipe right now.
         self.reading = False
         self._read: Deque[bytes] = deque()
@@ -158,7 +158,7 @@ class Source:
                 waiter.wait()
         finally:
             self._leave(token)
-        exposure = _Exposure(self._plumbing, self.pump, f"process-{self.name}")
+        exposure = _Exposure(self._plumbing, self.pump)
         with self._plumbing.lock:
             if self._exposure is None and not self._closed:
                 self._exposure = exposure
@@ -259,7 +259,8 @@ class Source:
             return False
         exposure = self._exposure
         return exposure is None or not (
-            len(self.pump.inbound.buffer) or _platform.wait_readable(exposure.descriptor.fileno(), 0)
+            len(self.pump.inbound.buffer)
+            or _platform.wait_readable(exposure.descriptor.fileno(), 0)
         )
 
     # Taking what is there.

@@ -13,5 +13,5 @@ def open_spool() -> File:
     """
     import tempfile  # costs more to import than the rest of the library, and is rarely needed
 
-    file: IO[bytes] = tempfile.TemporaryFile(buffering=0)
-    return cast(File, file)
+    file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
+    return cast("File", file)

@@ -1,23 +1,21 @@
 """The synchronous process."""
 
-
 from typing import TYPE_CHECKING, List, Optional, Sequence, Type, Union, overload
 
 from process._child import Child, Redirections, start
 from process.constants import DEFAULT_BUFFER_SIZE
+from process.core._base import BaseProcess
 from process.core.constants import PIPE
 from process.core.errors import (
     ProcessAlreadyRunError,
     ProcessError,
     ProcessTimeoutError,
 )
-from process.core._base import BaseProcess
 from process.core.process import AbstractProcess
 from process.core.types import File, StrOrPath
 from process.types import StreamReader, StreamWriter
 
 if TYPE_CHECKING:
-    import signal as signals
     import subprocess
     from types import TracebackType
 
@@ -58,7 +56,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
         buffer_size: Optional[int] = None,
     ) -> None:
         size = DEFAULT_BUFFER_SIZE if buffer_size is None else buffer_size
-        super().__init__(arguments, stdin, stdout, stderr, size)  # type: ignore[arg-type]
+        super().__init__(arguments, stdin, stdout, stderr, size)
         #: Empty while somebody runs the process, and once it has been run.
         self._right_to_run: List[bool] = [True]
 

@@ -12,9 +12,9 @@ the child is a descriptor. Both offer the same names:
 - `wait_readable`: for descriptors in the hands of the caller.
 """
 
-import os
+import sys
 
-if os.name == "nt":  # pragma: no cover - Windows
+if sys.platform == "win32":  # pragma: no cover - Windows
     from process._platform._windows import (
         ExitWatch,
         Port,

@@ -7,11 +7,13 @@ of the interpreter.
 """
 
 import os
-import subprocess
 import threading
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from process._descriptor import Descriptor
+
+if TYPE_CHECKING:
+    import subprocess
 
 spawn_options: Dict[str, Any] = {}
 

@@ -19,12 +19,14 @@ Ringing takes no lock and does not block: a finalizer may do it at any line.
 import errno
 import os
 import select
-import subprocess
 import sys
-from typing import Any, Callable, Dict, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set
 
 from process._descriptor import Descriptor
 from process._platform import _portable
+
+if TYPE_CHECKING:
+    import subprocess
 
 spawn_options: Dict[str, Any] = {}
 

@@ -12,16 +12,18 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-from typing import Any, Iterable, List, Optional, Set, Tuple, Union
+from typing import TYPE_CHECKING, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
 from process._child import GRACE, Redirections
 from process._files import lendable
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._streams import Reader, Writer
-from process.core._inbound import Collection
 from process.core.constants import PIPE
+
+if TYPE_CHECKING:
+    from process.core._inbound import Collection
+    from process.core.types import File
 
 
 class Child:
@@ -94,7 +96,7 @@ class Child:
         Returns:
             The names of those that were taken as finished though somebody holds them open.
         """
-        open_ones = []
+        open_ones: List[str] = []
         collections: List[Tuple[Reader, Collection]] = []
         try:
             for stream in streams:
@@ -165,14 +167,16 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     """
     loop = asyncio.get_running_loop()
     protocol = ChildProtocol(loop, buffer_size)
-    fed = isinstance(to.stdin, bytes)
-    borrowed = lendable(to.stdin)
+    stdin: Optional[File] = PIPE if isinstance(to.stdin, bytes) else to.stdin
+    borrowed = lendable(stdin)
+    if borrowed is not None:
+        stdin = borrowed.fileno()
     transport, _ = await loop.subprocess_exec(
         lambda: protocol,
         *arguments,
-        stdin=PIPE if fed else to.stdin if borrowed is None else borrowed.fileno(),  # type: ignore[arg-type]
-        stdout=to.stdout,  # type: ignore[arg-type]
-        stderr=to.stderr,  # type: ignore[arg-type]
+        stdin=stdin,
+        stdout=to.stdout,
+        stderr=to.stderr,
         **_platform.spawn_options,
     )
     if borrowed is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Dict, Optional
+from typing import Dict, Optional, cast
 
 from process.asyncio._streams import Reader, Writer
 from process.asyncio._turnstile import Turnstile
@@ -31,21 +31,21 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self._open: Dict[int, Reader] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self.transport = transport
-        pipe = transport.get_pipe_transport(0)
+        # A cast, since those of uvloop are transports by behaviour only.
+        self.transport = cast("asyncio.SubprocessTransport", transport)
+        pipe = self.transport.get_pipe_transport(0)
         if pipe is not None:
-            self.stdin = Writer(self.turnstile, pipe, self)  # type: ignore[arg-type]
-        self.stdout = self._reader(transport, 1, "stdout")
-        self.stderr = self._reader(transport, 2, "stderr")
+            self.stdin = Writer(self.turnstile, cast("asyncio.WriteTransport", pipe), self)
+        self.stdout = self._reader(self.transport.get_pipe_transport(1), 1, "stdout")
+        self.stderr = self._reader(self.transport.get_pipe_transport(2), 2, "stderr")
 
     def _reader(
-        self, transport: asyncio.SubprocessTransport, number: int, name: str
+        self, pipe: Optional[asyncio.BaseTransport], number: int, name: str
     ) -> Optional[Reader]:
-        pipe = transport.get_pipe_transport(number)
         if pipe is None:
             return None
-        reader = Reader(self.turnstile, pipe, f"{transport.get_pid()}-{name}", self._buffer_size)  # type: ignore[arg-type]
+        transport = cast("asyncio.ReadTransport", pipe)
+        reader = Reader(self.turnstile, transport, name, self._buffer_size)
         self._open[number] = reader
         return reader
 

@@ -14,7 +14,7 @@ import errno
 import math
 import os
 import time
-from typing import Any, Callable, Iterable, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, List, Optional, Tuple, cast
 
 from process.asyncio._turnstile import Turnstile
 from process.core._buffer import Buffer
@@ -44,7 +44,7 @@ class Reader(asyncio.StreamReader):
 
     # The transport's side.
 
-    def feed_data(self, data: bytes) -> None:
+    def feed_data(self, data: Any) -> None:
         self.inbound.ending.arrived(time.monotonic())
         self.inbound.feed(data)
         if not self.inbound.room() and not self._paused_pipe and not self._pipe.is_closing():
@@ -104,8 +104,9 @@ class Reader(asyncio.StreamReader):
     async def readline(self) -> bytes:
         return (await self._read_until((b"\n",)))[0]
 
-    async def readuntil(self, separator: Union[bytes, Tuple[bytes, ...]] = b"\n") -> bytes:
-        separators = separator if isinstance(separator, tuple) else (separator,)
+    async def readuntil(self, separator: Any = b"\n") -> bytes:
+        several = isinstance(separator, tuple)
+        separators = cast("Tuple[bytes, ...]", separator if several else (separator,))
         if not separators or not all(separators):
             raise ValueError("Separator should be at least one-byte string")
         data, found = await self._read_until(separators)
@@ -122,7 +123,7 @@ class Reader(asyncio.StreamReader):
         def first(buffer: Buffer, eof: bool) -> int:
             nonlocal found
             found = True
-            lengths = []
+            lengths: List[int] = []
             for separator in separators:
                 if len(separators) > 1:
                     buffer.forget_search()
@@ -252,9 +253,13 @@ class Writer(asyncio.StreamWriter):
         self._full = True
 
     def resume_writing(self) -> None:
-        """The transport has room again."""
+        """The transport has room again.
+
+        Nothing is written here. `asyncio` calls this in the middle of its own writing, after which
+        it looks whether it was told to close; told so from here, it drops what was written here.
+        """
         self._full = False
-        self._push()
+        self._turnstile.loop.call_soon(self._push)
         self._turnstile.notify()
 
     def connection_lost(self) -> None:

@@ -12,10 +12,9 @@ lost.
 
 import asyncio
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Protocol, Set
+from typing import Any, Generator, List, Optional, Protocol, Set
 
 from process.core._flow import Flow
-
 
 #: Seconds; long enough not to be run in the same turn.
 _A_MOMENT = 0.01
@@ -35,7 +34,7 @@ class Turnstile:
         self.loop = loop
         self.flow = Flow()
         self._streams: List[Pausable] = []
-        self._waiters: Set["asyncio.Future[None]"] = set()
+        self._waiters: Set[asyncio.Future[None]] = set()
 
     def add(self, stream: Pausable) -> None:
         """A stream joins."""
@@ -58,7 +57,7 @@ class Turnstile:
                 waiter.set_result(None)
 
     @contextmanager
-    def waiting(self, own: Any = None, need: float = 0) -> Iterator[None]:
+    def waiting(self, own: Any = None, need: float = 0) -> Generator[None, None, None]:
         """The caller waits inside the block; see `Flow.enter`."""
         token = object()
         self.flow.enter(token, own, need)
@@ -70,7 +69,7 @@ class Turnstile:
 
     async def changed(self, timeout: Optional[float] = None) -> None:
         """Return after the next change, or after `timeout` seconds."""
-        waiter: "asyncio.Future[None]" = self.loop.create_future()
+        waiter: asyncio.Future[None] = self.loop.create_future()
         self._waiters.add(waiter)
         try:
             await self._completed(waiter, timeout)

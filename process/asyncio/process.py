@@ -1,24 +1,23 @@
 """The asyncio process."""
 
-from typing import TYPE_CHECKING, List, Optional, Sequence, Type, Union, overload
+from typing import TYPE_CHECKING, Optional, Sequence, Type, Union, overload
 
 from process._child import Redirections
 from process.asyncio._child import Child, start
 from process.asyncio.constants import DEFAULT_BUFFER_SIZE
 from process.asyncio.types import StreamReader, StreamWriter
+from process.core._base import BaseProcess
 from process.core.constants import PIPE
 from process.core.errors import (
     ProcessAlreadyRunError,
     ProcessError,
     ProcessTimeoutError,
 )
-from process.core._base import BaseProcess
 from process.core.process import AbstractProcess
 from process.core.types import File, StrOrPath
 
 if TYPE_CHECKING:
     import asyncio.subprocess
-    import signal as signals
     from types import TracebackType
 
     from typing_extensions import Self
@@ -58,7 +57,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
         buffer_size: Optional[int] = None,
     ) -> None:
         size = DEFAULT_BUFFER_SIZE if buffer_size is None else buffer_size
-        super().__init__(arguments, stdin, stdout, stderr, size)  # type: ignore[arg-type]
+        super().__init__(arguments, stdin, stdout, stderr, size)
         #: Somebody runs the process, or has run it.
         self._taken = False
 

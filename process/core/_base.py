@@ -5,7 +5,7 @@ once is answered here, for any `Child`.
 """
 
 import warnings
-from typing import TYPE_CHECKING, Any, Generic, List, Optional, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, List, Optional, Protocol, Tuple, TypeVar
 
 from process.core.errors import ProcessInvalidStreamError, ProcessNotRunError
 from process.core.process import AbstractProcess
@@ -25,6 +25,7 @@ class Child(Protocol):
     @property
     def pid(self) -> int:
         """The process id."""
+        ...
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended."""
@@ -92,7 +93,7 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
         self._started.kill()
 
     def __repr__(self) -> str:
-        fields = [("arguments", self._arguments)]
+        fields: List[Tuple[str, Any]] = [("arguments", self._arguments)]
         child = self._child
         if child is not None:
             code = child.look()

@@ -16,7 +16,7 @@ each byte once however often it is asked.
 """
 
 from collections import deque
-from typing import Deque, Iterator, Tuple, Union
+from typing import Deque, Iterator, List, Tuple, Union
 
 #: What a chunk can be: `bytes`, or a view of the caller's input, which is not copied.
 Chunk = Union[bytes, memoryview]
@@ -67,7 +67,7 @@ class Buffer:
     def peek(self, size: int, offset: int = 0) -> bytes:
         """The bytes from `offset` on, at most `size`, which stay held."""
         position = self._position + offset
-        pieces = []
+        pieces: List[Chunk] = []
         for start, chunk in self._chunks:
             if start + len(chunk) <= position:
                 continue

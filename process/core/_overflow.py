@@ -15,7 +15,7 @@ it. Files are made by the `open_file` given to the constructor; this module open
 
 import errno
 from collections import deque
-from typing import Callable, Deque, Optional, Protocol
+from typing import Callable, Deque, Optional, Protocol, Union
 
 from process.core._buffer import Buffer
 
@@ -93,12 +93,15 @@ class _MemorySegment:
         self._buffer = Buffer()
 
 
+_Segment = Union[_FileSegment, _MemorySegment]
+
+
 class Overflow:
     """A queue of bytes, first in, first out, kept in files as far as possible."""
 
     def __init__(self, open_file: Callable[[], File]) -> None:
         self._open_file = open_file
-        self._segments: Deque["_FileSegment | _MemorySegment"] = deque()
+        self._segments: Deque[_Segment] = deque()
         self._next_size = _FIRST_SEGMENT
         self._files_fail = False
 
@@ -134,7 +137,7 @@ class Overflow:
         while self._segments:
             self._segments.popleft().close()
 
-    def _new_segment(self) -> "_FileSegment | _MemorySegment":
+    def _new_segment(self) -> _Segment:
         if not self._files_fail:
             try:
                 file = self._open_file()

@@ -156,4 +156,3 @@ def _split(arguments: Union[StrOrPath, Sequence[StrOrPath]]) -> List[str]:
     if isinstance(arguments, os.PathLike):
         return [os.fspath(arguments)]
     return [os.fspath(argument) for argument in arguments]
-

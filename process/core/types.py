@@ -1,6 +1,6 @@
 """Types that both variants share."""
 
-import os
+import os  # noqa: TC003 - `typing.get_type_hints` evaluates `StrOrPath`
 from typing import IO, Any, Coroutine, TypeVar, Union
 
 T = TypeVar("T")
