@@ -16,7 +16,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import Iterable, List, NamedTuple, Optional, Set, Union
+from typing import Any, Iterable, List, NamedTuple, Optional, Set, Union
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -213,7 +213,9 @@ def start(arguments: List[str], to: Redirections, buffer_size: int) -> Child:
 
 
 def _new_popen() -> subprocess.Popen[bytes]:
-    return subprocess.Popen.__new__(subprocess.Popen)
+    make: Any = subprocess.Popen.__new__
+    popen: subprocess.Popen[bytes] = make(subprocess.Popen)
+    return popen
 
 
 def _is_pipe(file: object) -> bool:

@@ -4,15 +4,20 @@ Theory of operation. The child belongs to its loop: the loop reaps it and closes
 leaves nothing behind if it fails. `finish` returns when every pipe is closed.
 
 A child that is dropped while its loop runs is left to the loop: SIGTERM at once, SIGKILL after a
-grace period, the pipes closed. A child whose loop is closed, or does not run, cannot be left to it;
-`_orphan` ends such a child itself, and closes its pipes behind the back of the transports.
+grace period, the pipes closed. One that is still there when its loop shuts down is ended by `_guard`.
+A child whose loop is closed, or does not run, cannot be left to it: `end_orphans` ends such a child
+itself, and closes its pipes behind the back of the transports.
 """
 
 import asyncio
+import atexit
 import contextlib
+import logging
 import os
 import signal
-from typing import TYPE_CHECKING, Iterable, List, Optional, Set, Tuple
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, AsyncGenerator, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
 from process._child import GRACE, Redirections
@@ -143,19 +148,31 @@ class Child:
             with contextlib.suppress(RuntimeError):  # closed in this very moment
                 loop.call_soon_threadsafe(self._end)
                 return
-        _orphan(self)
+        end_orphans([self])
 
     def _end(self) -> None:
         """End the child, in the loop."""
         self.close_streams()
-        self.send_signal(signal.SIGTERM)
+        self.terminate()
         if self.protocol.exited:
-            self._gone()
+            self._end_at_last()
         else:
-            self.turnstile.loop.call_later(GRACE, self._gone)
+            self.turnstile.loop.call_later(GRACE, self._end_at_last)
 
-    def _gone(self) -> None:
-        self.transport.close()  # kills the child if it has survived SIGTERM
+    def _end_at_last(self) -> None:
+        self.kill()  # the protocol closes the transport once the child has ended
+        _alive.discard(self)
+
+    async def end(self) -> None:
+        """End the child and wait until it is gone: the loop is shutting down."""
+        self.close_streams()
+        self.terminate()
+        if not await self.wait(GRACE):
+            self.kill()
+            await self.wait(GRACE)
+        self.transport.close()
+        while not self.protocol.gone:
+            await self.turnstile.changed()
         _alive.discard(self)
 
 
@@ -183,6 +200,10 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
         borrowed.lent = True
     child = Child(transport, protocol)
     _alive.add(child)
+    _outlived.discard(child.pid)  # the number has been given out again
+    if loop not in _guards:
+        guard = _guards[loop] = _guard()
+        await guard.__anext__()
     if isinstance(to.stdin, bytes):
         child.feed(to.stdin)
     return child
@@ -191,5 +212,102 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
 _alive: Set[Child] = set()
 
 
-def _orphan(child: Child) -> None:
-    """End a child whose loop does not run, and silence its transports."""
+async def _guard() -> AsyncGenerator[None, None]:
+    """Ends the children of a loop before it is closed.
+
+    An asynchronous generator that has been begun is closed by `loop.shutdown_asyncgens()`, which
+    `asyncio.run` calls last of all. That is the one moment to end what was never closed: later
+    there is no loop to close a transport with, and uvloop even waits for the child.
+    """
+    try:
+        yield
+    finally:
+        loop = asyncio.get_running_loop()
+        theirs = [child.end() for child in list(_alive) if child.turnstile.loop is loop]
+        await asyncio.gather(*theirs, return_exceptions=True)
+
+
+_guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None, None]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def end_orphans(children: List[Child]) -> None:
+    """End children whose loop does not run, and silence their transports."""
+    mine = [child for child in children if child.owner == os.getpid() and child in _alive]
+    for child in mine:
+        _alive.discard(child)
+        _outlived.add(child.pid)
+        if child.look() is None:
+            _signal(child, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    for child in mine:
+        if not _await_exit(child, deadline):
+            _signal(child, getattr(signal, "SIGKILL", signal.SIGTERM))
+            _await_exit(child, time.monotonic() + GRACE)
+    for child in mine:
+        if not child.turnstile.loop.is_running():
+            _silence(child.transport, child.turnstile.loop)
+
+
+def _signal(child: Child, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, number)
+
+
+def _await_exit(child: Child, deadline: float) -> bool:
+    """Wait until `deadline` for the end of a child that its loop has not seen end, and reap it."""
+    if child.transport.get_returncode() is not None:
+        return True
+    popen = child.transport.get_extra_info("subprocess")  # there is none with uvloop
+    watch = _platform.ExitWatch(popen or child, lambda: None)
+    watch.wait(max(0.0, deadline - time.monotonic()))
+    watch.close()
+    if popen is None:
+        return child.look() is not None
+    return popen.poll() is not None
+
+
+def _silence(transport: Any, loop: Any) -> None:
+    """Close the pipes behind the back of transports whose loop cannot do it any more.
+
+    A transport of asyncio closes its pipe in a callback of its loop; if that never comes, its
+    finalizer complains. So that callback is called here. This uses names that asyncio keeps to
+    itself, for want of others: a loop that does without them is left alone.
+    """
+    for number in range(3):
+        pipe = transport.get_pipe_transport(number)
+        lose = getattr(pipe, "_call_connection_lost", None)
+        if pipe is None or lose is None or getattr(pipe, "_pipe", None) is None:
+            continue
+        if pipe.is_closing() and not loop.is_closed():
+            continue  # the callback is on its way
+        with contextlib.suppress(Exception):
+            loop._remove_reader(pipe._fileno)
+            loop._remove_writer(pipe._fileno)
+        pipe._closing = True
+        with contextlib.suppress(Exception):
+            lose(None)
+    with contextlib.suppress(Exception):
+        transport.close()
+
+
+#: Children that have outlived their loop.
+_outlived: Set[int] = set()
+
+
+def _worth_logging(record: logging.LogRecord) -> bool:
+    """Whether this is not what a child watcher says of a child that has outlived its loop."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return _outlived.isdisjoint(arg for arg in arguments if isinstance(arg, int))
+
+
+logging.getLogger("asyncio").addFilter(_worth_logging)
+
+
+def _end_all() -> None:
+    """End every child that is still there: the interpreter exits."""
+    end_orphans(list(_alive))
+
+
+atexit.register(_end_all)
