@@ -35,7 +35,7 @@ GRACE = 1.0
 
 
 #: Windows has no SIGKILL; there SIGTERM means `TerminateProcess`, which is as final.
-_SIGKILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+SIGKILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class Redirections(NamedTuple):
@@ -89,7 +89,7 @@ class Child:
 
     def kill(self) -> None:
         """Make the child end, unless it has."""
-        self.send_signal(_SIGKILL)
+        self.send_signal(SIGKILL)
 
     def drop(self) -> None:
         """The process object is gone: end the child. Safe in finalizers."""

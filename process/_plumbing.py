@@ -63,7 +63,7 @@ class Plumbing:
 
     def watch_exit(self, popen: "subprocess.Popen[bytes]") -> None:
         """Begin to watch for the end of `popen`."""
-        self._watch = _platform.ExitWatch(popen, self.process_ended)
+        self._watch = _platform.ExitWatch(popen.pid, popen.wait, self.process_ended)
 
     def add(self, member: Member) -> None:
         """A pump joins."""

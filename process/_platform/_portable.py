@@ -8,12 +8,9 @@ of the interpreter.
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from process._descriptor import Descriptor
-
-if TYPE_CHECKING:
-    import subprocess
 
 spawn_options: Dict[str, Any] = {}
 
@@ -65,17 +62,23 @@ class Port:
 
 
 class ExitWatch:
-    """The end of a child: a thread waits for it."""
+    """The end of a child: a thread waits for it.
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", ended: Callable[[], None]) -> None:
+    Args:
+        pid: the process id of the child, which has not been reaped.
+        wait: blocks until the child has ended.
+        ended: is called, in any thread, when it has.
+    """
+
+    def __init__(self, pid: int, wait: Callable[[], object], ended: Callable[[], None]) -> None:
         self._over = threading.Event()
 
         def watch() -> None:
-            popen.wait()
+            wait()
             self._over.set()
             ended()
 
-        threading.Thread(target=watch, name=f"process-{popen.pid}-exit", daemon=True).start()
+        threading.Thread(target=watch, name=f"process-{pid}-exit", daemon=True).start()
 
     def wait(self, timeout: Optional[float]) -> None:
         """Return when the process has ended or `timeout` seconds have passed."""

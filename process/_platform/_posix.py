@@ -20,13 +20,10 @@ import errno
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set
+from typing import Any, Callable, Dict, Optional, Set
 
 from process._descriptor import Descriptor
 from process._platform import _portable
-
-if TYPE_CHECKING:
-    import subprocess
 
 spawn_options: Dict[str, Any] = {}
 
@@ -198,21 +195,24 @@ class Port:
 
 
 class ExitWatch:
-    """The end of a child: a pidfd where the kernel has one, else a thread that waits."""
+    """The end of a child: a pidfd where the kernel has one, else a thread that waits.
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", ended: Callable[[], None]) -> None:
+    See `_portable.ExitWatch`. With a pidfd, `ended` is left to whoever polls it.
+    """
+
+    def __init__(self, pid: int, wait: Callable[[], object], ended: Callable[[], None]) -> None:
         self._pidfd: Optional[Descriptor] = None
         self._thread: Optional[_portable.ExitWatch] = None
         try:
             # Not reaped yet, so the number cannot belong to another process.
-            self._pidfd = Descriptor(_make_pidfd(popen.pid))
+            self._pidfd = Descriptor(_make_pidfd(pid))
         except ProcessLookupError:
             # SIGCHLD is ignored: the kernel has reaped it already. `Popen.poll` copes with that.
             ended()
         except OSError as error:
             if error.errno in _OUT_OF_DESCRIPTORS:
                 raise
-            self._thread = _portable.ExitWatch(popen, ended)
+            self._thread = _portable.ExitWatch(pid, wait, ended)
 
     def fileno(self) -> int:
         """A descriptor that is readable once the process has ended, or -1."""

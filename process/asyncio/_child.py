@@ -4,24 +4,22 @@ Theory of operation. The child belongs to its loop: the loop reaps it and closes
 leaves nothing behind if it fails. `finish` returns when every pipe is closed.
 
 A child that is dropped while its loop runs is left to the loop: SIGTERM at once, SIGKILL after a
-grace period, the pipes closed. One that is still there when its loop shuts down is ended by `_guard`.
-A child whose loop is closed, or does not run, cannot be left to it: `end_orphans` ends such a child
-itself, and closes its pipes behind the back of the transports.
+grace period, the pipes closed. One that is still there when its loop shuts down is ended by
+`_guard`. A child whose loop is closed, or does not run, cannot be left to it: see `_orphans`.
 """
 
 import asyncio
 import atexit
 import contextlib
-import logging
 import os
 import signal
-import time
 import weakref
-from typing import TYPE_CHECKING, Any, AsyncGenerator, Iterable, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, AsyncGenerator, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
-from process._child import GRACE, Redirections
+from process._child import GRACE, SIGKILL, Redirections
 from process._files import lendable
+from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._streams import Reader, Writer
 from process.core.constants import PIPE
@@ -93,7 +91,7 @@ class Child:
 
     def kill(self) -> None:
         """Make the child end, unless it has."""
-        self.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        self.send_signal(SIGKILL)
 
     async def keep(self, streams: Iterable[Optional[Reader]], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -148,7 +146,7 @@ class Child:
             with contextlib.suppress(RuntimeError):  # closed in this very moment
                 loop.call_soon_threadsafe(self._end)
                 return
-        end_orphans([self])
+        _end_orphans([self])
 
     def _end(self) -> None:
         """End the child, in the loop."""
@@ -200,7 +198,7 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
         borrowed.lent = True
     child = Child(transport, protocol)
     _alive.add(child)
-    _outlived.discard(child.pid)  # the number has been given out again
+    orphans.forget(child.pid)
     if loop not in _guards:
         guard = _guards[loop] = _guard()
         await guard.__anext__()
@@ -232,82 +230,16 @@ _guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[No
 )
 
 
-def end_orphans(children: List[Child]) -> None:
-    """End children whose loop does not run, and silence their transports."""
+def _end_orphans(children: List[Child]) -> None:
+    """End children whose loop does not run."""
     mine = [child for child in children if child.owner == os.getpid() and child in _alive]
-    for child in mine:
-        _alive.discard(child)
-        _outlived.add(child.pid)
-        if child.look() is None:
-            _signal(child, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE
-    for child in mine:
-        if not _await_exit(child, deadline):
-            _signal(child, getattr(signal, "SIGKILL", signal.SIGTERM))
-            _await_exit(child, time.monotonic() + GRACE)
-    for child in mine:
-        if not child.turnstile.loop.is_running():
-            _silence(child.transport, child.turnstile.loop)
-
-
-def _signal(child: Child, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child.pid, number)
-
-
-def _await_exit(child: Child, deadline: float) -> bool:
-    """Wait until `deadline` for the end of a child that its loop has not seen end, and reap it."""
-    if child.transport.get_returncode() is not None:
-        return True
-    popen = child.transport.get_extra_info("subprocess")  # there is none with uvloop
-    watch = _platform.ExitWatch(popen or child, lambda: None)
-    watch.wait(max(0.0, deadline - time.monotonic()))
-    watch.close()
-    if popen is None:
-        return child.look() is not None
-    return popen.poll() is not None
-
-
-def _silence(transport: Any, loop: Any) -> None:
-    """Close the pipes behind the back of transports whose loop cannot do it any more.
-
-    A transport of asyncio closes its pipe in a callback of its loop; if that never comes, its
-    finalizer complains. So that callback is called here. This uses names that asyncio keeps to
-    itself, for want of others: a loop that does without them is left alone.
-    """
-    for number in range(3):
-        pipe = transport.get_pipe_transport(number)
-        lose = getattr(pipe, "_call_connection_lost", None)
-        if pipe is None or lose is None or getattr(pipe, "_pipe", None) is None:
-            continue
-        if pipe.is_closing() and not loop.is_closed():
-            continue  # the callback is on its way
-        with contextlib.suppress(Exception):
-            loop._remove_reader(pipe._fileno)
-            loop._remove_writer(pipe._fileno)
-        pipe._closing = True
-        with contextlib.suppress(Exception):
-            lose(None)
-    with contextlib.suppress(Exception):
-        transport.close()
-
-
-#: Children that have outlived their loop.
-_outlived: Set[int] = set()
-
-
-def _worth_logging(record: logging.LogRecord) -> bool:
-    """Whether this is not what a child watcher says of a child that has outlived its loop."""
-    arguments = record.args if isinstance(record.args, tuple) else ()
-    return _outlived.isdisjoint(arg for arg in arguments if isinstance(arg, int))
-
-
-logging.getLogger("asyncio").addFilter(_worth_logging)
+    _alive.difference_update(mine)
+    orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in mine])
 
 
 def _end_all() -> None:
     """End every child that is still there: the interpreter exits."""
-    end_orphans(list(_alive))
+    _end_orphans(list(_alive))
 
 
 atexit.register(_end_all)

@@ -1,0 +1,115 @@
+"""Children whose loop is closed, or does not run.
+
+Such a child cannot be left to its loop: nobody would end it, reap it, or close its pipes, and the
+transports, left to the garbage collector, would complain. So it is ended here, for a bounded time:
+SIGTERM, a grace period, SIGKILL; and its pipes are closed behind the back of the transports.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from functools import partial
+from typing import Any, List, NamedTuple, Optional, Set
+
+from process import _platform
+from process._child import GRACE, SIGKILL
+
+
+class Orphan(NamedTuple):
+    """A child, and the loop that no longer looks after it."""
+
+    transport: asyncio.SubprocessTransport
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.transport.get_pid()
+
+    def exit_code(self) -> Optional[int]:
+        """The exit code, if the child has ended."""
+        code = self.transport.get_returncode()
+        return _platform.exit_code(self.pid) if code is None else code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the child has ended."""
+        if self.exit_code() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def wait(self, deadline: float) -> bool:
+        """Wait for the end until `deadline`, and reap the child; whether it has ended."""
+        if self.transport.get_returncode() is not None:
+            return True
+        popen = self.transport.get_extra_info("subprocess")  # there is none with uvloop
+        wait = partial(os.waitpid, self.pid, 0) if popen is None else popen.wait
+        watch = _platform.ExitWatch(self.pid, wait, _do_nothing)
+        watch.wait(max(0.0, deadline - time.monotonic()))
+        watch.close()
+        if popen is None:
+            return self.exit_code() is not None
+        return popen.poll() is not None
+
+
+def end(orphans: List[Orphan]) -> None:
+    """End children and silence their transports, in a bounded time. Safe in finalizers."""
+    for orphan in orphans:
+        _outlived.add(orphan.pid)
+        orphan.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    for orphan in orphans:
+        if not orphan.wait(deadline):
+            orphan.send_signal(SIGKILL)
+            orphan.wait(time.monotonic() + GRACE)
+    for orphan in orphans:
+        if not orphan.loop.is_running():
+            _silence(orphan.transport, orphan.loop)
+
+
+def forget(pid: int) -> None:
+    """The number `pid` has been given out again."""
+    _outlived.discard(pid)
+
+
+def _do_nothing() -> None:
+    """For a watch that has nobody to tell."""
+
+
+def _silence(transport: Any, loop: Any) -> None:
+    """Close the pipes for transports that cannot do it themselves.
+
+    A transport of asyncio closes its pipe in a callback of its loop; if that never comes, its
+    finalizer complains. So that callback is called here. This uses names that asyncio keeps to
+    itself, for want of others: a loop that does without them is left alone.
+    """
+    for number in range(3):
+        pipe = transport.get_pipe_transport(number)
+        lose = getattr(pipe, "_call_connection_lost", None)
+        if lose is None or getattr(pipe, "_pipe", None) is None:
+            continue
+        if pipe.is_closing() and not loop.is_closed():
+            continue  # the callback is on its way
+        with contextlib.suppress(Exception):
+            loop._remove_reader(pipe._fileno)
+            loop._remove_writer(pipe._fileno)
+        pipe._closing = True
+        with contextlib.suppress(Exception):
+            lose(None)
+    with contextlib.suppress(Exception):
+        transport.close()
+
+
+#: Children that have outlived their loop.
+_outlived: Set[int] = set()
+
+
+def _worth_logging(record: logging.LogRecord) -> bool:
+    """Whether this is not what a child watcher says of a child that has outlived its loop."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return _outlived.isdisjoint(arg for arg in arguments if isinstance(arg, int))
+
+
+logging.getLogger("asyncio").addFilter(_worth_logging)
