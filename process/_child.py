@@ -25,6 +25,7 @@ from process._plumbing import Plumbing
 from process._pump import Pump, ReaderPump, WriterPump
 from process._sink import Sink
 from process._source import Source
+from process.core._flow import Wait
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.core.constants import PIPE
@@ -102,20 +103,18 @@ class Child:
             The names of those that were taken as finished though somebody holds them open.
         """
         open_ones: List[str] = []
-        collections: List[tuple[Source, Collection]] = []
+        wait = Wait()
+        collections = [(stream.source, Collection()) for stream in streams if stream is not None]
         try:
-            for stream in streams:
-                collection = None if stream is None else stream.source.collect()
-                if stream is not None and collection is not None:
-                    collections.append((stream.source, collection))
+            wanted = [pair for pair in collections if pair[0].collect(pair[1], wait)]
             if join:
                 self.wait()
-            for source, collection in collections:
-                if not source.complete(collection):
+            for source, collection in wanted:
+                if not source.complete(collection, wait):
                     open_ones.append(source.name)
         finally:
             for source, collection in collections:
-                source.abandon(collection)
+                source.abandon(collection, wait)
         return open_ones
 
     def finish(self) -> List[str]:
@@ -129,7 +128,7 @@ class Child:
         self.close_streams()
         if self.popen.returncode is not None:
             _alive.discard(self)
-            self.plumbing.leave(self.plumbing)
+            self.plumbing.release()
         return open_ones
 
     def close_streams(self) -> None:
@@ -231,7 +230,7 @@ def _attach(
     """Make the stream objects and their pumps."""
     popen, plumbing = child.popen, child.plumbing
     if ends[0] is not None:
-        port = _platform.Port(ends[0], plumbing.wakeup, plumbing.watch, writing=True)
+        port = plumbing.port(ends[0], writing=True)
         pump = WriterPump(plumbing, port, f"process-{popen.pid}-stdin", Outbound())
         raw = RawWriter(Sink(plumbing, pump))
         child.stdin = Writer(raw, buffer_size) if buffer_size else raw
@@ -243,7 +242,7 @@ def _attach(
     for index, name in ((1, "stdout"), (2, "stderr")):
         end = ends[index]
         if end is not None:
-            port = _platform.Port(end, plumbing.wakeup, plumbing.watch, writing=False)
+            port = plumbing.port(end, writing=False)
             inbound = Inbound(plumbing.flow)
             reader = ReaderPump(plumbing, port, f"process-{popen.pid}-{name}", inbound)
             raw_reader = RawReader(Source(plumbing, reader, name))
@@ -265,7 +264,7 @@ def _take_back(child: Child, ours: List[Descriptor]) -> None:
     for descriptor in ours:
         descriptor.close()
     _alive.discard(child)
-    child.plumbing.leave(child.plumbing)
+    child.plumbing.release()
 
 
 _alive: Set[Child] = set()
@@ -294,14 +293,14 @@ def end(children: List[Child]) -> None:
             pump.stop()
         for pump in child.pumps():
             pump.join(GRACE)
-        child.plumbing.leave(child.plumbing)
+        child.plumbing.release()
 
 
 def _await_all(children: List[Child]) -> None:
     deadline = time.monotonic() + GRACE
     for child in children:
         while child.popen.poll() is None and time.monotonic() < deadline:
-            child.plumbing.watch.wait(max(0.0, deadline - time.monotonic()))
+            child.plumbing.await_exit(max(0.0, deadline - time.monotonic()))
 
 
 def end_all() -> None:

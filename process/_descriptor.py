@@ -3,25 +3,28 @@
 A descriptor is a number, and the kernel gives a closed number out again at once. Whoever closes a
 number twice, or reads one that somebody else has closed, reads or closes a file that belongs to
 someone else. So every descriptor has one owner, a `Descriptor`, which closes it exactly once and is
--1 from then on.
+-1 from then on. A descriptor that several threads use is closed when the last of them lets go of
+its owner: whoever is about to poll it refers to the owner, and so it cannot be closed under him,
+and whoever is interrupted lets go of it all the same.
 
 A fork inherits every descriptor. The forked copy of a stdin pipe would keep the child from ever
 seeing end of file, so all of them are closed in a process that the caller forks.
 """
 
 import os
+import weakref
 from collections import deque
-from typing import List, Set
+from typing import Dict, List
 
 
 class Descriptor:
     """Owner of one descriptor."""
 
-    __slots__ = ("_number",)
+    __slots__ = ("__weakref__", "_number")
 
     def __init__(self, number: int) -> None:
         self._number: List[int] = [number]
-        _open.add(self)
+        _open[id(self)] = weakref.ref(self)
 
     def fileno(self) -> int:
         """The number, or -1 once closed."""
@@ -37,25 +40,25 @@ class Descriptor:
         Taking the number out and closing it happens inside one call into C, so that neither a
         second thread nor an exception from a signal handler can come between the two.
         """
-        _open.discard(self)
+        _open.pop(id(self), None)
         try:
             deque(map(os.close, iter(self._number.pop, None)), maxlen=0)
         except IndexError:
             pass  # nothing (more) to take out
 
-    def disown(self) -> int:
-        """Give the descriptor away: the number, which the caller now has to close."""
-        _open.discard(self)
-        return self._number.pop()
+    def __del__(self) -> None:
+        self.close()
 
 
-_open: Set[Descriptor] = set()
+_open: Dict[int, "weakref.ref[Descriptor]"] = {}
 
 
 def _close_all_after_fork() -> None:
-    for descriptor in list(_open):
+    for reference in list(_open.values()):
+        descriptor = reference()
         try:
-            descriptor.close()
+            if descriptor is not None:
+                descriptor.close()
         except OSError:  # closed behind our back; in a fork that is not worth a word
             pass
 

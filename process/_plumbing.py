@@ -16,17 +16,19 @@ The pumps refer to the plumbing, and the plumbing refers neither to the `Process
 objects: a live pump does not keep a dropped process alive.
 
 Clean-up. The wake-up descriptor and the watch for the exit are used by pumps and callers in any
-thread. Each user is in a set while he may use them; the last one out closes them. Set operations
-are atomic and need no lock, so a finalizer may be the last one out, wherever it strikes.
+thread. They are closed when nobody refers to them any more: each pump lets go of them when it ends,
+each caller when he returns, however he does, and the plumbing when the process is closed (`release`
+is a store: a finalizer may do it at any line).
 """
 
 import threading
 import time
-from typing import TYPE_CHECKING, List, Optional, Protocol, Set
+from typing import TYPE_CHECKING, List, Optional, Protocol
 
 from process import _platform
+from process._descriptor import Descriptor
 from process._waiting import Waiters
-from process.core._flow import Flow
+from process.core._flow import Flow, Wait
 
 if TYPE_CHECKING:
     import subprocess
@@ -49,17 +51,22 @@ class Plumbing:
         self.lock = threading.Lock()
         self.flow = Flow()
         self.changed = Waiters()
-        self.wakeup = _platform.Wakeup()
         self._members: List[Member] = []
-        self._users: Set[object] = {self}
+        self._wakeup: Optional[_platform.Wakeup] = _platform.Wakeup()
         self._watch: Optional[_platform.ExitWatch] = None
         self._ended: Optional[float] = None
 
-    @property
-    def watch(self) -> _platform.ExitWatch:
-        """The watch for the end of the process."""
-        assert self._watch is not None, "the process has been started first"
-        return self._watch
+    def port(self, descriptor: Descriptor, writing: bool) -> _platform.Port:
+        """A port for a pump of this process."""
+        assert self._wakeup is not None
+        assert self._watch is not None
+        return _platform.Port(descriptor, self._wakeup, self._watch, writing)
+
+    def ring(self, port: _platform.Port) -> None:
+        """Wake the pump that waits in `port`, if it does. Safe in finalizers."""
+        wakeup = self._wakeup
+        if wakeup is not None:
+            wakeup.ring(port)
 
     def watch_exit(self, popen: "subprocess.Popen[bytes]") -> None:
         """Begin to watch for the end of `popen`."""
@@ -72,17 +79,16 @@ class Plumbing:
             if self._ended is not None:
                 member.process_ended(self._ended)
 
-    def enter(self, user: object) -> None:
-        """`user` may use the shared descriptors until he leaves."""
-        self._users.add(user)
+    def await_exit(self, timeout: float) -> None:
+        """Wait for the end of the process, without a lock and without moving streams."""
+        watch = self._watch
+        if watch is not None:
+            watch.wait(timeout)
 
-    def leave(self, user: object) -> None:
-        """`user` is done; the last one out closes them."""
-        self._users.discard(user)
-        if not self._users:
-            self.wakeup.close()
-            if self._watch is not None:
-                self._watch.close()
+    def release(self) -> None:
+        """No more pumps will be started, and the process has been reaped. Safe in finalizers."""
+        self._wakeup = None
+        self._watch = None
 
     def process_ended(self) -> None:
         """The process has ended: some pump, or the watch, has seen it."""
@@ -110,21 +116,20 @@ class Plumbing:
         While we wait, every stream has room, so the child cannot be held up by us; it ends when it
         ends, or the timeout does.
         """
-        token = object()
+        wait = Wait()
         deadline = None if timeout is None else time.monotonic() + timeout
-        self.enter(token)
         try:
             with self.lock:
-                self.flow.enter(token)
+                self.flow.enter(wait)
                 self.kick()
-            # In this order: who closes the watch has seen the return code first.
-            while popen.returncode is None and popen.poll() is None:
+            while popen.poll() is None:
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     return False
-                self.watch.wait(remaining)
+                watch = self._watch
+                if watch is not None:  # else another thread has seen it end
+                    watch.wait(remaining)
         finally:
             with self.lock:
-                self.flow.leave(token)
-            self.leave(token)
+                self.flow.leave(wait)
         return True

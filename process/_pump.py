@@ -60,7 +60,6 @@ class Pump:
         Raises:
             RuntimeError: there is no thread to be had.
         """
-        self.plumbing.enter(self)
         self.plumbing.add(self)
         try:
             self._thread.start()
@@ -72,7 +71,7 @@ class Pump:
     def stop(self) -> None:
         """Make the pump end, whatever it is doing. Safe in finalizers."""
         self._stopping = True
-        self.plumbing.wakeup.ring(self.port)
+        self.plumbing.ring(self.port)
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Wait until the pump has ended, unless this is its own thread, or it may be stuck.
@@ -87,7 +86,7 @@ class Pump:
     def kick(self) -> None:
         """Ring the pump if it waits although it may move. The lock is held."""
         if self._waits is not _Waits.NOTHING and self._movable():
-            self.plumbing.wakeup.ring(self.port)
+            self.plumbing.ring(self.port)
 
     def process_ended(self, now: float) -> None:
         """The process has ended. The lock is held."""
@@ -105,7 +104,7 @@ class Pump:
             self._finish()
             self.done = True
             self.plumbing.changed.notify()
-        self.plumbing.leave(self)
+        self.port.release()
 
     def _wait(self, ready: bool) -> None:
         if not self._stopping and self.port.wait(ready):

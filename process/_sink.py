@@ -13,6 +13,7 @@ from typing import Callable
 from process._plumbing import Plumbing
 from process._pump import WriterPump
 from process.core._buffer import Chunk
+from process.core._flow import Wait
 from process.core._outbound import Outbound
 
 
@@ -91,19 +92,19 @@ class Sink:
 
     def _wait(self, done: Callable[[], bool]) -> None:
         """Wait until `done`, or until the child closes its end or the pump ends."""
-        token = object()
+        wait = Wait()
         try:
             while True:
                 with self._plumbing.lock:
                     if done() or self._outbound.broken or self.pump.done:
                         return
-                    self._plumbing.flow.enter(token)
+                    self._plumbing.flow.enter(wait)
                     waiter = self._plumbing.changed.enrol()
                     self._plumbing.kick()
                 waiter.wait()
         finally:
             with self._plumbing.lock:
-                self._plumbing.flow.leave(token)
+                self._plumbing.flow.leave(wait)
 
     def _check(self) -> None:
         if self._outbound.closing:

@@ -29,7 +29,7 @@ from process._pump import ReaderPump, RelayPump
 from process._waiting import Waiter
 from process.core._buffer import Buffer
 from process.core._ending import SILENCE
-from process.core._flow import BOUND
+from process.core._flow import BOUND, Wait
 from process.core._inbound import CHUNK, Collection, Inbound
 
 
@@ -39,7 +39,7 @@ class _Exposure:
     def __init__(self, plumbing: Plumbing, pump: ReaderPump) -> None:
         read, write = os.pipe()
         self.descriptor = Descriptor(read)
-        port = _platform.Port(Descriptor(write), plumbing.wakeup, plumbing.watch, writing=True)
+        port = plumbing.port(Descriptor(write), writing=True)
         self.inbound = Inbound(plumbing.flow, kept=pump.inbound.kept)
         self.relay = RelayPump(plumbing, port, f"{pump.name}-relay", pump)
         #: A thread is reading the pipe right now.
@@ -145,19 +145,17 @@ class Source:
             OSError: there is no descriptor left.
             RuntimeError: there is no thread to be had.
         """
-        token = object()
-        try:
-            while True:
-                with self._plumbing.lock:
-                    self._check_open()
-                    if self._exposure is not None:
-                        return self._exposure.descriptor.fileno()
-                    if not self._inbound.busy:
-                        break
-                    waiter = self._wait(token)
-                waiter.wait()
-        finally:
-            self._leave(token)
+        wait = Wait()
+        while True:
+            with self._plumbing.lock:
+                self._check_open()
+                if self._exposure is not None:
+                    return self._exposure.descriptor.fileno()
+                if not self._inbound.busy:
+                    break
+                waiter = self._register(wait)
+            waiter.wait()
+        del wait
         exposure = _Exposure(self._plumbing, self.pump)
         with self._plumbing.lock:
             if self._exposure is None and not self._closed:
@@ -205,14 +203,22 @@ class Source:
 
     # Collecting: everything to the end, as one `bytes` object.
 
-    def collect(self) -> Optional[Collection]:
-        """Begin to collect everything for `output()` or `error()`; `None` if the stream is closed.
+    def collect(self, collection: Collection, wait: Wait) -> bool:
+        """Begin to collect, when the stream's turn has come; whether the stream is open.
 
-        From now on the stream may hold without bound, in memory. To be followed by `abandon`.
+        From now on, and for as long as `wait` exists, the stream may hold without bound, in memory.
         """
-        return self._collect(math.inf)
+        while True:
+            with self._plumbing.lock:
+                if self._closed:
+                    return False
+                if not self._inbound.busy:
+                    self._inbound.collect(collection, wait)
+                    return True
+                waiter = self._register(wait)
+            waiter.wait()
 
-    def complete(self, collection: Collection) -> bool:
+    def complete(self, collection: Collection, wait: Wait) -> bool:
         """Wait for the end of the stream and keep what was collected.
 
         Ends at end of file, or after a second of silence once the process has ended.
@@ -224,34 +230,21 @@ class Source:
             with self._plumbing.lock:
                 inbound = self._inbound
                 if inbound.collected(collection) or self._silent():
+                    self._plumbing.changed.notify()  # it is the next caller's turn
                     inbound.keep(collection)
                     return inbound.at_eof
                 remaining = self.pump.inbound.ending.remaining(time.monotonic())
-                waiter = self._plumbing.changed.enrol()
-                self._plumbing.kick()
-            if self._exposure is not None:
-                remaining = SILENCE if remaining is None else remaining
+                waiter = self._register(wait)
+            if self._exposure is not None and remaining is None:
+                remaining = SILENCE  # reading the pipe, we do not notice the process end
             self._progress(waiter, remaining)
 
-    def abandon(self, collection: Collection) -> None:
-        """The caller who collected is gone; what he has not kept goes to the next."""
+    def abandon(self, collection: Collection, wait: Wait) -> None:
+        """The caller is gone; what he has collected and not kept goes to the next."""
         with self._plumbing.lock:
-            collection.active = False
+            self._plumbing.flow.leave(wait)
+            collection.abandon()
             self._plumbing.changed.notify()
-
-    def _collect(self, goal: float) -> Optional[Collection]:
-        token = object()
-        try:
-            while True:
-                with self._plumbing.lock:
-                    if self._closed:
-                        return None
-                    if not self._inbound.busy:
-                        return self._inbound.collect(goal)
-                    waiter = self._wait(token)
-                waiter.wait()
-        finally:
-            self._leave(token)
 
     def _silent(self) -> bool:
         ending = self.pump.inbound.ending
@@ -269,7 +262,7 @@ class Source:
         self, decide: Callable[[Buffer, bool], int], need: int, consume: bool = True
     ) -> bytes:
         """Wait until `decide` says how many bytes to take (not -1), and take them."""
-        token = object()
+        wait = Wait()
         buffer: Optional[Buffer] = None
         position = 0
         data = b""
@@ -280,59 +273,57 @@ class Source:
                     self._plumbing.kick()
                     inbound = self._inbound
                     if inbound.busy:
-                        waiter = self._wait(token)
+                        waiter = self._register(wait)
                     else:
                         buffer = inbound.buffer
                         position = buffer.position
                         size = decide(buffer, inbound.at_eof)
                         if size >= 0:
+                            self._plumbing.flow.leave(wait)
                             data = buffer.peek(size)
                             if consume:
                                 inbound.taken()
                                 buffer.skip(len(data))
                             return data
                         own = self.pump.inbound
-                        self._plumbing.flow.enter(token, own, need or own.held + BOUND)
-                        waiter = self._plumbing.changed.enrol()
-                        self._plumbing.kick()
+                        waiter = self._register(wait, own, need or own.held + BOUND)
                 self._progress(waiter, None)
         except BaseException:
-            # Taken, and then a signal handler raised: the caller never gets to see it.
             with self._plumbing.lock:
+                self._plumbing.flow.leave(wait)
                 if buffer is not None and data and buffer.position != position:
+                    # Taken, and then a signal handler raised: the caller never gets to see it.
                     buffer.unread(data)
             raise
-        finally:
-            self._leave(token)
 
     def _read_large(self, goal: float) -> bytes:
-        self._check_open()
-        collection = self._collect(goal)
-        if collection is None:
-            return b""
-        token = object()
+        collection = Collection(goal)
+        wait = Wait()
+        data = b""
         try:
+            self.collect(collection, wait)
             while True:
                 with self._plumbing.lock:
                     self._check_open()
                     if self._inbound.collected(collection):
-                        return self._inbound.finish(collection)
-                    waiter = self._wait(token)
+                        self._plumbing.flow.leave(wait)
+                        self._plumbing.changed.notify()  # it is the next caller's turn
+                        data = self._inbound.finish(collection)
+                        return data  # noqa: RET504 - an exception from here on needs it
+                    waiter = self._register(wait)
                 self._progress(waiter, None)
-        finally:
-            self.abandon(collection)
-            self._leave(token)
+        except BaseException:
+            self.abandon(collection, wait)
+            if data:
+                self.unread(data)
+            raise
 
-    def _wait(self, token: object) -> Waiter:
-        """Register a wait for something other than what is held. The lock is held."""
-        self._plumbing.flow.enter(token)
+    def _register(self, wait: Wait, own: Optional[Inbound] = None, need: float = 0) -> Waiter:
+        """The caller is going to wait; see `Flow.enter`. The lock is held."""
+        self._plumbing.flow.enter(wait, own, need)
         waiter = self._plumbing.changed.enrol()
         self._plumbing.kick()
         return waiter
-
-    def _leave(self, token: object) -> None:
-        with self._plumbing.lock:
-            self._plumbing.flow.leave(token)
 
     def _progress(self, waiter: Waiter, timeout: Optional[float]) -> None:
         """Wait for a change, or, where the stream is exposed, make one by reading."""

@@ -22,9 +22,6 @@ class Wakeup:
         """Make the present or the next `wait` of `port` return."""
         port.bell.release()
 
-    def close(self) -> None:
-        """Nothing to give back."""
-
 
 class Port:
     """One end of a pipe, as its pump sees it."""
@@ -51,6 +48,9 @@ class Port:
         if not ready:
             self.bell.acquire()
         return False
+
+    def release(self) -> None:
+        """The pump has ended: there is nothing shared."""
 
     def pending(self) -> bool:
         """Whether bytes wait in the pipe, as far as can be told without reading them."""
@@ -83,9 +83,6 @@ class ExitWatch:
     def wait(self, timeout: Optional[float]) -> None:
         """Return when the process has ended or `timeout` seconds have passed."""
         self._over.wait(timeout)
-
-    def close(self) -> None:
-        """Nothing to give back: the thread ends with the process."""
 
 
 def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:

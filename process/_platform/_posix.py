@@ -110,11 +110,6 @@ class Wakeup:
                 self._raise()
         return True
 
-    def close(self) -> None:
-        """Close the descriptors."""
-        self._read.close()
-        self._write.close()
-
     def _raise(self) -> None:
         try:
             os.write(self._write.fileno(), _ONE)
@@ -133,7 +128,7 @@ class Port:
     ) -> None:
         self.descriptor = descriptor
         self._ready = select.POLLOUT if writing else select.POLLIN
-        self._wakeup = wakeup
+        self._wakeup: Optional[Wakeup] = wakeup
         self._watch: Optional[ExitWatch] = watch
         self._shared = False
         os.set_blocking(descriptor.fileno(), False)
@@ -166,19 +161,26 @@ class Port:
         the pipe becomes ready, or is hung up, when the child acts; the end of the process, reported
         once, makes its watch readable.
         """
+        wakeup = self._wakeup
+        assert wakeup is not None, "a pump waits before it ends"
         poll = select.poll()
-        poll.register(self._wakeup.fileno(), select.POLLIN)
+        poll.register(wakeup.fileno(), select.POLLIN)
         if ready:
             poll.register(self.descriptor.fileno(), self._ready)
         watched = -1 if self._watch is None else self._watch.fileno()
         if watched >= 0:
             poll.register(watched, select.POLLIN)
         events = [descriptor for descriptor, _ in poll.poll()]
-        self._wakeup.answer(self)
+        wakeup.answer(self)
         if watched in events:
             self._watch = None
             return True
         return False
+
+    def release(self) -> None:
+        """The pump has ended: let go of what it shares with others."""
+        self._wakeup = None
+        self._watch = None
 
     def pending(self) -> bool:
         """Whether bytes, or end of file, wait in the pipe."""
@@ -227,8 +229,3 @@ class ExitWatch:
             self._thread.wait(timeout)
         elif self._pidfd is not None:
             wait_readable(self._pidfd.fileno(), timeout)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        if self._pidfd is not None:
-            self._pidfd.close()

@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 import weakref
-from typing import TYPE_CHECKING, AsyncGenerator, Iterable, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, AsyncGenerator, Iterable, List, Optional, Set
 
 from process import _platform
 from process._child import GRACE, SIGKILL, Redirections
@@ -22,10 +22,11 @@ from process._files import lendable
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._streams import Reader, Writer
+from process.core._flow import Wait
+from process.core._inbound import Collection
 from process.core.constants import PIPE
 
 if TYPE_CHECKING:
-    from process.core._inbound import Collection
     from process.core.types import File
 
 
@@ -100,15 +101,13 @@ class Child:
             The names of those that were taken as finished though somebody holds them open.
         """
         open_ones: List[str] = []
-        collections: List[Tuple[Reader, Collection]] = []
+        wait = Wait()
+        collections = [(stream, Collection()) for stream in streams if stream is not None]
         try:
-            for stream in streams:
-                collection = None if stream is None else await stream.collect()
-                if stream is not None and collection is not None:
-                    collections.append((stream, collection))
+            wanted = [pair for pair in collections if await pair[0].collect(pair[1], wait)]
             if join:
                 await self.wait()
-            for stream, collection in collections:
+            for stream, collection in wanted:
                 if not await stream.complete(collection):
                     open_ones.append(stream.name)
         finally:

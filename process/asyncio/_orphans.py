@@ -48,7 +48,6 @@ class Orphan(NamedTuple):
         wait = partial(os.waitpid, self.pid, 0) if popen is None else popen.wait
         watch = _platform.ExitWatch(self.pid, wait, _do_nothing)
         watch.wait(max(0.0, deadline - time.monotonic()))
-        watch.close()
         if popen is None:
             return self.exit_code() is not None
         return popen.poll() is not None

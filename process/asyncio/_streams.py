@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterable, List, Optional, Tuple, cast
 
 from process.asyncio._turnstile import Turnstile
 from process.core._buffer import Buffer
-from process.core._flow import BOUND
+from process.core._flow import BOUND, Wait
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 
@@ -156,10 +156,11 @@ class Reader(asyncio.StreamReader):
                 await self._turnstile.changed()
 
     async def _read_large(self, goal: float) -> bytes:
-        collection = await self._collect(goal)
-        if collection is None:
-            return b""
+        collection = Collection(goal)
+        wait = Wait()
         try:
+            if not await self.collect(collection, wait):
+                return b""
             with self._turnstile.waiting():
                 while not self.inbound.collected(collection):
                     await self._turnstile.changed()
@@ -169,12 +170,19 @@ class Reader(asyncio.StreamReader):
 
     # Collecting: everything to the end, as one `bytes` object.
 
-    async def collect(self) -> Optional[Collection]:
-        """Begin to collect everything for `output()` or `error()`; `None` if closed.
+    async def collect(self, collection: Collection, wait: Wait) -> bool:
+        """Begin to collect, when the stream's turn has come; whether the stream is open.
 
-        From now on the stream may hold without bound. To be followed by `abandon`.
+        From now on, and for as long as `wait` exists, the stream may hold without bound.
         """
-        return await self._collect(math.inf)
+        while self.inbound.busy:
+            with self._turnstile.waiting():
+                await self._turnstile.changed()
+        if self.inbound.closed:
+            return False
+        self.inbound.collect(collection, wait)
+        self.resume_if_room()
+        return True
 
     async def complete(self, collection: Collection) -> bool:
         """Wait for the end of the stream and keep what was collected.
@@ -199,7 +207,7 @@ class Reader(asyncio.StreamReader):
 
     def abandon(self, collection: Collection) -> None:
         """The task that collected is gone; what it has not kept goes to the next."""
-        collection.active = False
+        collection.abandon()
         self._turnstile.notify()
 
     def close(self) -> None:
@@ -208,16 +216,6 @@ class Reader(asyncio.StreamReader):
         self._turnstile.notify()
         if not self._turnstile.loop.is_closed():
             self._pipe.close()
-
-    async def _collect(self, goal: float) -> Optional[Collection]:
-        while self.inbound.busy:
-            with self._turnstile.waiting():
-                await self._turnstile.changed()
-        if self.inbound.closed:
-            return None
-        collection = self.inbound.collect(goal)
-        self.resume_if_room()
-        return collection
 
 
 class Writer(asyncio.StreamWriter):

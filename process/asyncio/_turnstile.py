@@ -14,7 +14,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import Any, Generator, List, Optional, Protocol, Set
 
-from process.core._flow import Flow
+from process.core._flow import Flow, Wait
 
 #: Seconds; long enough not to be run in the same turn.
 _A_MOMENT = 0.01
@@ -59,13 +59,13 @@ class Turnstile:
     @contextmanager
     def waiting(self, own: Any = None, need: float = 0) -> Generator[None, None, None]:
         """The caller waits inside the block; see `Flow.enter`."""
-        token = object()
-        self.flow.enter(token, own, need)
+        wait = Wait()
+        self.flow.enter(wait, own, need)
         try:
             self.resume()
             yield
         finally:
-            self.flow.leave(token)
+            self.flow.leave(wait)
 
     async def changed(self, timeout: Optional[float] = None) -> None:
         """Return after the next change, or after `timeout` seconds."""

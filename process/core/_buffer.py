@@ -99,6 +99,10 @@ class Buffer:
         self._chunks.appendleft((self._position - len(data), data))
         self._position -= len(data)
 
+    def pass_by(self, size: int) -> None:
+        """The next `size` bytes of the stream go past the buffer, which is empty."""
+        self._position += size
+
     @property
     def position(self) -> int:
         """The offset in the stream of the next byte to hand out."""

@@ -17,6 +17,7 @@ This module does no I/O and takes no lock: whoever shares a `Flow` between threa
 """
 
 import math
+import weakref
 from typing import Dict, List, Optional, Protocol, Tuple
 
 #: Bytes a stream holds while nobody waits.
@@ -33,6 +34,16 @@ class Stream(Protocol):
         """Allow one more bound, counted from what is held now."""
 
 
+class Wait:
+    """One wait of one caller, for as long as it is referred to.
+
+    A caller leaves explicitly; but an exception may strike just where he was about to. A wait that
+    nobody left is over all the same when the caller's frame, and this object with it, is gone.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
 class Flow:
     """The waits of all callers of one process."""
 
@@ -40,36 +51,42 @@ class Flow:
 
     def __init__(self) -> None:
         self._streams: List[Stream] = []
-        self._waits: Dict[object, Tuple[Optional[Stream], float]] = {}
+        self._waits: Dict[int, Tuple[weakref.ref[Wait], Optional[Stream], float]] = {}
 
     def add(self, stream: Stream) -> None:
         """Make `stream` one that moves while a caller waits."""
         self._streams.append(stream)
 
-    def enter(self, token: object, own: Optional[Stream] = None, need: float = 0) -> None:
+    def enter(self, wait: Wait, own: Optional[Stream] = None, need: float = 0) -> None:
         """A caller begins to wait, or has changed what he waits for.
 
         Args:
-            token: identifies the wait; made by the caller before he enters, so that he can leave
-                whatever happens.
+            wait: made by the caller, and referred to by him alone.
             own: the stream whose bytes he waits for; `None` where he waits for something else.
             need: how many bytes of it have to be held before he can go on.
         """
-        self._waits[token] = (own, need)
+        self._waits[id(wait)] = (weakref.ref(wait), own, need)
 
-    def leave(self, token: object) -> None:
+    def leave(self, wait: Wait) -> None:
         """The caller no longer waits, if he ever did."""
-        self._waits.pop(token, None)
+        self._waits.pop(id(wait), None)
 
     def poll(self) -> None:
         """A caller has looked whether the process still runs."""
         for stream in self._streams:
             stream.grant()
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether any caller waits."""
+        return any(wait() is not None for wait, _, _ in self._waits.values())
+
     def limit(self, stream: Stream) -> float:
         """How many bytes the waiting callers oblige `stream` to hold: 0 while nobody waits."""
         limit: float = 0
-        for own, need in self._waits.values():
+        for wait, own, need in self._waits.values():
+            if wait() is None:
+                continue
             if own is not stream:
                 return UNBOUNDED
             limit = max(limit, need)

@@ -8,10 +8,10 @@ in this order, in
 3. the buffer: bytes in memory;
 4. the overflow: `spilled` bytes that are beyond memory, in the pump's care.
 
-Parts 1 to 3 are one tuple. Whatever moves bytes between them prepares the new parts and then makes
-them true by a single assignment, so that an exception raised anywhere (`KeyboardInterrupt` between
-two lines) finds every byte in exactly one place. A collection that its caller has had to abandon
-stays where it is; the next caller goes on with it, or gets its bytes back in front of the buffer.
+Whatever moves bytes from one to the next prepares the move and then makes it true by a single
+assignment, so that an exception raised anywhere (`KeyboardInterrupt` between two lines) finds every
+byte in exactly one place. A collection that its caller has had to abandon stays where it is; the
+next caller gets its bytes back in front of the buffer.
 
 A collection grows in a `BytesIO`, which gives its bytes up without a copy: what is asked for as
 `bytes` is in memory once.
@@ -23,11 +23,12 @@ This module does no I/O and takes no lock: whoever shares an `Inbound` between t
 
 import io
 import math
+import weakref
 from typing import NamedTuple, Optional
 
-from process.core._buffer import Buffer
+from process.core._buffer import Buffer, Chunk
 from process.core._ending import Ending
-from process.core._flow import BOUND, Flow
+from process.core._flow import BOUND, Flow, Wait
 
 #: Bytes of one stream held in memory before the rest overflows.
 MEMORY = 4 * 1024 * 1024
@@ -37,28 +38,73 @@ CHUNK = 64 * 1024
 
 
 class Collection:
-    """Bytes being gathered for a caller, up to `goal` of them."""
+    """Bytes being gathered for a caller, up to `goal` of them.
 
-    __slots__ = ("active", "data", "goal")
+    How many they are follows from how far the buffer has got since it was attached. Writing is by
+    that position, so a write that an exception has cut off from its record is simply done again.
 
-    def __init__(self, goal: float) -> None:
+    """
+
+    __slots__ = ("_buffer", "_data", "_owner", "_start", "goal")
+
+    def __init__(self, goal: float = math.inf) -> None:
         self.goal = goal
-        self.data = io.BytesIO()
-        self.active = True
+        self._owner: Optional[weakref.ref[Wait]] = None
+        self._data = io.BytesIO()
+        self._buffer = Buffer()
+        self._start = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether its caller waits for it; else it is what an interrupted caller has left."""
+        return self._owner is not None and self._owner() is not None
+
+    def activate(self, wait: Wait) -> None:
+        """It is gathered for as long as its caller waits."""
+        self._owner = weakref.ref(wait)
+
+    def abandon(self) -> None:
+        """Its caller no longer waits."""
+        self._owner = None
+
+    def attach(self, buffer: Buffer) -> None:
+        """Gather what comes out of `buffer` from now on."""
+        self._start = buffer.position
+        self._buffer = buffer
 
     def __len__(self) -> int:
-        return self.data.tell()
+        return self._buffer.position - self._start
 
     @property
     def missing(self) -> float:
         """How many bytes are still wanted."""
         return self.goal - len(self)
 
+    def absorb(self) -> None:
+        """Take over what the buffer holds, as far as it is wanted."""
+        while self._buffer and self.missing > 0:
+            piece = self._buffer.front(int(min(self.missing, CHUNK)))
+            self._write(piece)
+            self._buffer.skip(len(piece))
+
+    def add(self, data: bytes) -> None:
+        """Take `data` over directly: the buffer is empty."""
+        self._write(data)
+        self._buffer.pass_by(len(data))
+
+    def _write(self, data: Chunk) -> None:
+        self._data.seek(len(self))
+        self._data.write(data)
+
+    def getvalue(self) -> bytes:
+        """What has been gathered, without a copy."""
+        self._data.truncate(len(self))
+        return self._data.getvalue()
+
 
 class _Parts(NamedTuple):
     kept: bytes
     collection: Optional[Collection]
-    buffer: Buffer
 
 
 class Inbound:
@@ -75,7 +121,8 @@ class Inbound:
         self._memory = memory
         self._granted = 0
         self._closed = False
-        self._parts = _Parts(kept, None, Buffer())
+        self._parts = _Parts(kept, None)
+        self._buffer = Buffer()
         flow.add(self)
 
     # The pump's side.
@@ -83,8 +130,9 @@ class Inbound:
     @property
     def held(self) -> int:
         """Bytes that wait to be read, in memory or beyond."""
-        _, collection, buffer = self._parts
-        return (len(collection) if collection is not None else 0) + len(buffer) + self.spilled
+        collection = self._parts.collection
+        gathered = 0 if collection is None else len(collection)
+        return gathered + len(self._buffer) + self.spilled
 
     def room(self) -> int:
         """How many bytes may be read from the pipe now."""
@@ -105,26 +153,26 @@ class Inbound:
             return False
         if self.spilled:
             return True
-        return self._collecting() is None and len(self._parts.buffer) + size > self._memory
+        return self._collecting() is None and len(self._buffer) + size > self._memory
 
     def refill(self) -> int:
         """How many bytes should come back from the overflow now."""
         if not self.spilled or self._closed:
             return 0
-        if self._collecting() is None and len(self._parts.buffer) >= self._memory // 2:
+        if self._collecting() is None and len(self._buffer) >= self._memory // 2:
             return 0
         return min(self.spilled, CHUNK)
 
     def feed(self, data: bytes) -> None:
         """Bytes from the pipe, or back from the overflow, become available to callers."""
-        collection = self._collecting()
         if self._closed:
             return
+        collection = self._collecting()
         if collection is not None:
-            wanted = len(data) if collection.missing >= len(data) else int(collection.missing)
-            collection.data.write(data if wanted == len(data) else data[:wanted])
+            wanted = int(min(collection.missing, len(data)))
+            collection.add(data if wanted == len(data) else data[:wanted])
             data = data[wanted:]
-        self._parts.buffer.append(data)
+        self._buffer.append(data)
 
     def feed_eof(self) -> None:
         """The child, and everybody else, has closed the other end."""
@@ -133,7 +181,8 @@ class Inbound:
     def close(self) -> None:
         """The reading end is closed: nothing more is wanted, what is held is thrown away."""
         self._closed = True
-        self._parts = _Parts(self._parts.kept, None, Buffer())
+        self._buffer = Buffer()
+        self._parts = _Parts(self._parts.kept, None)
 
     # The callers' side.
 
@@ -160,12 +209,9 @@ class Inbound:
         """
         collection = self._parts.collection
         if collection is not None:
-            buffer = Buffer()
-            buffer.append(collection.data.getvalue())
-            for chunk in self._parts.buffer.chunks():
-                buffer.append(chunk)
-            self._parts = _Parts(self._parts.kept, None, buffer)
-        return self._parts.buffer
+            self._buffer.unread(collection.getvalue())  # which leaves the collection empty
+            self._parts = _Parts(self._parts.kept, None)
+        return self._buffer
 
     @property
     def busy(self) -> bool:
@@ -181,17 +227,15 @@ class Inbound:
         """A poll allows one more bound, counted from what is held now."""
         self._granted = self.held + self._bound
 
-    def collect(self, goal: float = math.inf) -> Collection:
-        """Begin to gather `goal` bytes, from what is held and what will come.
+    def collect(self, collection: Collection, wait: Wait) -> None:
+        """Begin to gather, from what is held and what will come.
 
         What an interrupted caller has gathered is part of it.
         """
-        buffer = self.buffer
-        collection = Collection(goal)
-        for chunk in buffer.chunks():
-            collection.data.write(chunk)
-        self._parts = _Parts(self._parts.kept, collection, Buffer())
-        return collection
+        collection.attach(self.buffer)
+        self._parts = _Parts(self._parts.kept, collection)
+        collection.absorb()
+        collection.activate(wait)
 
     def collected(self, collection: Collection) -> bool:
         """Whether `collection` has all it can get without waiting for silence."""
@@ -199,15 +243,15 @@ class Inbound:
 
     def finish(self, collection: Collection) -> bytes:
         """The gathered bytes, which now belong to the caller."""
-        data = collection.data.getvalue()
-        self._parts = _Parts(self._parts.kept, None, self._parts.buffer)
+        data = collection.getvalue()
+        self._parts = _Parts(self._parts.kept, None)
         return data
 
     def keep(self, collection: Collection) -> None:
         """The gathered bytes are kept, behind what was kept before."""
-        data = collection.data.getvalue()
-        kept = self._parts.kept + data if self._parts.kept else data
-        self._parts = _Parts(kept, None, self._parts.buffer)
+        data = collection.getvalue()
+        kept = self._parts.kept
+        self._parts = _Parts(kept + data if kept and data else kept or data, None)
 
     def _collecting(self) -> Optional[Collection]:
         collection = self._parts.collection
