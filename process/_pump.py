@@ -61,12 +61,7 @@ class Pump:
             RuntimeError: there is no thread to be had.
         """
         self.plumbing.add(self)
-        try:
-            self._thread.start()
-        except BaseException:
-            if self._thread.ident is None:
-                self._end()
-            raise
+        self._thread.start()
 
     def stop(self) -> None:
         """Make the pump end, whatever it is doing. Safe in finalizers."""
@@ -79,13 +74,14 @@ class Pump:
         Ends because the pump has been told to stop, and every wait of a pump can be woken; where it
         cannot be, the pump is left to end by itself.
         """
-        mine = self._thread is threading.current_thread()
-        if not (mine or self.port.blocking or self._thread.ident is None):
+        if self._thread.ident is None:
+            self._end()  # it has never begun
+        elif not self.port.blocking and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def kick(self) -> None:
         """Ring the pump if it waits although it may move. The lock is held."""
-        if self._waits is not _Waits.NOTHING and self._movable():
+        if not self.done and self._waits is not _Waits.NOTHING and self._movable():
             self.plumbing.ring(self.port)
 
     def process_ended(self, now: float) -> None:

@@ -54,11 +54,11 @@ class _Exposure:
             self.descriptor.close()
             raise
 
-    def read(self, timeout: Optional[float]) -> None:
-        """Read what is there, or wait for it for `timeout` seconds."""
+    def read(self, size: int, timeout: Optional[float]) -> None:
+        """Read at most `size` bytes, as soon as there are any; wait for `timeout` seconds."""
         if _platform.wait_readable(self.descriptor.fileno(), timeout):
             # In one call into C: an exception comes before the read or after the append.
-            self._read.extend(map(os.read, (self.descriptor.fileno(),), (CHUNK,)))
+            self._read.extend(map(os.read, (self.descriptor.fileno(),), (size,)))
 
     def record(self) -> None:
         """Make what was read available. The lock is held."""
@@ -101,7 +101,7 @@ class Source:
         def enough(buffer: Buffer, eof: bool) -> int:
             return size if len(buffer) >= size or eof else -1
 
-        return self._take(enough, size)
+        return self._take(enough, size, size)
 
     def read_available(self, size: int) -> bytes:
         """At most `size` bytes, as soon as there are any; `b""` at end of file."""
@@ -109,7 +109,7 @@ class Source:
         def any_at_all(buffer: Buffer, eof: bool) -> int:
             return size if buffer or eof or not size else -1
 
-        return self._take(any_at_all, 1)
+        return self._take(any_at_all, 1, size)
 
     def read_line(self, size: int) -> bytes:
         r"""Up to and including the next `\n`; at most `size` bytes unless it is negative."""
@@ -120,7 +120,7 @@ class Source:
                 length = len(buffer)
             return min(length, size) if size >= 0 else length
 
-        return self._take(line, 0)
+        return self._take(line, 0, 0)
 
     def peek(self, size: int) -> bytes:
         """What `read_available` would return, which stays where it is."""
@@ -128,7 +128,7 @@ class Source:
         def any_at_all(buffer: Buffer, eof: bool) -> int:
             return size if buffer or eof else -1
 
-        return self._take(any_at_all, 1, consume=False)
+        return self._take(any_at_all, 1, 1, consume=False)
 
     def unread(self, data: bytes) -> None:
         """Put back what a caller has taken and could not pass on."""
@@ -234,10 +234,10 @@ class Source:
                     inbound.keep(collection)
                     return inbound.at_eof
                 remaining = self.pump.inbound.ending.remaining(time.monotonic())
-                waiter = self._register(wait)
+                waiter = self._register(wait, self.pump.inbound)
             if self._exposure is not None and remaining is None:
                 remaining = SILENCE  # reading the pipe, we do not notice the process end
-            self._progress(waiter, remaining)
+            self._progress(waiter, CHUNK, remaining)
 
     def abandon(self, collection: Collection, wait: Wait) -> None:
         """The caller is gone; what he has collected and not kept goes to the next."""
@@ -259,9 +259,16 @@ class Source:
     # Taking what is there.
 
     def _take(
-        self, decide: Callable[[Buffer, bool], int], need: int, consume: bool = True
+        self, decide: Callable[[Buffer, bool], int], need: int, want: int, consume: bool = True
     ) -> bytes:
-        """Wait until `decide` says how many bytes to take (not -1), and take them."""
+        """Wait until `decide` says how many bytes to take (not -1), and take them.
+
+        Args:
+            decide: is given what is held, and whether that is all.
+            need: how many bytes have to be held before that; 0 if it cannot be known.
+            want: how many bytes may be taken from a pipe that others read as well.
+            consume: whether the bytes are handed out, or only looked at.
+        """
         wait = Wait()
         buffer: Optional[Buffer] = None
         position = 0
@@ -287,7 +294,8 @@ class Source:
                             return data
                         own = self.pump.inbound
                         waiter = self._register(wait, own, need or own.held + BOUND)
-                self._progress(waiter, None)
+                # Where others read as well, not a byte too much: a line is read byte by byte.
+                self._progress(waiter, max(1, want - (0 if buffer is None else len(buffer))))
         except BaseException:
             with self._plumbing.lock:
                 self._plumbing.flow.leave(wait)
@@ -310,8 +318,8 @@ class Source:
                         self._plumbing.changed.notify()  # it is the next caller's turn
                         data = self._inbound.finish(collection)
                         return data  # noqa: RET504 - an exception from here on needs it
-                    waiter = self._register(wait)
-                self._progress(waiter, None)
+                    waiter = self._register(wait, self.pump.inbound)
+                self._progress(waiter, int(min(collection.missing, CHUNK)))
         except BaseException:
             self.abandon(collection, wait)
             if data:
@@ -325,8 +333,8 @@ class Source:
         self._plumbing.kick()
         return waiter
 
-    def _progress(self, waiter: Waiter, timeout: Optional[float]) -> None:
-        """Wait for a change, or, where the stream is exposed, make one by reading."""
+    def _progress(self, waiter: Waiter, size: int, timeout: Optional[float] = None) -> None:
+        """Wait for a change, or, where the stream is exposed, make one by reading `size` bytes."""
         exposure = self._exposure
         if exposure is not None:
             with self._plumbing.lock:
@@ -334,7 +342,7 @@ class Source:
                 exposure.reading = exposure.reading or mine
             if mine:
                 try:
-                    exposure.read(timeout)
+                    exposure.read(size, timeout)
                 finally:
                     with self._plumbing.lock:
                         exposure.reading = False

@@ -11,7 +11,7 @@ from process.core.errors import (
     ProcessError,
     ProcessTimeoutError,
 )
-from process.core.process import AbstractProcess
+from process.core.process import AbstractProcess, check_arguments
 from process.core.types import File, StrOrPath
 from process.types import StreamReader, StreamWriter
 
@@ -70,6 +70,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
         except IndexError:
             raise ProcessAlreadyRunError from None
         try:
+            check_arguments(self._arguments)
             redirections = Redirections(self._stdin, self._stdout, self._stderr)
             self._child = start(self._arguments, redirections, self._buffer_size)
         except Exception as error:

@@ -12,6 +12,8 @@ up and answered. The argument that no ring is lost:
 2. `answer` takes the port out of the set, and only if the set is empty clears the descriptor.
 3. A ring may fall between the two steps of 2 and be cleared with the rest. So `answer` looks at the
    set once more, after clearing, and makes the descriptor readable again if anybody is in it.
+4. A port that has been released does not answer by itself, and the others would spin. So `release`
+   answers for it, after saying so; and a ring that comes later sees that, and answers as well.
 
 Ringing takes no lock and does not block: a finalizer may do it at any line.
 """
@@ -95,20 +97,19 @@ class Wakeup:
         """Make the present or the next `wait` of `port` return."""
         self._rung.add(port)
         self._raise()
+        if port.released:
+            self.answer(port)  # nobody else will
 
-    def answer(self, port: "Port") -> bool:
-        """`port` has woken up; whether it was rung."""
-        if port not in self._rung:
-            return False
+    def answer(self, port: "Port") -> None:
+        """`port` has woken up, or will not wait any more."""
         self._rung.discard(port)
         if not self._rung:
             try:
                 os.read(self._read.fileno(), 4096)
             except OSError:
-                pass  # cleared by another port, or closed
+                pass  # cleared by another port
             if self._rung:
                 self._raise()
-        return True
 
     def _raise(self) -> None:
         try:
@@ -131,6 +132,8 @@ class Port:
         self._wakeup: Optional[Wakeup] = wakeup
         self._watch: Optional[ExitWatch] = watch
         self._shared = False
+        #: The pump has ended.
+        self.released = False
         os.set_blocking(descriptor.fileno(), False)
 
     def read(self, size: int) -> Optional[bytes]:
@@ -171,7 +174,8 @@ class Port:
         if watched >= 0:
             poll.register(watched, select.POLLIN)
         events = [descriptor for descriptor, _ in poll.poll()]
-        wakeup.answer(self)
+        if wakeup.fileno() in events:
+            wakeup.answer(self)
         if watched in events:
             self._watch = None
             return True
@@ -179,8 +183,10 @@ class Port:
 
     def release(self) -> None:
         """The pump has ended: let go of what it shares with others."""
-        self._wakeup = None
-        self._watch = None
+        self.released = True
+        wakeup, self._wakeup, self._watch = self._wakeup, None, None
+        if wakeup is not None:
+            wakeup.answer(self)
 
     def pending(self) -> bool:
         """Whether bytes, or end of file, wait in the pipe."""

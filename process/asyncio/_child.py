@@ -185,6 +185,7 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     borrowed = lendable(stdin)
     if borrowed is not None:
         stdin = borrowed.fileno()
+    _reserve_descriptors()
     transport, _ = await loop.subprocess_exec(
         lambda: protocol,
         *arguments,
@@ -204,6 +205,24 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     if isinstance(to.stdin, bytes):
         child.feed(to.stdin)
     return child
+
+
+def _reserve_descriptors() -> None:
+    """See that there are as many descriptors left as the loop may need at once.
+
+    Running out in the middle, `subprocess.Popen` leaks two of them before Python 3.11, and uvloop
+    six. So it is better not to begin.
+
+    Raises:
+        OSError: there are too few.
+    """
+    ends: List[int] = []
+    try:
+        for _ in range(6):
+            ends.extend(os.pipe())
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 _alive: Set[Child] = set()

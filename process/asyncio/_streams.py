@@ -161,7 +161,7 @@ class Reader(asyncio.StreamReader):
         try:
             if not await self.collect(collection, wait):
                 return b""
-            with self._turnstile.waiting():
+            with self._turnstile.waiting(self.inbound):
                 while not self.inbound.collected(collection):
                     await self._turnstile.changed()
             return self.inbound.finish(collection)
@@ -193,7 +193,7 @@ class Reader(asyncio.StreamReader):
             Whether it was end of file.
         """
         inbound = self.inbound
-        with self._turnstile.waiting():
+        with self._turnstile.waiting(inbound):
             while not inbound.collected(collection):
                 remaining = inbound.ending.remaining(time.monotonic())
                 if remaining == 0:

@@ -13,7 +13,7 @@ from process.core.errors import (
     ProcessError,
     ProcessTimeoutError,
 )
-from process.core.process import AbstractProcess
+from process.core.process import AbstractProcess, check_arguments
 from process.core.types import File, StrOrPath
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
             raise ProcessAlreadyRunError
         self._taken = True
         try:
+            check_arguments(self._arguments)
             redirections = Redirections(self._stdin, self._stdout, self._stderr)
             self._child = await start(self._arguments, redirections, self._buffer_size)
         except Exception as error:

@@ -57,7 +57,7 @@ class Buffer:
 
     def front(self, size: int) -> memoryview:
         """A view of at most `size` bytes: what can be had of the first chunk without a copy."""
-        self._discard()
+        self.discard()
         if not self._chunks:
             return memoryview(b"")
         start, chunk = self._chunks[0]
@@ -84,7 +84,7 @@ class Buffer:
 
     def skip(self, size: int) -> None:
         """Let go of the first `size` bytes."""
-        self._discard()
+        self.discard()
         self._position += min(size, len(self))
 
     def take(self, size: int) -> bytes:
@@ -95,8 +95,9 @@ class Buffer:
 
     def unread(self, data: bytes) -> None:
         """Put back, in front of everything held, what was taken last."""
-        self._discard()
-        self._chunks.appendleft((self._position - len(data), data))
+        self.discard()
+        self._searched = self._position - len(data)
+        self._chunks.appendleft((self._searched, data))
         self._position -= len(data)
 
     def pass_by(self, size: int) -> None:
@@ -142,7 +143,8 @@ class Buffer:
         """Let the next `find` begin at the front: it looks for another separator."""
         self._searched = self._position
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
+        """Let go of the chunks that have been handed out, which else happens with the next call."""
         chunks = self._chunks
         while chunks and chunks[0][0] + len(chunks[0][1]) <= self._position:
             chunks.popleft()

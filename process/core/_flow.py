@@ -81,6 +81,13 @@ class Flow:
         """Whether any caller waits."""
         return any(wait() is not None for wait, _, _ in self._waits.values())
 
+    def need(self, stream: Stream) -> float:
+        """How many bytes of `stream` the callers who read it want to have at hand."""
+        return max(
+            (need for wait, own, need in self._waits.values() if own is stream and wait()),
+            default=0,
+        )
+
     def limit(self, stream: Stream) -> float:
         """How many bytes the waiting callers oblige `stream` to hold: 0 while nobody waits."""
         limit: float = 0

@@ -153,13 +153,16 @@ class Inbound:
             return False
         if self.spilled:
             return True
-        return self._collecting() is None and len(self._buffer) + size > self._memory
+        memory = max(self._memory, self._flow.need(self))
+        return self._collecting() is None and len(self._buffer) + size > memory
 
     def refill(self) -> int:
         """How many bytes should come back from the overflow now."""
         if not self.spilled or self._closed:
             return 0
-        if self._collecting() is None and len(self._buffer) >= self._memory // 2:
+        # Enough to go on with; but a caller who wants a longer line than that has to get it.
+        enough = max(self._memory // 2, self._flow.need(self))
+        if self._collecting() is None and len(self._buffer) >= enough:
             return 0
         return min(self.spilled, CHUNK)
 

@@ -50,6 +50,7 @@ class Outbound:
     def sent(self, size: int) -> None:
         """The first `size` bytes are in the pipe."""
         self._buffer.skip(size)
+        self._buffer.discard()  # it may be the caller's input, and there may be no next call
 
     def break_off(self) -> None:
         """The other end is closed, or nobody is to get the rest: it is thrown away."""

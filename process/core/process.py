@@ -156,3 +156,16 @@ def _split(arguments: Union[StrOrPath, Sequence[StrOrPath]]) -> List[str]:
     if isinstance(arguments, os.PathLike):
         return [os.fspath(arguments)]
     return [os.fspath(argument) for argument in arguments]
+
+
+def check_arguments(arguments: List[str]) -> None:
+    """See that `arguments` can be those of a program, whatever the one who starts it makes of them.
+
+    Raises:
+        ValueError: there is no program, or an argument has a null byte, which would end it.
+    """
+    if not arguments:
+        raise ValueError("there is no program to run")
+    for argument in arguments:
+        if "\0" in os.fsdecode(argument):
+            raise ValueError(f"embedded null byte in {argument!r}")
