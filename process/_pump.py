@@ -143,7 +143,7 @@ class ReaderPump(Pump):
         process that was stopped or starved has slept through arrivals.
         """
         inbound = self.inbound
-        if self.done or inbound.ending.eof:
+        if self.done or inbound.at_eof:
             return True
         now = time.monotonic()
         if self._busy or inbound.spilled or not inbound.room() or self.port.pending():
@@ -186,7 +186,8 @@ class ReaderPump(Pump):
                 inbound.feed_eof()
             elif not spills:
                 inbound.feed(data)
-            self._tell()
+            if not spills:
+                self._tell()  # else it is still in our hands
         if spills:
             self._overflow.append(data)
             with self.plumbing.lock:

@@ -44,6 +44,7 @@ class Sink:
             self._outbound.put(chunk)
             if len(self._outbound) < buffer_size:
                 return
+            self.pump.kick()
         self._wait(lambda: not self._outbound.full)
         with self._plumbing.lock:
             self._check_broken()

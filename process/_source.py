@@ -232,6 +232,7 @@ class Source:
                 if inbound.collected(collection) or self._silent():
                     self._plumbing.changed.notify()  # it is the next caller's turn
                     inbound.keep(collection)
+                    self._plumbing.kick()
                     return inbound.at_eof
                 remaining = self.pump.inbound.ending.remaining(time.monotonic())
                 waiter = self._register(wait, self.pump.inbound)
@@ -291,6 +292,7 @@ class Source:
                             if consume:
                                 inbound.taken()
                                 buffer.skip(len(data))
+                                self._plumbing.kick()  # there is room now
                             return data
                         own = self.pump.inbound
                         waiter = self._register(wait, own, need or own.held + BOUND)
@@ -317,7 +319,8 @@ class Source:
                         self._plumbing.flow.leave(wait)
                         self._plumbing.changed.notify()  # it is the next caller's turn
                         data = self._inbound.finish(collection)
-                        return data  # noqa: RET504 - an exception from here on needs it
+                        self._plumbing.kick()
+                        return data
                     waiter = self._register(wait, self.pump.inbound)
                 self._progress(waiter, int(min(collection.missing, CHUNK)))
         except BaseException:

@@ -1,18 +1,15 @@
 """The synchronous process."""
 
-from typing import TYPE_CHECKING, List, Optional, Sequence, Type, Union, overload
+from typing import TYPE_CHECKING, Optional, Type
 
-from process._child import Child, Redirections, start
 from process.constants import DEFAULT_BUFFER_SIZE
 from process.core._base import BaseProcess
-from process.core.constants import PIPE
 from process.core.errors import (
     ProcessAlreadyRunError,
     ProcessError,
     ProcessTimeoutError,
 )
 from process.core.process import AbstractProcess, check_arguments
-from process.core.types import File, StrOrPath
 from process.types import StreamReader, StreamWriter
 
 if TYPE_CHECKING:
@@ -21,63 +18,41 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from process._child import Child
+
 __all__ = ["Process"]
 
 
-class Process(BaseProcess[StreamWriter, StreamReader, Child]):
+class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     __doc__ = AbstractProcess.__doc__
 
-    @overload
-    def __init__(
-        self,
-        arguments: StrOrPath,
-        stdin: Union[bytes, File, None] = None,
-        stdout: Optional[File] = PIPE,
-        stderr: Optional[File] = PIPE,
-        buffer_size: Optional[int] = None,
-    ) -> None: ...
-
-    @overload
-    def __init__(
-        self,
-        arguments: Sequence[StrOrPath],
-        stdin: Union[bytes, File, None] = None,
-        stdout: Optional[File] = PIPE,
-        stderr: Optional[File] = PIPE,
-        buffer_size: Optional[int] = None,
-    ) -> None: ...
-
-    def __init__(
-        self,
-        arguments: Union[StrOrPath, Sequence[StrOrPath]],
-        stdin: Union[bytes, File, None] = None,
-        stdout: Optional[File] = PIPE,
-        stderr: Optional[File] = PIPE,
-        buffer_size: Optional[int] = None,
-    ) -> None:
-        size = DEFAULT_BUFFER_SIZE if buffer_size is None else buffer_size
-        super().__init__(arguments, stdin, stdout, stderr, size)
-        #: Empty while somebody runs the process, and once it has been run.
-        self._right_to_run: List[bool] = [True]
+    _default_buffer_size = DEFAULT_BUFFER_SIZE
+    #: Set while somebody runs the process, and once it has been run.
+    _runner: object
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
         return self._started.popen
 
     def run(self) -> "Self":
+        runner = object()
         try:
-            self._right_to_run.pop()
-        except IndexError:
-            raise ProcessAlreadyRunError from None
-        try:
+            # One call into C, so that of two threads only one can have it.
+            if self.__dict__.setdefault("_runner", runner) is not runner:
+                raise ProcessAlreadyRunError
+            # Imported here, so that `import process` is cheap; here, so that a failure has a name.
+            from process._child import Redirections, start
+
             check_arguments(self._arguments)
             redirections = Redirections(self._stdin, self._stdout, self._stderr)
             self._child = start(self._arguments, redirections, self._buffer_size)
+        except ProcessAlreadyRunError:
+            raise
         except Exception as error:
             raise ProcessError(f"Failed to run process: {error!r}") from error
         finally:
-            if self._child is None:
-                self._right_to_run.append(True)
+            if self._child is None and self.__dict__.get("_runner") is runner:
+                del self._runner
         self._stdin = None  # the pump has it now, and lets go of it once it is fed
         return self
 

@@ -1,20 +1,18 @@
 """The asyncio process."""
 
-from typing import TYPE_CHECKING, Optional, Sequence, Type, Union, overload
+from typing import TYPE_CHECKING, Optional, Type
 
 from process._child import Redirections
 from process.asyncio._child import Child, start
 from process.asyncio.constants import DEFAULT_BUFFER_SIZE
 from process.asyncio.types import StreamReader, StreamWriter
 from process.core._base import BaseProcess
-from process.core.constants import PIPE
 from process.core.errors import (
     ProcessAlreadyRunError,
     ProcessError,
     ProcessTimeoutError,
 )
 from process.core.process import AbstractProcess, check_arguments
-from process.core.types import File, StrOrPath
 
 if TYPE_CHECKING:
     import asyncio.subprocess
@@ -28,38 +26,9 @@ __all__ = ["Process"]
 class Process(BaseProcess[StreamWriter, StreamReader, Child]):
     __doc__ = AbstractProcess.__doc__
 
-    @overload
-    def __init__(
-        self,
-        arguments: StrOrPath,
-        stdin: Union[bytes, File, None] = None,
-        stdout: Optional[File] = PIPE,
-        stderr: Optional[File] = PIPE,
-        buffer_size: Optional[int] = None,
-    ) -> None: ...
-
-    @overload
-    def __init__(
-        self,
-        arguments: Sequence[StrOrPath],
-        stdin: Union[bytes, File, None] = None,
-        stdout: Optional[File] = PIPE,
-        stderr: Optional[File] = PIPE,
-        buffer_size: Optional[int] = None,
-    ) -> None: ...
-
-    def __init__(
-        self,
-        arguments: Union[StrOrPath, Sequence[StrOrPath]],
-        stdin: Union[bytes, File, None] = None,
-        stdout: Optional[File] = PIPE,
-        stderr: Optional[File] = PIPE,
-        buffer_size: Optional[int] = None,
-    ) -> None:
-        size = DEFAULT_BUFFER_SIZE if buffer_size is None else buffer_size
-        super().__init__(arguments, stdin, stdout, stderr, size)
-        #: Somebody runs the process, or has run it.
-        self._taken = False
+    _default_buffer_size = DEFAULT_BUFFER_SIZE
+    #: Somebody runs the process, or has run it.
+    _taken = False
 
     @property
     def process(self) -> "asyncio.subprocess.Process":

@@ -16,7 +16,7 @@ each byte once however often it is asked.
 """
 
 from collections import deque
-from typing import Deque, Iterator, List, Tuple, Union
+from typing import Deque, List, Tuple, Union
 
 #: What a chunk can be: `bytes`, or a view of the caller's input, which is not copied.
 Chunk = Union[bytes, memoryview]
@@ -108,14 +108,6 @@ class Buffer:
     def position(self) -> int:
         """The offset in the stream of the next byte to hand out."""
         return self._position
-
-    def chunks(self) -> Iterator[Chunk]:
-        """Everything held, piece by piece, without a copy where possible; it stays held."""
-        for start, chunk in self._chunks:
-            if start >= self._position:
-                yield chunk
-            elif start + len(chunk) > self._position:
-                yield memoryview(chunk)[self._position - start :]
 
     def find(self, separator: bytes) -> int:
         """The number of bytes up to and including the first `separator`, or -1.
