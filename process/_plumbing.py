@@ -62,12 +62,6 @@ class Plumbing:
         assert self._watch is not None
         return _platform.Port(descriptor, self._wakeup, self._watch, writing)
 
-    def ring(self, port: _platform.Port) -> None:
-        """Wake the pump that waits in `port`, if it does. Safe in finalizers."""
-        wakeup = self._wakeup
-        if wakeup is not None:
-            wakeup.ring(port)
-
     def watch_exit(self, popen: "subprocess.Popen[bytes]") -> None:
         """Begin to watch for the end of `popen`."""
         self._watch = _platform.ExitWatch(popen.pid, popen.wait, self.process_ended)

@@ -66,7 +66,7 @@ class Pump:
     def stop(self) -> None:
         """Make the pump end, whatever it is doing. Safe in finalizers."""
         self._stopping = True
-        self.plumbing.ring(self.port)
+        self.port.ring()
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Wait until the pump has ended, unless this is its own thread, or it may be stuck.
@@ -82,7 +82,7 @@ class Pump:
     def kick(self) -> None:
         """Ring the pump if it waits although it may move. The lock is held."""
         if not self.done and self._waits is not _Waits.NOTHING and self._movable():
-            self.plumbing.ring(self.port)
+            self.port.ring()
 
     def process_ended(self, now: float) -> None:
         """The process has ended. The lock is held."""

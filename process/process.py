@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from process._child import Child
+    from process._child import Child  # noqa: F401 - the base is made for it
 
 __all__ = ["Process"]
 
@@ -38,7 +38,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         runner = object()
         try:
             # One call into C, so that of two threads only one can have it.
-            if self.__dict__.setdefault("_runner", runner) is not runner:
+            if vars(self).setdefault("_runner", runner) is not runner:
                 raise ProcessAlreadyRunError
             # Imported here, so that `import process` is cheap; here, so that a failure has a name.
             from process._child import Redirections, start
@@ -51,7 +51,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         except Exception as error:
             raise ProcessError(f"Failed to run process: {error!r}") from error
         finally:
-            if self._child is None and self.__dict__.get("_runner") is runner:
+            if self._child is None and vars(self).get("_runner") is runner:
                 del self._runner
         self._stdin = None  # the pump has it now, and lets go of it once it is fed
         return self

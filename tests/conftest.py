@@ -10,7 +10,7 @@ from typing import Iterator, List, Optional, Set
 
 import pytest
 
-from tests.support import Kit, descriptors
+from tests.support import Kit, descriptors, make_loop
 
 
 def _variants() -> "List[object]":
@@ -47,6 +47,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Optional[bool]:
     return True
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _uvloop_is_warm() -> None:
+    """The first loop of uvloop's makes a pipe for signals that stays for good."""
+    with contextlib.suppress(ImportError):
+        make_loop("uvloop").close()
+
+
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
     """No test leaves a descriptor, a thread or a child behind."""
@@ -66,7 +73,9 @@ def _no_leaks() -> Iterator[None]:
         gc.collect()
 
 
-def _left(descriptors_before: Optional[List[str]], threads_before: Set[threading.Thread]) -> List[str]:
+def _left(
+    descriptors_before: Optional[List[str]], threads_before: Set[threading.Thread]
+) -> List[str]:
     left = []
     after = descriptors()
     if after is not None and descriptors_before is not None:

@@ -54,7 +54,7 @@ async def test_child_exits_without_reading(kit: Kit) -> None:
 
 async def test_child_closes_stdin_without_reading(kit: Kit) -> None:
     """A child may close its stdin and talk on for megabytes."""
-    script = f"get(1000); os.close(0); put(1, pattern({LARGE}, 1))"
+    script = f"get(1000); shut(0); put(1, pattern({LARGE}, 1))"
     async with kit.opened(python(script), stdin=pattern(LARGE)) as process:
         assert await kit.get(process.output()) == pattern(LARGE, 1)
     assert process.exit_code == 0
@@ -92,6 +92,26 @@ async def test_one_stream_is_read_while_the_other_floods(kit: Kit, first: str) -
         assert await kit.read_all(stream) == pattern(LARGE, 2)
         rest = process.error() if mine == 1 else process.output()
         assert await kit.get(rest) == pattern(LARGE, 1)
+
+
+@pytest.mark.parametrize("first", ["output", "error"])
+async def test_unjoined_output_while_the_other_stream_floods(kit: Kit, first: str) -> None:
+    """`output(join=False)` waits for the end of its stream, so the other one keeps moving."""
+    mine, other = (1, 2) if first == "output" else (2, 1)
+    script = f"put({other}, pattern({LARGE}, 1)); put({mine}, pattern({LARGE}, 2))"
+    async with kit.opened(python(script)) as process:
+        ask, rest = (process.output, process.error)[:: 1 if mine == 1 else -1]
+        assert await kit.get(ask(join=False)) == pattern(LARGE, 2)
+        assert await kit.get(rest(join=False)) == pattern(LARGE, 1)
+
+
+async def test_unjoined_output_while_input_is_fed(kit: Kit) -> None:
+    """`output(join=False)` of a child that complains for megabytes while it reads its input."""
+    script = f"put(2, pattern({LARGE}, 1)); put(1, get_all()); put(2, pattern({LARGE}, 2))"
+    data = pattern(LARGE)
+    async with kit.opened(python(script), stdin=data) as process:
+        assert await kit.get(process.output(join=False)) == data
+        assert await kit.get(process.error(join=False)) == pattern(LARGE, 1) + pattern(LARGE, 2)
 
 
 async def test_lines_of_one_stream_between_floods_of_the_other(kit: Kit) -> None:

@@ -16,11 +16,7 @@ spawn_options: Dict[str, Any] = {}
 
 
 class Wakeup:
-    """Wakes the pumps of one process. Safe in finalizers: takes no lock and never blocks."""
-
-    def ring(self, port: "Port") -> None:
-        """Make the present or the next `wait` of `port` return."""
-        port.bell.release()
+    """What the ports of a process share to be woken by: here each has a bell of its own."""
 
 
 class Port:
@@ -33,7 +29,8 @@ class Port:
         self, descriptor: Descriptor, wakeup: Wakeup, watch: "ExitWatch", writing: bool
     ) -> None:
         self.descriptor = descriptor
-        self.bell = threading.Semaphore(0)
+        self._bell = threading.Lock()
+        self._bell.acquire()
 
     def read(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
@@ -46,8 +43,15 @@ class Port:
     def wait(self, ready: bool) -> bool:
         """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended."""
         if not ready:
-            self.bell.acquire()
+            self._bell.acquire()
         return False
+
+    def ring(self) -> None:
+        """Make the present or the next `wait` return. Safe in finalizers."""
+        try:
+            self._bell.release()
+        except RuntimeError:
+            pass  # rung before, and not yet heard
 
     def release(self) -> None:
         """The pump has ended: there is nothing shared."""

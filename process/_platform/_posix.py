@@ -181,6 +181,12 @@ class Port:
             return True
         return False
 
+    def ring(self) -> None:
+        """Make the present or the next `wait` return. Safe in finalizers."""
+        wakeup = self._wakeup
+        if wakeup is not None:
+            wakeup.ring(self)
+
     def release(self) -> None:
         """The pump has ended: let go of what it shares with others."""
         self.released = True

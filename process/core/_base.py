@@ -5,10 +5,25 @@ once is answered here, for any `Child`.
 """
 
 import warnings
-from typing import TYPE_CHECKING, Any, Generic, List, Optional, Protocol, Tuple, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+    overload,
+)
 
+from process.core.constants import PIPE
 from process.core.errors import ProcessInvalidStreamError, ProcessNotRunError
 from process.core.process import AbstractProcess
+from process.core.types import File, StrOrPath
 
 if TYPE_CHECKING:
     import signal as signals
@@ -54,7 +69,41 @@ C = TypeVar("C", bound=Child)
 class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
     """A process over some kind of child."""
 
+    #: What `None` means for `buffer_size`.
+    _default_buffer_size: ClassVar[int]
+
     _child: Optional[C] = None
+
+    @overload
+    def __init__(
+        self,
+        arguments: StrOrPath,
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        arguments: Sequence[StrOrPath],
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        arguments: Union[StrOrPath, Sequence[StrOrPath]],
+        stdin: Union[bytes, File, None] = None,
+        stdout: Optional[File] = PIPE,
+        stderr: Optional[File] = PIPE,
+        buffer_size: Optional[int] = None,
+    ) -> None:
+        size = self._default_buffer_size if buffer_size is None else buffer_size
+        super().__init__(arguments, stdin, stdout, stderr, size)
 
     @property
     def id(self) -> int:

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from typing import (
     TYPE_CHECKING,
     Any,
-    ClassVar,
     Generic,
     List,
     Optional,
@@ -49,9 +48,6 @@ class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
         TypeError: an argument is of the wrong type.
     """
 
-    #: What the variants put for a `buffer_size` of `None`.
-    _default_buffer_size: ClassVar[Optional[int]] = None
-
     @overload
     def __init__(
         self,
@@ -80,8 +76,6 @@ class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
         stderr: Optional[File] = PIPE,
         buffer_size: Optional[int] = None,
     ) -> None:
-        if buffer_size is None:
-            buffer_size = self._default_buffer_size
         if buffer_size is None:
             raise ValueError("buffer_size must be given")
         if operator.index(buffer_size) < 0:

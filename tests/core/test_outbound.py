@@ -1,0 +1,92 @@
+"""Bytes on their way to stdin: each is sent once, in order."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from process.core._flow import BOUND
+from process.core._outbound import Outbound
+
+
+def test_a_caller_waits_only_beyond_the_bound() -> None:
+    """Up to the bound a caller goes on at once; one byte more, and he waits."""
+    outbound = Outbound()
+    outbound.put(bytes(BOUND))
+    assert not outbound.full
+    outbound.put(b"x")
+    assert outbound.full
+    outbound.sent(1)
+    assert not outbound.full
+    assert len(outbound) == BOUND
+
+
+def test_bytes_are_held_by_reference() -> None:
+    """What is handed over is not copied to be sent."""
+    data = bytes(1000000)
+    outbound = Outbound()
+    outbound.put(data)
+    assert outbound.front(len(data)).obj is data
+
+
+def test_the_pipe_closes_once_the_rest_is_sent() -> None:
+    """Closing waits for what is left."""
+    outbound = Outbound(4)
+    outbound.put(b"abc")
+    outbound.closing = True
+    assert not outbound.finished
+    outbound.sent(2)
+    assert not outbound.finished
+    outbound.sent(1)
+    assert outbound.finished
+
+
+def test_the_pipe_stays_open_while_more_may_come() -> None:
+    """Nothing left to send is no reason to close."""
+    assert not Outbound().finished
+
+
+def test_a_child_that_closes_its_end_gets_no_more() -> None:
+    """Once the other end is closed the rest goes, and what is put afterwards as well."""
+    outbound = Outbound(1)
+    outbound.put(b"abc")
+    outbound.break_off()
+    outbound.put(b"def")
+    assert outbound.broken
+    assert outbound.finished
+    assert not outbound.full
+    assert len(outbound) == 0
+
+
+class OutboundMachine(RuleBasedStateMachine):
+    """A writer that sends some of what it sees, against what was put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outbound = Outbound(8)
+        self.put_in = b""
+        self.sent = b""
+
+    @rule(data=st.binary(max_size=12))
+    def put(self, data: bytes) -> None:
+        self.outbound.put(data)
+        self.put_in += data
+
+    @rule(size=st.integers(1, 12), share=st.integers(0, 12))
+    def send(self, size: int, share: int) -> None:
+        view = self.outbound.front(size)
+        assert len(view) <= size
+        assert view or not len(self.outbound)
+        written = bytes(view[:share])
+        self.outbound.sent(len(written))
+        self.sent += written
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        left = len(self.put_in) - len(self.sent)
+        assert self.put_in.startswith(self.sent)
+        assert len(self.outbound) == left
+        assert self.outbound.full == (left > 8)
+
+
+TestOutbound = OutboundMachine.TestCase
+TestOutbound.settings = settings(max_examples=50, deadline=None, derandomize=True)

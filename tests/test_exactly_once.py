@@ -1,0 +1,204 @@
+"""Rule 4: every byte reaches exactly one reader, in order, and all input reaches the child."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from process import PIPE, Process, ProcessTimeoutError
+from tests.support import DEAF, LARGE, MIB, Gate, Kit, lines, pattern, python
+
+
+async def test_output_called_again_returns_the_same(kit: Kit) -> None:
+    """`output` and `error` can be asked any number of times, before and after the end."""
+    script = f"put(1, pattern({LARGE}, 1)); put(2, pattern({LARGE}, 2))"
+    async with kit.opened(python(script)) as process:
+        for _ in range(2):
+            assert await kit.get(process.output()) == pattern(LARGE, 1)
+            assert await kit.get(process.error()) == pattern(LARGE, 2)
+            assert await kit.get(process.output(join=False)) == pattern(LARGE, 1)
+    assert await kit.get(process.output()) == pattern(LARGE, 1)
+    await kit.get(process.close())
+    assert await kit.get(process.error()) == pattern(LARGE, 2)
+
+
+async def test_what_was_read_is_not_in_output(kit: Kit) -> None:
+    """Lines, pieces and `output` share the stream among them."""
+    data = b"".join(lines(40_000))
+    async with kit.opened(["cat"], stdin=data) as process:
+        first = await kit.read_line(process.stdout) + await kit.read_line(process.stdout)
+        small = await kit.read(process.stdout, 12_345)
+        large = await kit.read(process.stdout, MIB)
+        line = await kit.read_line(process.stdout)
+        rest = await kit.get(process.output())
+        assert first.count(b"\n") == 2
+        assert line.count(b"\n") == 1
+        assert first + small + large + line + rest == data
+        assert await kit.read_all(process.stdout) == b""
+    assert await kit.get(process.output()) == rest
+
+
+async def test_what_was_read_is_not_kept_on_leaving(kit: Kit) -> None:
+    """Leaving `with` keeps what has not been read, and only that."""
+    data = pattern(LARGE)
+    async with kit.opened(["cat"], stdin=data) as process:
+        first = await kit.read(process.stdout, 700_000)
+    assert first == data[:700_000]
+    assert await kit.get(process.output()) == data[700_000:]
+
+
+@pytest.mark.parametrize("size", [1, 1000, 8192, 65_536, 262_144, 262_145, MIB, 3 * MIB + 1])
+async def test_read_of_a_size_returns_that_size(kit: Kit, size: int) -> None:
+    """However much is held, a read of `size` bytes takes just these."""
+    data = pattern(2 * LARGE)
+    async with kit.opened(["cat"], stdin=data) as process:
+        await kit.get(process.join())
+        stream = process.stdout
+        one = await kit.get(stream.readexactly(size) if kit.is_async else stream.read(size))
+        assert len(one) == size
+        assert one + await kit.read_all(stream) == data
+
+
+async def test_a_timeout_loses_nothing(kit: Kit, tmp_path: Path) -> None:
+    """Timed-out joins between reads leave every byte where it is."""
+    gate = Gate(tmp_path)
+    script = f"put(1, pattern({LARGE}, 1))\n" + Gate.WAIT + f"put(1, pattern({LARGE}, 2))"
+    async with kit.opened(python(script, gate)) as process:
+        first = await kit.read(process.stdout, 100)
+        with pytest.raises(ProcessTimeoutError):
+            await kit.get(process.join(0.02))
+        second = await kit.read(process.stdout, LARGE // 2)
+        with pytest.raises(ProcessTimeoutError):
+            await kit.get(process.join(0.02))
+        await kit.blocking(gate.open)
+        rest = await kit.get(process.output())
+    assert first + second + rest == pattern(LARGE, 1) + pattern(LARGE, 2)
+
+
+async def test_every_byte_of_input_in_every_size(kit: Kit) -> None:
+    """Writes of all sizes, from one byte to more than any bound, arrive in order."""
+    sizes = [1, 2, 4095, 4096, 8191, 8192, 8193, 65_536, 65_537, 262_144, 262_145, MIB, 3, 1]
+    chunks = [pattern(size, seed) for seed, size in enumerate(sizes)]
+    async with kit.opened(["cat"], stdin=PIPE) as process:
+        for chunk in chunks:
+            await kit.write(process.stdin, chunk)
+    assert await kit.get(process.output()) == b"".join(chunks)
+
+
+async def test_input_may_be_changed_after_write(kit: Kit) -> None:
+    """What a caller writes from a `bytearray` is what it held when he wrote it."""
+    data = bytearray(pattern(100_000))
+    expected = bytes(data)
+    async with kit.opened(["cat"], stdin=PIPE) as process:
+        process.stdin.write(data)
+        data[:] = bytes(len(data))
+    assert await kit.get(process.output()) == expected
+
+
+async def test_a_child_that_closes_stdin_is_no_error_for_given_bytes(kit: Kit) -> None:
+    """Bytes given to the constructor, and nobody there to read them: silence."""
+    script = "shut(0); put(1, b'closed'); put(1, b'.')"
+    process = await kit.start(python(script), stdin=pattern(LARGE))
+    await kit.get(process.join())
+    assert await kit.get(process.output()) == b"closed."
+    await kit.get(process.close())
+
+
+@pytest.mark.parametrize("leave", ["close", "leave", "close stdin"])
+async def test_a_child_that_closes_stdin_is_no_error_on_closing(kit: Kit, leave: str) -> None:
+    """Written, not flushed, and nobody there to read: `close` and leaving `with` say nothing."""
+    async with kit.opened(python(DEAF), stdin=PIPE) as process:
+        assert await kit.read_line(process.stdout) == b"closed\n"
+        process.stdin.write(b"too late")
+        if leave == "close":
+            await kit.get(process.close())
+        elif leave == "close stdin":
+            await kit.close(process.stdin)
+    assert await kit.get(process.output()) == b""
+
+
+async def test_an_explicit_write_reports_a_broken_pipe(kit: Kit) -> None:
+    """A caller who writes to a child that has closed its end is told so."""
+    async with kit.opened(python(DEAF), stdin=PIPE) as process:
+        assert await kit.read_line(process.stdout) == b"closed\n"
+        with pytest.raises(BrokenPipeError):
+            await kit.send(process.stdin, pattern(LARGE))
+        with pytest.raises(BrokenPipeError):
+            await kit.send(process.stdin, b"once more")
+
+
+async def test_a_write_in_progress_reports_a_broken_pipe(kit: Kit) -> None:
+    """A caller who waits for room is told when the child closes its end, and does not hang."""
+    script = f"get(100_000); shut(0); put(1, pattern({LARGE}, 1))"
+    async with kit.opened(python(script), stdin=PIPE) as process:
+        with pytest.raises(BrokenPipeError):
+            await kit.send(process.stdin, pattern(LARGE))
+        assert await kit.get(process.output()) == pattern(LARGE, 1)
+
+
+async def test_stdin_given_as_bytes_reads_as_closed(kit: Kit) -> None:
+    """`stdin` is there for bytes, and is closed, even while they are still being fed."""
+    async with kit.opened(["cat"], stdin=pattern(LARGE)) as process:
+        assert process.stdin.is_closing() if kit.is_async else process.stdin.closed
+        with pytest.raises((ValueError, RuntimeError)):
+            await kit.send(process.stdin, b"more")
+        assert await kit.get(process.output()) == pattern(LARGE)
+
+
+async def test_empty_input_is_end_of_file(kit: Kit) -> None:
+    """`stdin=b""` is not `stdin=None`."""
+    async with kit.opened(["cat"], stdin=b"") as process:
+        assert await kit.get(process.output()) == b""
+
+
+@pytest.mark.parametrize("join", [True, False])
+async def test_output_without_join_reads_to_the_end(kit: Kit, join: bool, tmp_path: Path) -> None:
+    """`output(join=False)` is complete while the process goes on without its stdout."""
+    gate = Gate(tmp_path)
+    script = f"put(1, pattern({LARGE}, 1)); shut(1)\n" + Gate.WAIT + "sys.exit(5)"
+    async with kit.opened(python(script, gate)) as process:
+        assert await kit.get(process.output(join=False)) == pattern(LARGE, 1)
+        assert process.running
+        await kit.blocking(gate.open)
+        assert await kit.get(process.output(join)) == pattern(LARGE, 1)
+    assert process.exit_code == 5
+
+
+async def test_files_and_descriptors_as_streams(kit: Kit, tmp_path: Path) -> None:
+    """Files of the caller's go to the child as they are."""
+    data = pattern(LARGE)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(data)
+    with source.open("rb") as stdin, target.open("wb") as stdout:
+        async with kit.opened(["cat"], stdin=stdin, stdout=stdout) as process:
+            await kit.get(process.join())
+    assert target.read_bytes() == data
+    number = os.open(target, os.O_RDONLY)
+    try:
+        async with kit.opened(["cat"], stdin=number) as process:
+            assert await kit.get(process.output()) == data
+    finally:
+        os.close(number)
+
+
+def test_readers_in_several_threads_share_the_bytes() -> None:
+    """Threads that read the same stream get each line once."""
+    data = lines(20_000)
+    found = []
+
+    with Process(["cat"], stdin=b"".join(data)) as process:
+
+        def read() -> None:
+            found.append(list(iter(process.stdout.readline, b"")))
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(line for part in found for line in part) == sorted(data)
+    number = {line: index for index, line in enumerate(data)}
+    for part in found:
+        order = [number[line] for line in part]
+        assert order == sorted(order)

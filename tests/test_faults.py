@@ -1,0 +1,210 @@
+"""Rule 9: what goes wrong at a start has a name, leaves nothing, and the next run works."""
+
+import errno
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any, Iterator, List
+
+import pytest
+
+from process import PIPE, Process, ProcessAlreadyRunError, ProcessError
+from tests.support import LARGE, Kit, descriptors, pattern
+
+resource = pytest.importorskip("resource", reason="limits are a matter of POSIX")
+
+
+@pytest.fixture
+def limits() -> Iterator[None]:
+    """Gives the limit of descriptors back."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_no_such_program(kit: Kit, tmp_path: Path) -> None:
+    """The cause is chained and in the text."""
+    process = kit.Process([tmp_path / "none"])
+    with pytest.raises(ProcessError) as caught:
+        await kit.get(process.run())
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert str(caught.value) == f"Failed to run process: {caught.value.__cause__!r}"
+    assert type(caught.value) is ProcessError
+
+
+async def test_no_such_program_in_a_with_block(kit: Kit, tmp_path: Path) -> None:
+    """The body of a block whose process cannot be started is not run."""
+    with pytest.raises(ProcessError):
+        async with kit.opened([tmp_path / "none"], stdin=pattern(LARGE)):
+            pytest.fail("not reached")
+
+
+async def test_no_permission(kit: Kit, tmp_path: Path) -> None:
+    """A file that is no program."""
+    path = tmp_path / "file"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o600)
+    with pytest.raises(ProcessError) as caught:
+        await kit.start([path])
+    assert isinstance(caught.value.__cause__, PermissionError)
+
+
+async def test_not_a_program(kit: Kit, tmp_path: Path) -> None:
+    """An executable file in no known format."""
+    path = tmp_path / "file"
+    path.write_bytes(b"\x00\x01\x02")
+    path.chmod(0o700)
+    if kit.name == "uvloop":
+        pytest.skip("libuv gives a file in no known format to the shell")
+    with pytest.raises(ProcessError) as caught:
+        await kit.start([path])
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.ENOEXEC
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+async def test_a_file_without_a_descriptor(kit: Kit, name: str) -> None:
+    """`BytesIO` cannot be given to a child."""
+    with pytest.raises(ProcessError) as caught:
+        await kit.start(["cat"], **{name: io.BytesIO(b"x")})
+    assert isinstance(caught.value.__cause__, io.UnsupportedOperation)
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+async def test_a_closed_file(kit: Kit, name: str, tmp_path: Path) -> None:
+    """Nor can a closed file."""
+    file = (tmp_path / "file").open("wb")
+    file.close()
+    with pytest.raises(ProcessError) as caught:
+        await kit.start(["cat"], **{name: file})
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("arguments", [["echo", "a\0b"], ["echo\0", "a"], []])
+async def test_arguments_that_no_program_can_have(kit: Kit, arguments: List[str]) -> None:
+    """A null byte, and nothing at all: not a program that gets something else."""
+    with pytest.raises(ProcessError):
+        await kit.start(arguments)
+
+
+async def test_arguments_that_are_too_long(kit: Kit) -> None:
+    """E2BIG is an error like any other."""
+    with pytest.raises(ProcessError) as caught:
+        await kit.start(["true", "x" * (8 * LARGE)])
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.E2BIG
+
+
+async def test_a_failed_start_can_be_tried_again(kit: Kit, tmp_path: Path) -> None:
+    """A process that could not be started has not been run: its next run works, with its input."""
+    program = tmp_path / "program"
+    process = kit.Process([program], stdin=pattern(LARGE))
+    with pytest.raises(ProcessError):
+        await kit.get(process.run())
+    program.symlink_to("/bin/cat")
+    await kit.get(process.run())
+    assert await kit.get(process.output()) == pattern(LARGE)
+    with pytest.raises(ProcessAlreadyRunError):
+        await kit.get(process.run())
+    await kit.get(process.close())
+
+
+@pytest.mark.usefixtures("limits")
+async def test_no_descriptors_left(kit: Kit) -> None:
+    """Whichever descriptor is the one too many: `ProcessError`, and nothing is left."""
+    async with kit.opened(["cat"], stdin=b"first"):
+        pass
+    await kit.settle()
+    before = descriptors()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    failed = 0
+    for spare in range(32):
+        process = kit.Process(["cat"], stdin=b"x")
+        cause: Any = None
+        with Spare(spare, hard):
+            try:
+                await kit.get(process.run())
+            except ProcessError as error:
+                cause = error.__cause__
+        if cause is None:
+            assert await kit.get(process.output()) == b"x"
+            await kit.get(process.close())
+        else:
+            assert isinstance(cause, OSError)
+            failed += 1
+        await kit.settle()
+        assert descriptors() == before, f"with {spare} spare descriptors"
+    assert 3 < failed < 32
+
+
+class Spare:
+    """Leaves this process `spare` more descriptors."""
+
+    def __init__(self, spare: int, hard: int) -> None:
+        self._spare, self._hard = spare, hard
+        self._filled: List[int] = []
+
+    def __enter__(self) -> None:
+        self._before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Fill the gaps below the highest number in use, so that the limit counts.
+        top = max(int(name) for name in os.listdir("/proc/self/fd")) + 1  # noqa: PTH208
+        probe = os.dup(0)
+        while probe < top:
+            self._filled.append(probe)
+            probe = os.dup(0)
+        os.close(probe)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (probe + self._spare, self._hard))
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._before)
+        for number in self._filled:
+            os.close(number)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError()])
+def test_no_thread_to_be_had(
+    monkeypatch: pytest.MonkeyPatch, number: int, fault: Exception
+) -> None:
+    """The n-th pump cannot be started: the child is ended and reaped, the others are gone."""
+    before, threads = descriptors(), threading.active_count()
+    real = threading.Thread.start
+    started: List[threading.Thread] = []
+
+    def start(self: threading.Thread) -> None:
+        started.append(self)
+        if len(started) == number:
+            raise fault
+        real(self)
+
+    process = Process(["cat"], stdin=pattern(LARGE))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(ProcessError) as caught:
+            process.run()
+    assert caught.value.__cause__ is fault
+    assert len(started) == number
+    assert descriptors() == before
+    assert threading.active_count() == threads
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert process.run().output() == pattern(LARGE)
+    process.close()
+
+
+def test_an_interrupt_during_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KeyboardInterrupt is not wrapped; the child that had been started is gone."""
+    before = descriptors()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    process = Process(["cat"], stdin=PIPE)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            process.run()
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

@@ -1,0 +1,204 @@
+"""Rule 7: a process may be dropped anywhere, and a script may fall off its end."""
+
+import asyncio
+import gc
+import os
+import subprocess
+import threading
+import warnings
+import weakref
+from typing import Any, List
+
+import pytest
+
+from process import PIPE, AsyncProcess, Process
+from tests.support import (
+    LARGE,
+    PROMPT,
+    Kit,
+    descriptors,
+    is_alive,
+    make_loop,
+    pattern,
+    python,
+    start_library,
+)
+
+
+def test_a_dropped_process_is_ended_and_reaped() -> None:
+    """`del` ends the child at once, and nothing is left."""
+    before, threads = descriptors(), threading.active_count()
+    process = Process(["cat"], stdin=PIPE).run()
+    pid = process.id
+    assert is_alive(pid)
+    del process
+    assert not is_alive(pid)
+    assert descriptors() == before
+    assert threading.active_count() == threads
+
+
+def test_a_process_dropped_in_the_middle_of_floods() -> None:
+    """A child that reads nothing and writes without end, with input and output under way."""
+    before, threads = descriptors(), threading.active_count()
+    process = Process(["yes"], stdin=pattern(LARGE)).run()
+    pid = process.id
+    assert process.stdout.readline() == b"y\n"
+    del process
+    assert not is_alive(pid)
+    assert descriptors() == before
+    assert threading.active_count() == threads
+
+
+def test_a_child_that_ignores_sigterm_is_killed() -> None:
+    """The grace period ends."""
+    script = "import signal; signal.signal(15, signal.SIG_IGN); put(1, b'x'); signal.pause()"
+    process = Process(python(script)).run()
+    assert process.stdout.read(1) == b"x"
+    pid = process.id
+    del process
+    assert not is_alive(pid)
+
+
+def test_a_stopped_child_is_ended() -> None:
+    """A child in SIGSTOP does not hold up a finalizer for ever."""
+    process = Process(["cat"], stdin=PIPE).run()
+    pid = process.id
+    os.kill(pid, 19)
+    del process
+    assert not is_alive(pid)
+
+
+def test_a_live_pump_does_not_keep_a_process_alive() -> None:
+    """Reference counting alone drops a process with all its pumps at work."""
+    gc.disable()
+    try:
+        process = Process(["yes"], stdin=pattern(LARGE)).run()
+        reference = weakref.ref(process)
+        del process
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_a_process_in_a_cycle_is_collected() -> None:
+    """The garbage collector ends what it finds."""
+    process: Any = Process(["cat"], stdin=PIPE).run()
+    process.myself = process
+    pid = process.id
+    del process
+    gc.collect()
+    assert not is_alive(pid)
+
+
+def test_a_process_dropped_by_another_thread() -> None:
+    """Whichever thread drops the last reference."""
+    box = [Process(["cat"], stdin=PIPE).run()]
+    pid = box[0].id
+    thread = threading.Thread(target=box.clear)
+    thread.start()
+    thread.join()
+    assert not is_alive(pid)
+
+
+def test_a_process_that_was_never_run_is_dropped_in_silence() -> None:
+    """Never run: nothing to end."""
+    Process(["cat"])
+    AsyncProcess(["cat"])
+    for variant in (Process, AsyncProcess):
+        with pytest.raises(TypeError):
+            variant()  # type: ignore[call-overload]
+    gc.collect()
+
+
+def test_a_joined_process_is_dropped() -> None:
+    """A process that has ended, joined and never closed leaves nothing."""
+    before = descriptors()
+    process = Process(["cat"], stdin=pattern(LARGE)).run()
+    process.join()
+    del process
+    assert descriptors() == before
+
+
+async def test_an_async_process_dropped_in_its_loop(loops: Kit) -> None:
+    """The child is ended; the loop reaps it."""
+    process = await loops.start(["cat"], stdin=PIPE)
+    pid = process.id
+    del process
+    gc.collect()
+    while is_alive(pid):
+        await asyncio.sleep(0.001)
+
+
+def test_an_async_process_dropped_after_its_loop(loops: Kit) -> None:
+    """A closed loop makes no noise in a finalizer, and the child is ended."""
+    box: List[Any] = []
+
+    async def start() -> None:
+        box.append(await loops.start(["cat"], stdin=PIPE))
+
+    loop = make_loop(loops.name)
+    loop.run_until_complete(start())
+    pid = box[0].id
+    with warnings.catch_warnings():
+        # Of uvloop, about what it finds open; it would hang if that were an error.
+        warnings.simplefilter("ignore", ResourceWarning)
+        loop.close()
+    box.clear()
+    gc.collect()
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # reaped already
+    assert not is_alive(pid)
+
+
+_FALLS_OFF = {
+    "idle": "process = Process(['cat'], stdin=PIPE).run()",
+    "flooding": "process = Process(['yes'], stdin=bytes(10_000_000)).run()",
+    "entered": "process = Process(['yes'], stdin=PIPE); process.__enter__()",
+    "thread": """
+import threading
+process = Process(['yes']).run()
+threading.Thread(target=process.join, daemon=True).start()
+""",
+    "cycle": "process = Process(['cat'], stdin=PIPE).run(); process.me = process",
+    "many": "processes = [Process(['cat'], stdin=PIPE).run() for _ in range(20)]",
+}
+
+
+@pytest.mark.parametrize("way", _FALLS_OFF)
+def test_a_script_that_falls_off_its_end(way: str) -> None:
+    """It exits at once, says nothing, and its children are ended."""
+    script = f"""
+import sys
+from process import PIPE, Process
+{_FALLS_OFF[way]}
+ids = [p.id for p in globals().get("processes", None) or [process]]
+print(*ids, flush=True)
+"""
+    done = subprocess.run(
+        start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
+    )
+    assert done.stderr == b""
+    assert done.returncode == 0
+    pids = [int(word) for word in done.stdout.split()]
+    assert pids
+    assert not any(map(is_alive, pids))
+
+
+def test_an_asyncio_script_that_falls_off_its_end() -> None:
+    """The asyncio variant, never closed, is silent as well."""
+    script = """
+import asyncio
+from process import PIPE, AsyncProcess
+async def main():
+    global process
+    process = await AsyncProcess(["cat"], stdin=PIPE).run()
+    print(process.id, flush=True)
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
+    )
+    assert done.stderr == b""
+    assert done.returncode == 0

@@ -1,0 +1,170 @@
+"""Rule 8: after the end of a process nothing of it is left."""
+
+import gc
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any, Callable, List
+
+import pytest
+
+from process import PIPE, Process, ProcessError
+from tests.support import LARGE, PROMPT, Kit, descriptors, is_alive, pattern, python
+
+
+class State:
+    """What this process has open, and what runs in it, at once: without a grace."""
+
+    def __init__(self) -> None:
+        self.descriptors = descriptors()
+        self.threads = set(threading.enumerate())
+
+    def check(self) -> None:
+        """Nothing has been added."""
+        assert descriptors() == self.descriptors
+        assert set(threading.enumerate()) == self.threads
+
+
+_USES: List[Any] = [
+    pytest.param(lambda process: process.output(), id="output"),
+    pytest.param(lambda process: process.join(), id="join"),
+    pytest.param(lambda process: process.stdout.read(10), id="read"),
+    pytest.param(lambda process: process.stdout.fileno(), id="fileno"),
+    pytest.param(lambda process: process.stdout.close(), id="closed"),
+    pytest.param(lambda process: process.kill(), id="kill"),
+    pytest.param(lambda process: None, id="nothing"),
+]
+
+
+@pytest.mark.parametrize("use", _USES)
+@pytest.mark.parametrize("leave", ["close", "leave", "drop"])
+def test_nothing_is_left(use: Callable[[Any], Any], leave: str) -> None:
+    """No descriptor, no thread and no child, at once, after each way out."""
+    gc.collect()
+    before = State()
+    process = Process(["cat"], stdin=pattern(LARGE)).run()
+    pid = process.id
+    use(process)
+    if leave == "close":
+        process.close()
+    elif leave == "leave":
+        process.__exit__(None, None, None)
+    else:
+        del process
+    assert not is_alive(pid)
+    before.check()
+
+
+def test_nothing_is_left_after_an_exception() -> None:
+    """Leaving `with` by an exception closes everything but the process, which goes on."""
+    before = State()
+    with pytest.raises(ZeroDivisionError):  # noqa: SIM117
+        with Process(["cat"], stdin=PIPE) as process:
+            raise ZeroDivisionError
+    assert process.stdout.closed
+    process.join()
+    assert process.exit_code == 0
+    process.close()
+    before.check()
+
+
+async def test_nothing_is_left_in_a_loop(kit: Kit) -> None:
+    """Many processes one after the other in one loop leave it as it was."""
+    async with kit.opened(["cat"], stdin=b"first") as process:  # what a loop makes once, it has
+        pass
+    await kit.settle()
+    before = descriptors()
+    for number in range(20):
+        if number % 2:
+            async with kit.opened(["cat"], stdin=pattern(300_000)) as process:
+                pass
+        else:
+            process = await kit.start(["cat"], stdin=PIPE)
+            await kit.get(process.close())
+        await kit.settle()
+        assert descriptors() == before
+
+
+async def test_a_hundred_failed_starts(kit: Kit, tmp_path: Path) -> None:
+    """Programs that do not exist, with input, leave nothing, and the next run works."""
+    async with kit.opened(["cat"], stdin=b"first"):
+        pass
+    await kit.settle()
+    before = descriptors()
+    for _ in range(100):
+        try:
+            await kit.start([tmp_path / "none"], stdin=pattern(1000))
+        except ProcessError:
+            continue
+        pytest.fail("not reached")
+    await kit.settle()
+    assert descriptors() == before
+    async with kit.opened(["cat"], stdin=b"x") as process:
+        assert await kit.get(process.output()) == b"x"
+
+
+@pytest.mark.parametrize("leave", ["fed", "close", "leave", "deaf"])
+async def test_input_is_let_go_of(kit: Kit, leave: str) -> None:
+    """No reference to the caller's input is left once it is fed, or of no use any more."""
+    data = pattern(LARGE)
+    before = sys.getrefcount(data)
+    command = ["cat"] if leave != "deaf" else ["true"]
+    process = await kit.start(command, stdin=data)
+    if leave in ("fed", "deaf"):
+        await kit.get(process.output())
+    elif leave == "close":
+        await kit.get(process.close())
+    else:
+        await kit.get((process.__aexit__ if kit.is_async else process.__exit__)(None, None, None))
+    # The one who feeds may still be on its way out where nobody has waited for it.
+    deadline = time.monotonic() + PROMPT
+    while sys.getrefcount(data) != before and time.monotonic() < deadline:
+        await kit.pause()
+    assert sys.getrefcount(data) == before
+    await kit.get(process.close())
+
+
+def test_input_of_a_failed_start_goes_with_its_process() -> None:
+    """A process that could not be started can be dropped, with its input."""
+    data = pattern(1000)
+    before = sys.getrefcount(data)
+    process = Process(["/nowhere/none"], stdin=data)
+    with pytest.raises(ProcessError):
+        process.run()
+    del process
+    gc.collect()
+    assert sys.getrefcount(data) == before
+
+
+@pytest.mark.parametrize("leave", ["close", "drop"])
+def test_no_temporary_file_is_left(
+    leave: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overflow goes with the process."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = State()
+    process = Process(python(f"put(1, pattern({3 * LARGE}))")).run()
+    process.join()
+    if leave == "close":
+        process.close()
+    else:
+        del process
+    before.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_cycle_keeps_a_closed_process() -> None:
+    """A closed process goes by reference counting alone, with its output."""
+    gc.collect()
+    gc.disable()
+    try:
+        with Process(["cat"], stdin=b"x") as process:
+            process.output()
+        reference = weakref.ref(process)
+        del process
+        assert reference() is None
+    finally:
+        gc.enable()

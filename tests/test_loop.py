@@ -1,0 +1,146 @@
+"""Rule 11: the asyncio variant runs on the loop's own transports and never blocks the loop."""
+
+import asyncio
+import threading
+from typing import Any, List
+
+import pytest
+
+from process import PIPE, AsyncProcess
+from tests.support import LARGE, MIB, Kit, lines, pattern, python
+
+
+async def test_streams_are_asyncio_streams(loops: Kit) -> None:
+    """By type, and by what they offer."""
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        assert isinstance(process.stdin, asyncio.StreamWriter)
+        assert isinstance(process.stdout, asyncio.StreamReader)
+        assert isinstance(process.stderr, asyncio.StreamReader)
+        process.stdin.write(b"one\n")
+        process.stdin.writelines([b"two;", b"three\nfour"])
+        await process.stdin.drain()
+        assert await process.stdout.readline() == b"one\n"
+        assert await process.stdout.readuntil(b";") == b"two;"
+        assert await process.stdout.readexactly(3) == b"thr"
+        assert not process.stdout.at_eof()
+        assert process.stdin.can_write_eof() in (True, False)
+        process.stdin.close()
+        await process.stdin.wait_closed()
+        assert process.stdin.is_closing()
+        assert await process.stdout.read(2) == b"ee"
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await process.stdout.readexactly(100)
+        assert caught.value.partial == b"\nfour"
+        assert process.stdout.at_eof()
+        assert await process.stdout.read() == b""
+        assert await process.stdout.readline() == b""
+
+
+async def test_iteration(loops: Kit) -> None:
+    """`async for` gives lines."""
+    data = lines(5000)
+    async with loops.opened(["cat"], stdin=b"".join(data)) as process:
+        assert [line async for line in process.stdout] == data
+
+
+async def test_no_thread_of_its_own(loops: Kit) -> None:
+    """While megabytes pass there is no thread but the watcher of asyncio's."""
+    seen: List[str] = []
+    async with loops.opened(["cat"], stdin=pattern(LARGE)) as process:
+        while await process.stdout.read(MIB):
+            seen += [thread.name for thread in threading.enumerate()]
+    expected = ("asyncio-waitpid-", "pytest_timeout", threading.current_thread().name)
+    assert seen
+    assert [name for name in seen if not name.startswith(expected)] == []
+
+
+async def test_the_loop_runs_while_megabytes_pass(loops: Kit) -> None:
+    """Other tasks have their turns while a task waits for `output`."""
+    turns = 0
+    done = False
+
+    async def tick() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+
+    ticker = asyncio.ensure_future(tick())
+    async with loops.opened(["cat"], stdin=pattern(16 * MIB)) as process:
+        assert await process.output() == pattern(16 * MIB)
+    done = True
+    await ticker
+    assert turns > 100  # the chunks of 16 MiB come in at least that many turns
+
+
+async def test_run_does_not_wait_for_the_feeding(loops: Kit) -> None:
+    """Input is fed by a task: `run` returns while most of it is still here."""
+    process = await loops.start(["cat"], stdin=pattern(16 * MIB))
+    assert process.running
+    assert process.stdin.transport.get_write_buffer_size() < 2 * MIB
+    assert await process.output() == pattern(16 * MIB)
+    await process.close()
+
+
+async def test_gathered_calls(loops: Kit) -> None:
+    """`output`, `error` and `join` at once."""
+    script = f"put(1, pattern({LARGE}, 1)); put(2, pattern({LARGE}, 2))"
+    async with loops.opened(python(script)) as process:
+        found = await asyncio.gather(process.error(), process.output(), process.join())
+    assert list(found) == [pattern(LARGE, 2), pattern(LARGE, 1), None]
+
+
+async def test_writer_and_reader_tasks(loops: Kit) -> None:
+    """One task writes, the other reads."""
+    data = pattern(2 * LARGE)
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+
+        async def write() -> None:
+            for begin in range(0, len(data), 50_000):
+                process.stdin.write(data[begin : begin + 50_000])
+                await process.stdin.drain()
+            process.stdin.close()
+
+        _, found = await asyncio.gather(write(), process.stdout.read())
+    assert found == data
+
+
+async def test_close_while_another_task_reads(loops: Kit) -> None:
+    """A task that reads when another one closes is not left waiting."""
+    process = await loops.start(["cat"], stdin=PIPE)
+    task = asyncio.ensure_future(process.stdout.read())
+    await asyncio.sleep(0)
+    await process.close()
+    assert await asyncio.wait_for(task, 30) == b""
+
+
+async def test_a_process_closed_before_its_input_is_fed(loops: Kit) -> None:
+    """`close` right after `run` gives the input up."""
+    process = await loops.start(["yes"], stdin=pattern(LARGE))
+    await process.close()
+    assert process.exit_code == -15
+
+
+async def test_the_asyncio_process_underneath(loops: Kit) -> None:
+    """`process.process` is asyncio's, and waits as well."""
+    async with loops.opened(["cat"], stdin=b"x") as process:
+        assert await process.process.wait() == 0
+        assert process.process.stdout is process.stdout
+        assert process.exit_code == 0
+    assert await process.output() == b"x"
+
+
+def test_closed_after_the_loop(loops: Kit) -> None:
+    """After the end, in another loop: signals, polls and output are no errors."""
+
+    async def main() -> Any:
+        async with AsyncProcess(["cat"], stdin=b"x") as process:
+            pass
+        return process
+
+    process = loops.run(main())
+    process.kill()
+    process.terminate()
+    assert (process.running, process.exit_code) == (False, 0)
+    assert "exit_code=0" in repr(process)
+    assert loops.run(process.output()) == b"x"

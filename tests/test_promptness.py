@@ -1,0 +1,171 @@
+"""Rule 5: `run`, timeouts and `join` are prompt; a stream ends at its end or with silence."""
+
+import os
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from process import PIPE, ProcessTimeoutError
+from tests.support import LARGE, MIB, PROMPT, Gate, Kit, pattern, python
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: What a grandchild says later: little enough for a pipe, because nobody waits for it.
+LATE = pattern(50_000)
+
+
+class Clock:
+    """Asserts that its block is prompt."""
+
+    def __enter__(self) -> "Self":
+        self._begin = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert time.monotonic() - self._begin < PROMPT
+
+
+async def test_run_returns_though_nobody_reads_the_input(kit: Kit, tmp_path: Path) -> None:
+    """`run` with megabytes of input for a child that does not read is prompt."""
+    gate = Gate(tmp_path)
+    data = pattern(64 * MIB)
+    process = kit.Process(python(Gate.WAIT + "put(1, get_all())", gate), stdin=data)
+    with Clock():
+        await kit.get(process.run())
+    assert process.running
+    await kit.blocking(gate.open)
+    assert await kit.get(process.output()) == data
+    await kit.get(process.close())
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01, 0.2])
+async def test_timeouts_are_kept_while_streams_are_stuck(kit: Kit, timeout: float) -> None:
+    """`join(timeout)` is prompt against a child that floods, reads nothing and does not end."""
+    process = await kit.start(["yes"], stdin=pattern(LARGE))
+    with Clock(), pytest.raises(ProcessTimeoutError) as caught:
+        await kit.get(process.join(timeout))
+    assert str(caught.value) == f"Process did not complete within {timeout} seconds"
+    process.kill()
+    await kit.get(process.join())
+    await kit.get(process.close())
+    assert process.exit_code == -9
+
+
+async def test_close_of_a_child_that_reads_nothing(kit: Kit) -> None:
+    """`close` with megabytes of unread input and full pipes is prompt."""
+    process = await kit.start(["yes"], stdin=pattern(LARGE))
+    assert await kit.read_line(process.stdout) == b"y\n"
+    with Clock():
+        await kit.get(process.close())
+    assert process.exit_code == -15
+
+
+async def test_the_end_of_a_process_is_noticed_by_everybody(kit: Kit) -> None:
+    """`join` with a long timeout returns at the end of the process, not at that of the timeout."""
+    with Clock():
+        async with kit.opened(["cat"], stdin=b"x") as process:
+            await kit.get(process.join(1000))
+            await kit.get(process.join(0))
+            await kit.get(process.join())
+
+
+class Grandchild:
+    """A child that ends at once and leaves a grandchild that holds its pipes."""
+
+    #: The grandchild says on stdout what it is given at the gate.
+    SCRIPT = 'echo "from the child"; cat "$0" & exit 3'
+
+    def __init__(self, kit: Kit, directory: Path) -> None:
+        self.kit = kit
+        self.gate = Gate(directory)
+        self.read, self._write = os.pipe()
+        self.process: Any = None
+
+    async def __aenter__(self) -> "Self":
+        command = ["sh", "-c", self.SCRIPT, str(self.gate)]
+        self.process = await self.kit.start(command, stderr=self._write)
+        os.close(self._write)
+        return self
+
+    async def speak(self, data: bytes) -> None:
+        """Let the grandchild say `data` and end; return when it has ended."""
+        await self.kit.blocking(self.gate.open, data)
+        assert await self.kit.blocking(os.read, self.read, 1) == b""
+
+    async def __aexit__(self, *_: object) -> None:
+        os.close(self.read)
+        await self.kit.get(self.process.close())
+
+
+async def test_join_returns_though_a_grandchild_holds_the_pipes(kit: Kit, tmp_path: Path) -> None:
+    """`join` waits for the process, not for its pipes; what comes later is there later."""
+    async with Grandchild(kit, tmp_path) as family:
+        with Clock():
+            await kit.get(family.process.join())
+        assert family.process.exit_code == 3
+        await family.speak(LATE)
+        assert await kit.get(family.process.output()) == b"from the child\n" + LATE
+
+
+async def test_output_ends_with_silence_and_goes_on(kit: Kit, tmp_path: Path) -> None:
+    """A silent grandchild: `output` returns, with a warning, and later what has come since."""
+    async with Grandchild(kit, tmp_path) as family:
+        process = family.process
+        for _ in range(2):
+            with pytest.warns(RuntimeWarning, match=f"{process.id}.*stdout") as caught, Clock():
+                assert await kit.get(process.output()) == b"from the child\n"
+            assert len(caught) == 1
+            assert caught[0].filename == __file__ or kit.is_async
+        await family.speak(LATE)
+        for _ in range(2):
+            assert await kit.get(process.output()) == b"from the child\n" + LATE
+
+
+async def test_a_read_of_the_callers_waits_for_end_of_file(kit: Kit, tmp_path: Path) -> None:
+    """`stdout.read()` has file semantics: silence does not end it."""
+    async with Grandchild(kit, tmp_path) as family:
+        process = family.process
+        with pytest.warns(RuntimeWarning, match="stdout"):
+            assert await kit.get(process.output()) == b"from the child\n"
+        await family.speak(b"late")
+        assert await kit.read_all(process.stdout) == b"late"
+        assert await kit.get(process.output()) == b"from the child\n"
+
+
+@pytest.mark.parametrize("leave", ["close", "leave"])
+async def test_leaving_ends_with_silence(kit: Kit, tmp_path: Path, leave: str) -> None:
+    """`close` and leaving `with` do not wait for a grandchild, and say so, once."""
+    gate = Gate(tmp_path)
+    command = ["sh", "-c", Grandchild.SCRIPT, str(gate)]
+    process = await kit.start(command, stdin=PIPE, stderr=None)
+    await kit.get(process.join())
+    way = process.close
+    if leave == "leave":
+        way = partial(process.__aexit__ if kit.is_async else process.__exit__, None, None, None)
+    with pytest.warns(RuntimeWarning, match="stdout") as caught, Clock():
+        await kit.get(way())
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert await kit.get(process.output()) == b"from the child\n"
+    await kit.blocking(gate.open)
+
+
+async def test_silence_is_counted_anew_from_every_chunk(kit: Kit) -> None:
+    """A grandchild that goes on talking for longer than the silence is heard to its end."""
+    script = """
+import time
+if os.fork():
+    os._exit(0)
+for number in range(24):
+    put(1, b"%d\\n" % number)
+    time.sleep(0.06)
+"""
+    async with kit.opened(python(script)) as process:
+        expected = b"".join(b"%d\n" % number for number in range(24))
+        assert await kit.get(process.output()) == expected

@@ -1,0 +1,326 @@
+"""Rule 6: the streams are files: by type, by behaviour, and by a descriptor for anybody."""
+
+import io
+import os
+import select
+import shutil
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from process import PIPE, Process
+from tests.support import LARGE, MIB, Gate, lines, pattern, python
+
+
+def read_with_os(stream: Any, size: int = -1) -> bytes:
+    """Read from the descriptor of `stream`, once `select` says that there is something."""
+    data = b""
+    while size < 0 or len(data) < size:
+        assert select.select([stream], [], [], 30)[0] == [stream]
+        more = os.read(stream.fileno(), 65_536 if size < 0 else size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+@pytest.mark.parametrize(
+    ("buffer_size", "reader", "writer"),
+    [
+        (None, io.BufferedReader, io.BufferedWriter),
+        (1, io.BufferedReader, io.BufferedWriter),
+        (0, io.FileIO, io.FileIO),
+    ],
+)
+def test_types(buffer_size: Any, reader: type, writer: type) -> None:
+    """Buffered files, or raw ones with `buffer_size=0`, that say what they can do."""
+    with Process(["cat"], PIPE, PIPE, PIPE, buffer_size) as process:
+        for readable in (process.stdout, process.stderr):
+            assert isinstance(readable, reader)
+            assert readable.readable()
+            assert not readable.writable()
+        assert isinstance(process.stdin, writer)
+        assert process.stdin.writable()
+        assert not process.stdin.readable()
+        streams: List[Any] = [process.stdin, process.stdout, process.stderr]
+        for stream in streams:
+            assert not stream.seekable()
+            assert not stream.isatty()
+            assert not stream.closed
+            with pytest.raises(io.UnsupportedOperation):
+                stream.seek(0)
+            assert stream.fileno() > 2
+    for stream in streams:
+        assert stream.closed
+        with pytest.raises(ValueError, match="closed"):
+            stream.fileno()
+    with pytest.raises(ValueError, match="closed"):
+        process.stdout.read()
+    with pytest.raises(ValueError, match="closed"):
+        process.stdout.readline()
+    with pytest.raises(ValueError, match="closed"):
+        process.stdin.write(b"x")
+    with pytest.raises(ValueError, match="closed"):
+        process.stdin.flush()
+
+
+def test_select_and_os_read() -> None:
+    """`select` and `os.read` alone see exactly the child's bytes."""
+    script = f"put(1, pattern({LARGE}, 1)); put(2, pattern({LARGE}, 2))"
+    with Process(python(script)) as process:
+        found = {process.stdout: b"", process.stderr: b""}
+        left: List[Any] = list(found)
+        while left:
+            for stream in select.select(left, [], [], 30)[0]:
+                data = os.read(stream.fileno(), 100_000)
+                found[stream] += data
+                if not data:
+                    left.remove(stream)
+        assert list(found.values()) == [pattern(LARGE, 1), pattern(LARGE, 2)]
+        assert process.output() == b""
+
+
+def test_os_read_goes_on_where_readline_has_got_to() -> None:
+    """Nothing is read ahead: `os.read` has what follows the line, and `read` what follows that."""
+    data = lines(40_000)
+    assert sum(map(len, data)) > LARGE // 2
+    with Process(["cat"], stdin=b"".join(data)) as process:
+        first = [process.stdout.readline() for _ in range(3)]
+        assert first == data[:3]
+        rest = b"".join(data[3:])
+        assert read_with_os(process.stdout, 100_000) == rest[:100_000]
+        assert process.stdout.readline() == rest[100_000 : rest.index(b"\n", 100_000) + 1]
+        rest = rest[rest.index(b"\n", 100_000) + 1 :]
+        assert process.stdout.read(70_000) == rest[:70_000]
+        assert read_with_os(process.stdout, 1 * MIB) == rest[70_000 : 70_000 + MIB]
+        assert process.output() == rest[70_000 + MIB :]
+
+
+def test_os_read_after_join_has_overflowed() -> None:
+    """What `join` had to put aside comes out of the descriptor in order."""
+    size = 3 * LARGE
+    with Process(python(f"put(1, pattern({size}, 1))")) as process:
+        process.join()
+        assert process.stdout.read(1000) == pattern(size, 1)[:1000]
+        assert read_with_os(process.stdout) == pattern(size, 1)[1000:]
+
+
+def test_the_descriptor_stays_the_same() -> None:
+    """`fileno` is one number for the life of the stream, and blocks as files do."""
+    with Process(["cat"], stdin=PIPE) as process:
+        number = process.stdout.fileno()
+        assert os.get_blocking(number)
+        assert not os.get_inheritable(number)
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        assert os.read(number, 100) == b"x"
+        assert process.stdout.fileno() == number
+        assert os.get_blocking(process.stdin.fileno())
+
+
+def test_os_write_to_stdin() -> None:
+    """`os.write` to the descriptor of stdin, after a flush, reaches the child in order."""
+    data = pattern(MIB)
+    with Process(["sh", "-c", "cat >/dev/null; echo read"], stdin=PIPE) as process:
+        process.stdin.write(data)
+        process.stdin.flush()
+        view = memoryview(data)
+        while view:
+            view = view[os.write(process.stdin.fileno(), view) :]
+    assert process.output() == b"read\n"
+    with Process(["cat"], stdin=PIPE) as process:
+        process.stdin.write(b"one")
+        process.stdin.flush()
+        os.write(process.stdin.fileno(), b"two")
+        process.stdin.write(b"three")
+    assert process.output() == b"onetwothree"
+
+
+def test_join_while_the_descriptor_is_in_use() -> None:
+    """Rule 1 holds for a stream whose `fileno` has been asked for."""
+    script = f"put(1, pattern({LARGE}, 1)); put(2, pattern({LARGE}, 2))"
+    with Process(python(script)) as process:
+        assert process.stdout.fileno() != process.stderr.fileno()
+        process.join()
+        assert process.error() == pattern(LARGE, 2)
+        assert read_with_os(process.stdout, 1000) == pattern(LARGE, 1)[:1000]
+        assert process.output() == pattern(LARGE, 1)[1000:]
+    assert process.output() == pattern(LARGE, 1)[1000:]
+
+
+def test_leaving_the_block_while_the_descriptor_is_in_use() -> None:
+    """What was not read from the descriptor is kept on leaving."""
+    with Process(python(f"put(1, pattern({LARGE}, 1))")) as process:
+        assert read_with_os(process.stdout, 12_345) == pattern(LARGE, 1)[:12_345]
+    assert process.output() == pattern(LARGE, 1)[12_345:]
+
+
+@pytest.mark.parametrize("given", [None, pattern(LARGE)], ids=["nothing", "input"])
+def test_communicate_on_the_popen_object(given: Any) -> None:
+    """`Popen.communicate` works on `process`, and sees each byte."""
+    script = "data = get_all(); put(2, data); put(1, data)"
+    with Process(python(script), stdin=PIPE) as process:
+        out, err = process.process.communicate(given, timeout=30)
+        assert out == err == (given or b"")
+    assert process.exit_code == 0
+    assert process.output() == b""
+
+
+def test_communicate_with_a_timeout_goes_on(tmp_path: Path) -> None:
+    """`communicate` after a timeout, then again: nothing is lost."""
+    gate = Gate(tmp_path)
+    script = f"put(1, pattern({LARGE}))\n" + Gate.WAIT + "put(1, b'end')"
+    with Process(python(script, gate), stdin=PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.process.communicate(timeout=0.05)
+        opening = threading.Thread(target=gate.open)
+        opening.start()
+        out, err = process.process.communicate(timeout=30)
+        opening.join()
+    assert out == pattern(LARGE) + b"end"
+    assert err == b""
+
+
+def test_text_wrapper_and_copyfileobj_and_iteration() -> None:
+    """What takes files takes these."""
+    data = lines(30_000)
+    with Process(["cat"], stdin=b"".join(data)) as process:
+        assert list(process.stdout) == data
+    with Process(["cat"], stdin=b"".join(data)) as process:
+        text = io.TextIOWrapper(process.stdout, encoding="ascii")
+        assert [line.encode() for line in text] == data
+    with Process(["cat"], stdin=PIPE) as process:
+        shutil.copyfileobj(io.BytesIO(b"".join(data)), process.stdin)
+        process.stdin.close()
+        target = io.BytesIO()
+        shutil.copyfileobj(process.stdout, target)
+        assert target.getvalue() == b"".join(data)
+    with Process(["cat"], stdin=PIPE) as process:
+        process.stdin.writelines(data)
+        process.stdin.close()
+        assert process.stdout.readlines() == data
+
+
+@pytest.mark.parametrize("buffer_size", [None, 0, 1, 100])
+def test_every_way_of_reading(buffer_size: Any) -> None:
+    """Reads of every kind, by turns, have each byte once; at the end they have none."""
+    data = b"".join(lines(10_000))
+    with Process(["cat"], stdin=data, buffer_size=buffer_size) as process:
+        stdout: Any = process.stdout
+        target = bytearray(1000)
+        found = b""
+        while True:
+            before = len(found)
+            found += stdout.read(100)
+            found += stdout.readline()
+            found += stdout.readline(7)
+            found += b"".join(stdout.readlines(500))
+            found += bytes(target[: stdout.readinto(target)])
+            found += next(stdout, b"")
+            if buffer_size != 0:
+                found += stdout.read1(50)
+                found += stdout.read1()
+                found += bytes(target[: stdout.readinto1(target)])
+                peeked = stdout.peek()
+                assert stdout.read(len(peeked)) == peeked
+                found += peeked
+            if len(found) == before:
+                break
+        assert found == data
+        assert stdout.read(0) == b""
+        assert stdout.read() == b""
+
+
+def test_unbuffered_streams() -> None:
+    """`buffer_size=0`: a read returns what there is, and a write has been sent when it returns."""
+    with Process(["cat"], stdin=PIPE, buffer_size=0) as process:
+        for data in (b"one", b"two\nthree"):
+            assert process.stdin.write(data) == len(data)
+            found = b""
+            while len(found) < len(data):  # `cat` may cut
+                found += process.stdout.read(1000) or b""
+            assert found == data
+        assert process.stdin.write(pattern(LARGE)) == LARGE
+        process.stdin.close()
+        assert process.stdout.readall() == pattern(LARGE)  # type: ignore[union-attr]
+
+
+def test_output_of_one_process_as_input_of_the_next() -> None:
+    """A pipeline, with bytes beyond every buffer."""
+    data = pattern(2 * LARGE)
+    with (
+        Process(["cat"], stdin=data) as first,
+        Process(["gzip", "-1"], stdin=first.stdout) as second,
+        Process(["gzip", "-d"], stdin=second.stdout) as third,
+    ):
+        assert third.output() == data
+    assert [process.exit_code for process in (first, second, third)] == [0, 0, 0]
+
+
+def test_a_pipeline_that_the_caller_waits_for_in_order() -> None:
+    """The first process of a pipeline can be waited for first."""
+    data = pattern(2 * LARGE)
+    first = Process(["cat"], stdin=data).run()
+    second = Process(["cat"], stdin=first.stdout).run()
+    first.join()
+    second.join()
+    assert second.output() == data
+    first.close()
+    second.close()
+
+
+def test_bytes_read_before_are_not_lent() -> None:
+    """What the caller has read is his; the next process has the rest."""
+    data = lines(40_000)
+    with Process(["cat"], stdin=b"".join(data)) as first:
+        assert first.stdout.readline() == data[0]
+        with Process(["cat"], stdin=first.stdout) as second:
+            assert second.output() == b"".join(data[1:])
+
+
+def test_leaving_the_lender_first_steals_nothing() -> None:
+    """`first` is closed while `second` still reads: the bytes are `second`'s."""
+    data = pattern(2 * LARGE)
+    first = Process(["cat"], stdin=data).run()
+    second = Process(["cat"], stdin=first.stdout).run()
+    first.__exit__(None, None, None)
+    assert first.output() == b""
+    assert second.output() == data
+    second.close()
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_reader_that_leaves_early_is_passed_on(close: bool) -> None:
+    """`yes | head`: the writer gets SIGPIPE, whether or not the caller closes his copy."""
+    with Process(["yes"]) as first, Process(["head", "-n", "3"], stdin=first.stdout) as second:
+        if close:
+            first.stdout.close()
+        assert second.output() == b"y\ny\ny\n"
+    assert second.exit_code == 0
+    assert first.exit_code == -signal.SIGPIPE
+
+
+def test_a_reader_of_the_standard_library_leaves_early() -> None:
+    """The same with `subprocess` as the reader."""
+    with Process(["yes"]) as first:
+        done = subprocess.run(
+            ["head", "-n", "1"], stdin=first.stdout, stdout=PIPE, check=True, timeout=30
+        )
+        assert done.stdout == b"y\n"
+        first.stdout.close()
+        first.join()
+    assert first.exit_code == -signal.SIGPIPE
+
+
+def test_closing_stdout_is_passed_on() -> None:
+    """A caller who closes `stdout` early: the child gets SIGPIPE."""
+    with Process(["yes"]) as process:
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        process.join()
+    assert process.exit_code == -signal.SIGPIPE
+    assert process.output() == b""

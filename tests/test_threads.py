@@ -1,0 +1,187 @@
+"""Rule 10: any method from any thread or task, many processes at once, signals of all kinds."""
+
+import asyncio
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, List
+
+from process import PIPE, Process
+from tests.support import LARGE, MIB, Kit, descriptors, pattern, python
+
+
+def test_dozens_of_processes_from_dozens_of_threads() -> None:
+    """Each gets its own bytes, and nothing is left."""
+    before, threads = descriptors(), threading.active_count()
+
+    def work(seed: int) -> None:
+        data = pattern(400_000 + seed, seed)
+        with Process(["cat"], stdin=data) as process:
+            assert process.output() == data
+        with Process(["cat"], stdin=PIPE) as process:
+            process.stdin.write(data)
+        assert process.output() == data
+
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(work, range(64)))
+    assert descriptors() == before
+    assert threading.active_count() == threads
+
+
+async def test_dozens_of_processes_from_dozens_of_tasks(loops: Kit) -> None:
+    """The same in one loop."""
+
+    async def work(seed: int) -> None:
+        data = pattern(400_000 + seed, seed)
+        async with loops.opened(["cat"], stdin=data) as process:
+            assert await process.output() == data
+        async with loops.opened(["cat"], stdin=PIPE) as process:
+            await loops.write(process.stdin, data)
+        assert await process.output() == data
+
+    await work(0)
+    before, threads = descriptors(), threading.active_count()
+    await asyncio.gather(*map(work, range(48)))
+    await loops.settle()
+    assert descriptors() == before
+    assert threading.active_count() <= threads + 48  # the watchers of asyncio before 3.12
+
+
+def test_many_threads_ask_one_process() -> None:
+    """`output`, `error`, `join`, polls and `repr` from many threads at once agree."""
+    script = f"put(1, pattern({LARGE}, 1)); put(2, pattern({LARGE}, 2))"
+    with Process(python(script)) as process:
+        calls: List[Any] = [
+            process.output,
+            process.error,
+            lambda: process.output(join=False),
+            process.join,
+            lambda: process.running,
+            lambda: repr(process),
+        ] * 4
+        with ThreadPoolExecutor(len(calls)) as pool:
+            results = [future.result() for future in [pool.submit(call) for call in calls]]
+        for result in results[::6] + results[2::6]:
+            assert result == pattern(LARGE, 1)
+        for result in results[1::6]:
+            assert result == pattern(LARGE, 2)
+
+
+async def test_many_tasks_ask_one_process(loops: Kit) -> None:
+    """The same with tasks."""
+    script = f"put(1, pattern({LARGE}, 1)); put(2, pattern({LARGE}, 2))"
+    async with loops.opened(python(script)) as process:
+        results = await asyncio.gather(
+            *(call() for call in (process.output, process.error, process.join) for _ in range(5))
+        )
+        assert results[:5] == [pattern(LARGE, 1)] * 5
+        assert results[5:10] == [pattern(LARGE, 2)] * 5
+
+
+def test_one_thread_writes_while_another_reads() -> None:
+    """The classic pair of threads around an echo."""
+    data = pattern(2 * LARGE)
+    with Process(["cat"], stdin=PIPE) as process:
+
+        def write() -> None:
+            with process.stdin as stdin:
+                for begin in range(0, len(data), 10_000):
+                    stdin.write(data[begin : begin + 10_000])
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert process.stdout.read() == data
+        thread.join()
+
+
+def test_closed_by_another_thread_in_the_middle_of_a_read() -> None:
+    """A reader whose process another thread closes is not left waiting."""
+    process = Process(["cat"], stdin=PIPE).run()
+    results: List[Any] = []
+    reading = threading.Event()
+
+    def read() -> None:
+        reading.set()
+        try:
+            results.append(process.stdout.read())
+        except ValueError as error:  # closed before we got there
+            results.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    reading.wait()
+    process.close()
+    thread.join()
+    assert len(results) == 1
+    assert process.exit_code is not None
+
+
+def test_killed_by_another_thread_in_the_middle_of_a_join() -> None:
+    """A joiner wakes when another thread kills."""
+    with Process(["yes"]) as process:
+        thread = threading.Thread(target=process.join)
+        thread.start()
+        process.kill()
+        thread.join()
+        assert process.exit_code == -signal.SIGKILL
+
+
+def test_a_storm_of_signals_is_harmless() -> None:
+    """EINTR at every turn."""
+    count = 0
+
+    def handle(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    data = pattern(2 * LARGE)
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        with Process(["cat"], stdin=data) as process:
+            first = b"".join(process.stdout.read(1000) or b"" for _ in range(1000))
+            assert first == data[: 1000 * 1000]
+            assert process.output() == data[1000 * 1000 :]
+        with Process(["cat"], stdin=PIPE) as process:
+            for begin in range(0, MIB, 1000):
+                process.stdin.write(data[begin : begin + 1000])
+            process.stdin.close()
+            process.join()
+        assert process.output() == data[: MIB // 1000 * 1000 + 1000]
+        while not count:
+            signal.pause()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+async def test_a_child_that_is_stopped_and_continued(kit: Kit) -> None:
+    """SIGSTOP in the middle loses nothing."""
+    data = pattern(LARGE)
+    async with kit.opened(["cat"], stdin=data) as process:
+        first = await kit.read(process.stdout, 1000)
+        process.signal(signal.SIGSTOP)
+        assert process.running
+        process.signal(signal.SIGCONT)
+        assert first + await kit.get(process.output()) == data
+
+
+def test_a_fork_of_the_caller_does_not_delay_end_of_file() -> None:
+    """A forked copy of the caller that lives on holds no pipe of his children."""
+    hold, release = os.pipe()
+    with Process(["cat"], stdin=PIPE) as process:
+        pid = os.fork()
+        if not pid:  # pragma: no cover - in the fork
+            os.close(release)
+            os.read(hold, 1)
+            os._exit(0)
+        os.close(hold)
+        try:
+            process.stdin.write(b"x")
+            process.stdin.close()
+            assert process.stdout.read() == b"x"
+        finally:
+            os.close(release)
+            os.waitpid(pid, 0)
+    assert process.exit_code == 0
