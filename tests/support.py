@@ -147,7 +147,7 @@ class Kit:
             await asyncio.sleep(0)
 
     async def settle(self) -> None:
-        """Let the loop, if there is one, close what has been let go of: that takes it some turns."""
+        """Let the loop, if there is one, close what has been let go of: it takes some turns."""
         if self.is_async:
             await _turns(5)
 
