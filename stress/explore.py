@@ -918,7 +918,9 @@ class _Search:
 
     def _tick(self, state: _State) -> Optional[_State]:
         for caller in state.callers:
-            part = caller.program[0] if caller.wait in ("timed", "released") else ("",)
+            if caller.wait not in ("timed", "released"):
+                continue
+            part = caller.program[0]
             if part[0] == "complete" and self._ask(state, "remaining", part[1]):
                 return self._do(state, "tick")[0]
         return None
