@@ -286,15 +286,21 @@ class RelayPump(Pump):
         super().__init__(plumbing, port, name)
         self.reader = reader
 
+    @property
+    def _in_use(self) -> bool:
+        """Whether the reader's bytes are ours to move."""
+        return self.reader.relay is self
+
     def _movable(self) -> bool:
         inbound = self.reader.inbound
-        return self._waits is _Waits.ROOM and (inbound.at_eof or len(inbound.buffer) > 0)
+        ready = inbound.at_eof or len(inbound.buffer) > 0
+        return self._in_use and self._waits is _Waits.ROOM and ready
 
     def _step(self) -> bool:
         inbound = self.reader.inbound
         with self.plumbing.lock:
-            view = inbound.buffer.front(CHUNK)
-            if not view and inbound.at_eof:
+            view = inbound.buffer.front(CHUNK) if self._in_use else memoryview(b"")
+            if not view and inbound.at_eof and self._in_use:
                 return False
             self._waits = _Waits.NOTHING if view else _Waits.ROOM
         if not view:
@@ -315,6 +321,8 @@ class RelayPump(Pump):
         return True
 
     def _finish(self) -> None:
+        if not self._in_use:
+            return
         # Nobody can get anything more this way: let the child know, as a shell pipeline does.
         if not self.reader.inbound.at_eof:
             self.reader.inbound.close()

@@ -46,13 +46,11 @@ class _Exposure:
         self.reading = False
         self._read: Deque[bytes] = deque()
 
-    def start(self) -> None:
-        """Start to relay."""
-        try:
-            self.relay.start()
-        except BaseException:
-            self.descriptor.close()
-            raise
+    def discard(self) -> None:
+        """It has not come to be used."""
+        self.relay.stop()
+        self.relay.join()
+        self.descriptor.close()
 
     def read(self, size: int, timeout: Optional[float]) -> None:
         """Read at most `size` bytes, as soon as there are any; wait for `timeout` seconds."""
@@ -157,24 +155,19 @@ class Source:
             waiter.wait()
         del wait
         exposure = _Exposure(self._plumbing, self.pump)
-        with self._plumbing.lock:
-            if self._exposure is None and not self._closed:
-                self._exposure = exposure
-                self._inbound = exposure.inbound
-                self.pump.relay = exposure.relay
-                self._plumbing.changed.notify()
-        if self._exposure is exposure:
-            exposure.start()
-        else:
-            exposure.descriptor.close()
-            exposure.relay.port.descriptor.close()
+        try:
+            exposure.relay.start()  # it rests until it is the reader's relay
+            with self._plumbing.lock:
+                if self._exposure is None and not self._closed:
+                    self._exposure = exposure
+                    self._inbound = exposure.inbound
+                    self.pump.relay = exposure.relay
+                    exposure.relay.kick()
+                    self._plumbing.changed.notify()
+        finally:
+            if self._exposure is not exposure:
+                exposure.discard()
         return self.fileno()
-
-    def lend(self) -> int:
-        """The descriptor, for another process to read from now on."""
-        number = self.fileno()
-        self.lent = True
-        return number
 
     def close(self) -> None:
         """Close the reading end and throw away what has not been read. Closing twice is harmless.
