@@ -87,10 +87,11 @@ async def test_a_line_is_read_now_and_then(kit: Kit) -> None:
         assert await meter.blocked() <= SLACK
 
 
-async def test_a_single_poll_commits_to_little(kit: Kit) -> None:
-    """One look at `running` obliges to one more bound, not to everything."""
+async def test_a_poll_commits_to_little(kit: Kit) -> None:
+    """Looking at `running` again obliges to one more bound, not to everything."""
     async with Meter(kit) as meter:
         before = await meter.blocked()
+        assert meter.process.running
         assert meter.process.running
         after = await meter.blocked()
         assert before < after <= before + SLACK
@@ -118,11 +119,14 @@ async def test_yes_read_slowly_and_closed(kit: Kit) -> None:
     """A child that never stops: what is held stays within the bound, and `close` ends it."""
     process = await kit.start(["yes", "0123456789abcde"])
     most = 0
+    # libuv reads a pipe up to 32 times before it lets anybody see what it has read, or pause it.
+    slack = 32 * 64 * KIB if kit.name == "uvloop" else 0
     for _ in range(2000):
         assert await kit.read_line(process.stdout) == b"0123456789abcde\n"
         most = max(most, *held(process))
+    assert most <= BOUND + 128 * KIB + slack
     await kit.read(process.stdout, 8 * MIB)
-    assert max(most, *held(process)) <= BOUND + 128 * KIB
+    assert max(held(process)) <= BOUND + 128 * KIB + slack
     await kit.get(process.close())
     assert process.exit_code == -15
     # It may have been in the middle of a line at both ends: what was kept is the plain rest.

@@ -10,8 +10,9 @@ Invariant (progress). For a caller who waits, every stream of the process has ro
 reads himself, and that one has room until it holds what he asked for. So whatever the child does
 next, it can do: no cycle child -> full pipe -> caller -> child can close.
 
-A poll (`running`, `exit_code`) is a wait of no duration: it grants each stream room for one more
-bound, so that a loop of polls ends, and a single poll commits to little.
+A poll (`running`, `exit_code`) is a wait of no duration. It grants each stream room for one more
+bound; and polled again without having been read, one more than it holds by then. So a loop of polls
+ends, and a caller who looks once before each read piles up nothing.
 
 This module does no I/O and takes no lock: whoever shares a `Flow` between threads guards it.
 """

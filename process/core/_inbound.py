@@ -120,6 +120,8 @@ class Inbound:
         self._bound = bound
         self._memory = memory
         self._granted = 0
+        #: A caller has polled since he last took bytes.
+        self._polled = False
         self._closed = False
         self._parts = _Parts(kept, None)
         self._buffer = Buffer()
@@ -224,11 +226,13 @@ class Inbound:
 
     def taken(self) -> None:
         """The caller has taken bytes: what polls have granted is used up."""
+        self._polled = False
         self._granted = 0
 
     def grant(self) -> None:
-        """A poll allows one more bound, counted from what is held now."""
-        self._granted = self.held + self._bound
+        """A poll allows one more bound; polls without a read in between one more each."""
+        self._granted = (self.held if self._polled else self._bound) + self._bound
+        self._polled = True
 
     def collect(self, collection: Collection, wait: Wait) -> None:
         """Begin to gather, from what is held and what will come.
