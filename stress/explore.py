@@ -1113,7 +1113,8 @@ class _Search:
             return state
         allowed = state.allowed
         for stream in self.outputs:
-            allowed = _put(allowed, stream, self._beyond(state, stream) + self.world.bound)
+            most = max(self.world.bound, self._beyond(state, stream)) + self.world.bound
+            allowed = _put(allowed, stream, most)
         state, _ = self._do(state._replace(allowed=allowed), "poll")
         return self._kick(state)
 
