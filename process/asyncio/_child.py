@@ -261,3 +261,25 @@ def _end_all() -> None:
 
 
 atexit.register(_end_all)
+
+
+def _forget_after_fork() -> None:
+    """A fork has none of the children, and holds none of their pipes open.
+
+    The pipes are the loop's, so they are closed behind its back: a copy that stays open would keep
+    end of file from whoever reads the other end.
+    """
+    for child in list(_alive):
+        for number in range(3):
+            pipe = child.transport.get_pipe_transport(number)
+            if pipe is None:
+                continue
+            with contextlib.suppress(Exception):  # closed already; in a fork not worth a word
+                # asyncio tells of a pipe, uvloop of a socket.
+                file = pipe.get_extra_info("pipe") or pipe.get_extra_info("socket")
+                os.close(file.fileno())
+    _alive.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
