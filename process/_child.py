@@ -68,6 +68,15 @@ class Child:
         """The exit code, if the child has ended."""
         return self.popen.poll()
 
+    @property
+    def inherited(self) -> bool:
+        """Whether this is a fork of the process whose child it is.
+
+        There are no pumps in a fork, its copies of the pipes are closed, and the lock may be held
+        by a thread that was not forked: nothing is to be waited for.
+        """
+        return self.owner != os.getpid()
+
     def poll(self) -> Optional[int]:
         """The exit code, if the child has ended; a caller who asks again and again is waiting."""
         code = self.popen.poll()
@@ -80,7 +89,9 @@ class Child:
         return self.plumbing.wait_exit(self.popen, timeout)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless the child has ended."""
+        """Send a signal, unless the child has ended, or is not ours."""
+        if self.inherited:
+            return
         with contextlib.suppress(ProcessLookupError):
             self.popen.send_signal(number)
 
@@ -119,6 +130,8 @@ class Child:
 
     def finish(self) -> List[str]:
         """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
+        if self.inherited:
+            return []
         if self.stdin is not None:
             self.stdin.close_soon()
         for stream in (self.stdout, self.stderr):
@@ -133,6 +146,8 @@ class Child:
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
+        if self.inherited:
+            return
         if self.stdin is not None:
             self.stdin.close_soon()
             self.stdin.sink.stop()
@@ -276,7 +291,7 @@ def end(children: List[Child]) -> None:
 
     Takes no lock and blocks for a bounded time: safe in a finalizer.
     """
-    mine = [child for child in children if child.owner == os.getpid() and child in _alive]
+    mine = [child for child in children if not child.inherited and child in _alive]
     for child in mine:
         _alive.discard(child)
         if child.stdin is not None:

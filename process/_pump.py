@@ -23,6 +23,7 @@ including a line of that very pump.
 import enum
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Optional
 
 from process import _platform
@@ -41,7 +42,7 @@ class _Waits(enum.Enum):
     PIPE = enum.auto()
 
 
-class Pump:
+class Pump(ABC):
     """A thread that serves one pipe."""
 
     def __init__(self, plumbing: Plumbing, port: _platform.Port, name: str) -> None:
@@ -84,7 +85,7 @@ class Pump:
         if not self.done and self._waits is not _Waits.NOTHING and self._movable():
             self.port.ring()
 
-    def process_ended(self, now: float) -> None:
+    def process_ended(self, now: float) -> None:  # noqa: B027 - of interest to readers only
         """The process has ended. The lock is held."""
 
     def _run(self) -> None:
@@ -106,17 +107,17 @@ class Pump:
         if not self._stopping and self.port.wait(ready):
             self.plumbing.process_ended()
 
+    @abstractmethod
     def _step(self) -> bool:
         """Do one thing, or wait until there is one; whether to go on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _movable(self) -> bool:
         """Whether there is something to do for a pump that waits. The lock is held."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish(self) -> None:
         """The pump has ended and its pipe is closed. The lock is held."""
-        raise NotImplementedError
 
 
 class ReaderPump(Pump):

@@ -6,9 +6,10 @@ import inspect
 import os
 import random
 import sys
+import threading
 import warnings
 from pathlib import Path
-from typing import Any, AsyncIterator, Callable, Coroutine, List, Optional, TypeVar
+from typing import Any, AsyncIterator, Callable, Coroutine, Iterator, List, Optional, TypeVar
 
 import process
 import process.process
@@ -31,7 +32,9 @@ PROMPT = 5.0
 _PRELUDE = """\
 import os, sys, _random
 def pattern(size, seed=0):
-    return _random.Random(seed).getrandbits(8 * size).to_bytes(size, "little") if size else b""
+    numbers = _random.Random()
+    numbers.seed(seed)
+    return numbers.getrandbits(8 * size).to_bytes(size, "little") if size else b""
 def put(number, data):
     view = memoryview(data)
     while view:
@@ -254,6 +257,14 @@ class Gate:
     def open(self, data: bytes = b"") -> None:
         """Let the child go on, as soon as it waits."""
         self.path.write_bytes(data)
+
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        """Let the child go on once it waits, which it may only get to inside of the block."""
+        thread = threading.Thread(target=self.open, daemon=True)
+        thread.start()
+        yield
+        thread.join()
 
     def __str__(self) -> str:
         return str(self.path)

@@ -71,8 +71,8 @@ async def test_a_timeout_loses_nothing(kit: Kit, tmp_path: Path) -> None:
         second = await kit.read(process.stdout, LARGE // 2)
         with pytest.raises(ProcessTimeoutError):
             await kit.get(process.join(0.02))
-        await kit.blocking(gate.open)
-        rest = await kit.get(process.output())
+        with gate.opening():
+            rest = await kit.get(process.output())
     assert first + second + rest == pattern(LARGE, 1) + pattern(LARGE, 2)
 
 

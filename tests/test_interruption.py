@@ -167,7 +167,7 @@ class Injector:
     def _profile(self, frame: Any, event: str, _: Any) -> None:
         if event not in ("call", "c_return"):
             return
-        if not frame.f_code.co_filename.startswith(self._root):
+        if not frame.f_code.co_filename.startswith(self._root) or _in_a_finalizer(frame):
             return
         if _in_finalizer(frame):
             return  # what is raised there Python reports and drops, here as anywhere
@@ -178,6 +178,15 @@ class Injector:
 
 
 def _in_finalizer(frame: Any) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _in_a_finalizer(frame: Any) -> bool:
+    """Whether an exception would not get through to the caller, whoever raised it."""
     while frame is not None:
         if frame.f_code.co_name == "__del__":
             return True

@@ -208,8 +208,8 @@ async def test_join_times_out_against_full_pipes_and_goes_on(kit: Kit, tmp_path:
             with pytest.raises(ProcessTimeoutError):
                 await kit.get(process.join(timeout))
         assert process.running
-        await kit.blocking(gate.open)
-        await kit.get(process.join())
+        with gate.opening():
+            await kit.get(process.join())
         assert await kit.get(process.output()) == pattern(LARGE, 1) + pattern(LARGE, 3)
         assert await kit.get(process.error()) == pattern(LARGE, 2)
 

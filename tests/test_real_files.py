@@ -6,7 +6,6 @@ import select
 import shutil
 import signal
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any, List
 
@@ -177,10 +176,8 @@ def test_communicate_with_a_timeout_goes_on(tmp_path: Path) -> None:
     with Process(python(script, gate), stdin=PIPE) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.process.communicate(timeout=0.05)
-        opening = threading.Thread(target=gate.open)
-        opening.start()
-        out, err = process.process.communicate(timeout=30)
-        opening.join()
+        with gate.opening():
+            out, err = process.process.communicate(timeout=30)
     assert out == pattern(LARGE) + b"end"
     assert err == b""
 

@@ -1,0 +1,221 @@
+"""Rule 7: the garbage collector may run a finalizer at any allocation, in any thread."""
+
+import gc
+import signal
+import threading
+from typing import Any, Callable, Iterator, List
+
+import pytest
+
+import process._pump
+from process import PIPE, Process
+from process._plumbing import Plumbing
+from process.core._flow import Flow
+from process.core._inbound import Inbound
+from process.core._outbound import Outbound
+from tests.support import LARGE, MIB, descriptors, is_alive, pattern
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing is collected but where the test says so."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _in_a_cycle(arguments: List[str], **options: Any) -> "tuple[List[Any], int]":
+    """A process that only the collector can drop, once the list is cleared; and its id."""
+    child: Any = Process(arguments, **options).run()
+    child.myself = child
+    return [child], child.id
+
+
+def _collect_when(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    ready: threading.Event,
+    thread: str = "",
+) -> "List[str]":
+    """Collect on entry to `owner.name`, once, after `ready`, in a thread of that name (or any).
+
+    Returns:
+        A list that will hold the name of the thread, and that it has done it.
+    """
+    real = getattr(owner, name)
+    collected: List[str] = []
+
+    def collect(*args: Any, **kwargs: Any) -> Any:
+        current = threading.current_thread().name
+        if ready.is_set() and not collected and current.startswith(thread):
+            collected.append(current)
+            gc.collect()
+            collected.append("done")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, collect)
+    return collected
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("name", ["feed", "room", "spills", "refill"])
+def test_collected_by_a_pump_of_the_same_process(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In the middle of what a reader pump does under the lock of the process it drops."""
+    before, threads = descriptors(), threading.active_count()
+    ready = threading.Event()
+    box, pid = _in_a_cycle(["yes"])
+    collected = _collect_when(monkeypatch, Inbound, name, ready, f"process-{pid}-stdout")
+    stdout = box[0].stdout
+    reader = threading.Thread(target=stdout.read)
+    reader.start()
+    box.clear()
+    ready.set()
+    reader.join()
+    _pump_threads_are_gone(threads)
+    assert collected[0] == f"process-{pid}-stdout"
+    assert collected[1:] == ["done"]
+    assert not is_alive(pid)
+    del stdout
+    assert descriptors() == before
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("name", ["front", "sent"])
+def test_collected_by_the_writer_pump_of_the_same_process(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The same on the way to stdin."""
+    before, threads = descriptors(), threading.active_count()
+    ready = threading.Event()
+    box, pid = _in_a_cycle(["cat"], stdin=PIPE)
+    collected = _collect_when(monkeypatch, Outbound, name, ready, f"process-{pid}-stdin")
+    stdin = box[0].stdin
+    box.clear()
+    ready.set()
+    try:
+        stdin.write(pattern(LARGE))  # which holds the stream, not the process
+    except OSError:
+        pass  # BrokenPipeError: it is gone
+    _pump_threads_are_gone(threads)
+    assert collected[0] == f"process-{pid}-stdin"
+    assert collected[1:] == ["done"]
+    assert not is_alive(pid)
+    del stdin
+    assert descriptors() == before
+
+
+def _pump_threads_are_gone(count: int) -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("process-"):
+            thread.join()
+    assert threading.active_count() == count
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Flow, "enter"),
+        (Flow, "leave"),
+        (Plumbing, "kick"),
+        (Inbound, "collect"),
+        (Inbound, "keep"),
+    ],
+)
+def test_collected_by_a_caller_of_another_process(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """The caller is inside a call for another process, under its lock."""
+    ready = threading.Event()
+    box, pid = _in_a_cycle(["yes"], stdin=pattern(LARGE))
+    collected = _collect_when(monkeypatch, owner, name, ready)
+    with Process(["cat"], stdin=pattern(MIB)) as other:
+        box.clear()
+        ready.set()
+        assert other.output() == pattern(MIB)
+    assert collected[1:] == ["done"]
+    assert not is_alive(pid)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_collected_by_a_pump_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that ignores SIGTERM, dropped by another's pump: that one goes on after it."""
+    ready = threading.Event()
+    command = ["sh", "-c", "trap '' TERM; echo x; while :; do sleep 1; done"]
+    box, pid = _in_a_cycle(command)
+    assert box[0].stdout.readline() == b"x\n"
+    collected = _collect_when(monkeypatch, process._pump.ReaderPump, "_record", ready)
+    with Process(["cat"], stdin=PIPE) as other:
+        box.clear()
+        ready.set()
+        other.stdin.write(pattern(MIB))
+        other.stdin.close()
+        assert other.output() == pattern(MIB)
+        assert collected == [f"process-{other.id}-stdout", "done"]
+    assert not is_alive(pid)
+
+
+def test_collected_at_every_allocation() -> None:
+    """The collector runs all the time while processes in cycles come and go in two threads."""
+    before = gc.get_threshold()
+    pids: List[int] = []
+
+    def work() -> None:
+        for seed in range(5):
+            box, pid = _in_a_cycle(["cat"], stdin=pattern(200_000, seed))
+            pids.append(pid)
+            assert box[0].stdout.read(100_000) == pattern(200_000, seed)[:100_000]
+            box.clear()
+
+    gc.set_threshold(20, 2, 2)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert len(pids) == 10
+    assert not any(map(is_alive, pids))
+
+
+def test_dropped_by_a_signal_handler_in_the_middle_of_a_call() -> None:
+    """A handler drops one process while its caller is inside `output()` of another."""
+    box = [Process(["yes"], stdin=pattern(LARGE)).run() for _ in range(20)]
+    pids = [child.id for child in box]
+
+    def drop(*_: object) -> None:
+        if box:
+            box.pop()
+
+    real = signal.signal(signal.SIGALRM, drop)
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    try:
+        while box:
+            with Process(["cat"], stdin=pattern(MIB)) as other:
+                assert other.output() == pattern(MIB)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, real)
+    assert not any(map(is_alive, pids))
+
+
+_CALLS: List[Callable[[Any], object]] = [
+    lambda child: child.output(),
+    lambda child: child.join(),
+    lambda child: child.close(),
+]
+_NAMES = ["output", "join", "close"]
+
+
+@pytest.mark.parametrize("call", _CALLS, ids=_NAMES)
+def test_the_last_reference_goes_inside_a_call(call: Callable[[Any], object]) -> None:
+    """The call itself holds the process, and drops it when it returns."""
+    before = descriptors()
+    call(Process(["cat"], stdin=pattern(MIB)).run())
+    assert descriptors() == before

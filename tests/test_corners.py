@@ -1,0 +1,176 @@
+"""Ways that are seldom gone: each has been thought of, so each is tried."""
+
+import asyncio
+import gc
+import io
+import threading
+from typing import Any, List
+
+import pytest
+
+import process._source
+from process import PIPE, AbstractProcess, Process
+from tests.support import Kit, descriptors, pattern
+
+
+@pytest.mark.parametrize("buffer_size", [0, None])
+def test_pipes_have_no_position(buffer_size: Any) -> None:
+    """`seek`, `tell` and `truncate` say so, and are not tried on the descriptor."""
+    with Process(["cat"], stdin=PIPE, buffer_size=buffer_size) as child:
+        streams: List[Any] = [child.stdin, child.stdout]
+        for stream in streams:
+            assert not stream.seekable()
+            assert not stream.isatty()
+            for call in (lambda: stream.seek(0), stream.tell, stream.truncate):  # noqa: B023
+                with pytest.raises(io.UnsupportedOperation):
+                    call()
+
+
+@pytest.mark.parametrize("buffer_size", [0, None])
+def test_a_closed_stdin_says_so(buffer_size: Any) -> None:
+    """Every method of a closed file is a `ValueError`."""
+    with Process(["cat"], stdin=PIPE, buffer_size=buffer_size) as child:
+        child.stdin.close()
+        for call in (lambda: child.stdin.write(b"x"), child.stdin.flush, child.stdin.fileno):
+            with pytest.raises(ValueError, match="closed"):
+                call()
+        child.stdin.close()
+
+
+def test_a_closed_stdout_says_so() -> None:
+    """The same of the reading side; what has been read cannot be put back."""
+    with Process(["echo", "x"]) as child:
+        stdout: Any = child.stdout
+        child.join()
+        stdout.close()
+        assert stdout.source.closed
+        stdout.source.unread(b"x")
+        for call in (stdout.read, stdout.readline, stdout.fileno, stdout.peek):
+            with pytest.raises(ValueError, match="closed"):
+                call()
+
+
+def test_interrupted_in_the_middle_of_readlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that were read already are there for the next call."""
+    with Process(["printf", "a\\nb\\nc\\n"]) as child:
+        source = process._source.Source
+        real = source.read_line
+        calls = []
+
+        def read_line(self: Any, size: int) -> bytes:
+            calls.append(size)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return real(self, size)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(source, "read_line", read_line)
+            with pytest.raises(KeyboardInterrupt):
+                child.stdout.readlines(100)
+        assert child.stdout.readlines(100) == [b"a\n", b"b\n", b"c\n"]
+
+
+def test_readlines_up_to_a_hint() -> None:
+    """As with any file: no more lines once there are that many bytes."""
+    with Process(["printf", "a\\nb\\nc\\n"]) as child:
+        assert child.stdout.readlines(3) == [b"a\n", b"b\n"]
+        assert child.stdout.readlines(3) == [b"c\n"]
+
+
+def test_no_thread_for_a_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fileno` fails, and leaves no descriptor once the process is closed."""
+    before = descriptors()
+    child = Process(["cat"], stdin=b"x").run()
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            child.stdout.fileno()
+    child.join()
+    child.stdout.close()
+    child.close()
+    assert descriptors() == before
+
+
+def test_fileno_waits_for_its_turn() -> None:
+    """Asked for while another thread collects everything, it comes when that is done."""
+    data = pattern(1000)
+    with Process(["cat"], stdin=PIPE) as child:
+        reader = threading.Thread(target=child.stdout.read, args=(1_000_000,))
+        reader.start()
+        while not child.stdout.source.pump.inbound.busy:  # type: ignore[union-attr]
+            pass
+        asker = threading.Thread(target=child.stdout.fileno)
+        asker.start()
+        child.stdin.write(data)
+        child.stdin.close()
+        reader.join()
+        asker.join()
+    assert child.output() == b""
+
+
+@pytest.mark.parametrize("given", ["text", bytearray(b"x"), memoryview(b"x")])
+async def test_input_that_is_neither_bytes_nor_a_file(kit: Kit, given: Any) -> None:
+    """Said at once, rather than when the process is run."""
+    with pytest.raises(TypeError, match="stdin must be bytes"):
+        kit.Process(["cat"], stdin=given)
+    with pytest.raises(ValueError, match="negative"):
+        kit.Process(["cat"], buffer_size=-1)
+
+
+def test_the_abstract_class_has_a_repr() -> None:
+    """For variants that add nothing of their own."""
+    kind: Any = type("Variant", (AbstractProcess,), {})
+    kind.__abstractmethods__ = frozenset()
+    assert repr(kind(["a", "b"], buffer_size=1)) == "Variant(arguments=['a', 'b'])"
+
+
+async def test_corners_of_the_async_reader(loops: Kit) -> None:
+    """What `asyncio.StreamReader` promises where nobody looks."""
+    async with loops.opened(["printf", "a;b,c"]) as child:
+        with pytest.raises(ValueError, match="less than zero"):
+            await child.stdout.readexactly(-1)
+        with pytest.raises(ValueError, match="at least one-byte"):
+            await child.stdout.readuntil(b"")
+        assert await child.stdout.readuntil(b";") == b"a;"
+        assert child.stdout.exception() is None
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await child.stdout.readuntil(b"!")
+        assert caught.value.partial == b"b,c"
+        assert child.stdout.at_eof()
+        assert repr(child.stdout) == "<Reader stdout>"
+
+
+async def test_corners_of_the_async_writer(loops: Kit) -> None:
+    """What `asyncio.StreamWriter` promises where nobody looks."""
+    async with loops.opened(["cat"], stdin=PIPE) as child:
+        child.stdin.writelines([b"a", bytearray(b"b")])
+        child.stdin.write_eof()
+        assert child.stdin.is_closing()
+        with pytest.raises(ValueError, match="closed"):
+            child.stdin.write(b"x")
+        assert await child.output() == b"ab"
+
+
+async def test_a_large_read_of_a_closed_stream(loops: Kit) -> None:
+    """A stream of a process that is closed is at its end."""
+    child = await loops.start(["cat"], stdin=b"x")
+    await child.close()
+    assert await child.stdout.read() == b""
+    assert await child.stdout.read(5) == b""
+
+
+def test_a_process_that_has_ended_is_dropped_in_its_loop(loops: Kit) -> None:
+    """There is nobody to be ended, only pipes to be closed."""
+
+    async def scenario() -> None:
+        child = await loops.start(["cat"], stdin=b"x")
+        await child.join()
+        del child
+        gc.collect()
+        await loops.settle()
+
+    loops.run(scenario())

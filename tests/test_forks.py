@@ -1,0 +1,277 @@
+"""Rule 10: a fork of the caller neither delays an end of file nor touches his children."""
+
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import threading
+from typing import Callable, List
+
+import pytest
+from typing_extensions import Self
+
+from process import PIPE, Process
+from tests.support import LARGE, PROMPT, Kit, pattern, start_library
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks"),
+    # Python 3.12 and later warn of any fork while there are threads, and there always are.
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+
+class Fork:
+    """A fork of this process that does `work`, and then lives on until it is let go."""
+
+    def __init__(self, work: Callable[[], object] = bool) -> None:
+        hold, self._release = os.pipe()
+        done, tell = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:  # pragma: no cover - in the fork
+            try:
+                os.close(self._release)
+                work()
+                os.write(tell, b"x")
+                os.read(hold, 1)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.close(hold)
+        os.close(tell)
+        self.worked = os.read(done, 1) == b"x"
+        os.close(done)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._release)
+        assert os.waitpid(self._pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("streams", [["stdin"], ["stdin", "stdout"]])
+async def test_a_fork_that_lives_on_delays_no_end_of_file(kit: Kit, streams: List[str]) -> None:
+    """A fork holds no pipe of the child: not its stdin, not the relay of `fileno()`."""
+    async with kit.opened(["cat"], stdin=PIPE) as process:
+        if "stdout" in streams and not kit.is_async:
+            process.stdout.fileno()
+        with Fork():
+            await kit.send(process.stdin, b"x")
+            process.stdin.close()
+            if kit.is_async:
+                assert await asyncio.wait_for(process.stdout.read(), PROMPT) == b"x"
+            else:
+                assert process.stdout.read() == b"x"
+
+
+async def test_a_fork_that_lives_on_keeps_no_reader(kit: Kit) -> None:
+    """A child whose reader has left gets SIGPIPE though a fork has been made in between."""
+    async with kit.opened(["yes"]) as process:
+        with Fork():
+            if kit.is_async:
+                await kit.get(process.close())
+            else:
+                process.stdout.close()
+                process.join()
+                assert process.exit_code == -signal.SIGPIPE
+
+
+async def test_a_fork_in_the_middle_of_floods(kit: Kit) -> None:
+    """Both directions under way: nothing is lost, doubled or late in the parent."""
+    data = pattern(LARGE)
+    async with kit.opened(["cat"], stdin=data) as process:
+        first = await kit.read(process.stdout, 100_000)
+        with Fork():
+            output = kit.get(process.output())
+            rest = await (asyncio.wait_for(output, PROMPT) if kit.is_async else output)
+        assert first + rest == data
+
+
+async def test_the_finalizers_of_a_fork_touch_nothing(kit: Kit) -> None:
+    """What the fork drops is the parent's: the child runs on, and works."""
+    box = [await kit.start(["cat"], stdin=PIPE)]
+
+    def drop() -> None:  # pragma: no cover - in the fork
+        box.clear()
+        gc.collect()
+
+    with Fork(drop) as fork:
+        assert fork.worked
+    process = box[0]
+    assert process.running
+    await kit.send(process.stdin, b"x")
+    assert await kit.read(process.stdout, 1) == b"x"
+    await kit.get(process.close())
+
+
+def test_a_fork_runs_processes_of_its_own() -> None:
+    """All that the library has in a fork works anew, while the parent's pumps are at work."""
+    data = pattern(LARGE)
+
+    def work() -> None:  # pragma: no cover - in the fork
+        with Process(["cat"], stdin=data) as own:
+            assert own.output() == data
+
+    with Process(["cat"], stdin=data) as process:
+        with Fork(work) as fork:
+            assert fork.worked
+        assert process.output() == data
+
+
+def test_forks_by_one_thread_while_another_runs_processes() -> None:
+    """Whatever another thread is in the middle of, the fork's own processes work."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            with Process(["cat"], stdin=b"x") as process:
+                assert process.output() == b"x"
+
+    def work() -> None:  # pragma: no cover - in the fork
+        with Process(["cat"], stdin=b"y") as own:
+            assert own.output() == b"y"
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        for _ in range(20):
+            with Fork(work) as fork:
+                assert fork.worked
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_multiprocessing_with_the_fork_method() -> None:
+    """The same by `multiprocessing`, whose processes run finalizers before they end."""
+    context = multiprocessing.get_context("fork")
+    started, over = context.Event(), context.Event()
+    with Process(["cat"], stdin=PIPE) as process:
+
+        def work() -> None:  # pragma: no cover - in the fork
+            started.set()
+            over.wait()
+
+        worker = context.Process(target=work)
+        worker.start()
+        try:
+            started.wait()
+            process.stdin.write(b"x")
+            process.stdin.close()
+            assert process.stdout.read() == b"x"
+        finally:
+            over.set()
+            worker.join()
+        assert worker.exitcode == 0
+        worker.close()
+
+
+_FORKS = {
+    "sync": """
+from process import PIPE, Process
+process = Process(["cat"], stdin=PIPE).run()
+pid = os.fork()
+if not pid:
+    {way}
+check(pid)
+process.stdin.write(b"x")
+process.stdin.close()
+assert process.output() == b"x"
+process.close()
+""",
+    "sync in a block": """
+from process import PIPE, Process
+with Process(["cat"], stdin=PIPE) as process:
+    pid = os.fork()
+    if not pid:
+        {way}
+    check(pid)
+    process.stdin.write(b"x")
+assert process.output() == b"x"
+""",
+    "asyncio before its loop runs again": """
+import asyncio
+from process import PIPE, AsyncProcess
+loop = asyncio.new_event_loop()
+process = loop.run_until_complete(AsyncProcess(["cat"], stdin=PIPE).run())
+pid = os.fork()
+if not pid:
+    {way}
+check(pid)
+async def rest():
+    process.stdin.write(b"x")
+    process.stdin.close()
+    assert await process.output() == b"x"
+    await process.close()
+loop.run_until_complete(rest())
+loop.close()
+""",
+}
+
+
+@pytest.mark.parametrize("script", _FORKS)
+@pytest.mark.parametrize("way", ["sys.exit()", "del process; gc.collect(); os._exit(0)"])
+def test_a_fork_that_exits(script: str, way: str) -> None:
+    """Exit handlers and finalizers of a fork, by `sys.exit`: silent, and the child runs on."""
+    prelude = """
+import gc, os, sys, warnings
+warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+def check(pid):
+    assert os.waitpid(pid, 0)[1] == 0
+    assert process.running
+"""
+    command = start_library(prelude + _FORKS[script].format(way=way))
+    command[1:1] = ["-X", "dev"]
+    done = subprocess.run(command, capture_output=True, timeout=10 * PROMPT, check=False)
+    assert (done.stderr, done.returncode) == (b"", 0)
+
+
+@pytest.mark.parametrize("way", ["sys.exit()", "os._exit(0)"])
+def test_a_fork_of_a_running_loop_that_exits(loops: Kit, way: str) -> None:
+    """A fork that unwinds `run_until_complete` and shuts the loop down ends, and ends nobody."""
+    script = f"""
+import asyncio, os, sys, warnings
+from process import PIPE, AsyncProcess
+warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+async def main():
+    process = await AsyncProcess(["cat"], stdin=PIPE).run()
+    pid = os.fork()
+    if not pid:
+        {way}
+    assert os.waitpid(pid, 0)[1] == 0
+    assert process.running
+    process.stdin.write(b"x")
+    process.stdin.close()
+    assert await process.output() == b"x"
+    await process.close()
+if {loops.name == "uvloop"}:
+    import uvloop as loops
+else:
+    loops = asyncio
+loop = loops.new_event_loop()
+try:
+    loop.run_until_complete(main())
+finally:
+    loop.run_until_complete(loop.shutdown_asyncgens())
+"""
+    with subprocess.Popen(start_library(script), start_new_session=True) as caller:
+        try:
+            assert caller.wait(2 * PROMPT) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(caller.pid, signal.SIGKILL)  # a fork that hangs
+
+
+@pytest.mark.parametrize("leave", ["close", "__exit__"])
+def test_a_fork_that_falls_off_the_end_of_the_block(leave: str) -> None:
+    """A fork that closes its parent's process waits for nothing and ends nobody."""
+    with Process(["cat"], stdin=PIPE) as process:
+        work = process.close if leave == "close" else lambda: process.__exit__(None, None, None)
+        with Fork(work) as fork:
+            assert fork.worked
+        assert process.running
+        process.stdin.write(b"on")
+    assert process.output() == b"on"

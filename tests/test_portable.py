@@ -1,0 +1,179 @@
+"""What is right on every platform, Windows included, is right here: the promises without `poll`.
+
+Blocking reads and writes cannot be woken: a pump in one ends when the other end of its pipe closes.
+"""
+
+import gc
+import os
+import threading
+from pathlib import Path
+from typing import Any, Callable, Tuple
+
+import pytest
+
+from process import PIPE, Process, ProcessTimeoutError, _platform
+from process._descriptor import Descriptor
+from process._platform import _portable
+from tests.support import FLOOD_BOTH, LARGE, MIB, Gate, descriptors, is_alive, pattern, python
+
+
+@pytest.fixture(autouse=True)
+def _portably(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The portable ways for everything."""
+    for name in _platform.__all__:
+        monkeypatch.setattr(_platform, name, getattr(_portable, name))
+
+
+def test_megabytes_through_an_echo() -> None:
+    """Input and output of any size, given, read and kept."""
+    data = pattern(2 * LARGE)
+    with Process(["cat"], stdin=data) as process:
+        assert process.stdout.read(MIB) == data[:MIB]
+        assert process.output() == data[MIB:]
+    assert process.exit_code == 0
+
+
+def test_everything_is_written_before_anything_is_read() -> None:
+    """A write moves the output it has to wait for."""
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=PIPE) as process:
+        process.stdin.write(data)
+        process.stdin.flush()
+        process.stdin.close()
+        process.join()
+        assert process.stdout.read() == data
+
+
+def test_both_outputs_flood() -> None:
+    """Joined first and read later, in any order."""
+    with Process(python(FLOOD_BOTH, LARGE)) as process:
+        process.join()
+        assert process.stderr.read() == pattern(LARGE, 2)
+        assert process.output() == pattern(LARGE, 1)
+
+
+def test_lines_there_and_back() -> None:
+    """Round trips, with pumps that block in their reads."""
+    with Process(["cat"], stdin=PIPE) as process:
+        for number in range(200):
+            line = b"%d\n" % number
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline() == line
+
+
+def test_polling_ends() -> None:
+    """A loop of polls sees the end of a flooding child."""
+    with Process(python(FLOOD_BOTH, MIB)) as process:
+        while process.running:
+            pass
+        assert process.exit_code == 0
+        assert process.output() == pattern(MIB, 1)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_a_timeout_loses_nothing(timeout: float, tmp_path: Path) -> None:
+    """`join(timeout)` against a child that floods and does not end."""
+    gate = Gate(tmp_path)
+    with Process(python(f"put(1, pattern({LARGE})); {Gate.WAIT}", gate)) as process:
+        with pytest.raises(ProcessTimeoutError):
+            process.join(timeout)
+        thread = threading.Thread(target=gate.open)  # waits until the child has got there
+        thread.start()
+        assert process.output() == pattern(LARGE)
+        thread.join()
+
+
+def test_overflow() -> None:
+    """What waiting obliges to hold comes back from the temporary file."""
+    data = pattern(3 * LARGE)
+    with Process(["cat"], stdin=data) as process:
+        process.join()
+        assert b"".join(iter(lambda: process.stdout.read(MIB), b"")) == data
+
+
+def test_silence_ends_output(tmp_path: Path) -> None:
+    """A grandchild that holds the pipes open, while the pumps are stuck in their reads."""
+    gate = Gate(tmp_path)
+    script = f"put(1, b'x')\nif os.fork(): os._exit(0)\n{Gate.WAIT}"
+    process = Process(python(script, gate)).run()
+    try:
+        with pytest.warns(RuntimeWarning, match="stdout was taken as finished"):
+            assert process.output() == b"x"
+        with pytest.warns(RuntimeWarning, match="stdout.*|stderr.*"):
+            process.close()
+    finally:
+        gate.open()
+
+
+_LEAVE: Tuple[Callable[[Any], object], ...] = (
+    lambda process: process.close(),
+    lambda process: process.__del__(),
+)
+
+
+@pytest.mark.parametrize("leave", _LEAVE, ids=["close", "del"])
+@pytest.mark.parametrize("given", [PIPE, pattern(LARGE)], ids=["pipe", "bytes"])
+def test_left_with_pumps_that_block(leave: Callable[[Any], object], given: Any) -> None:
+    """A child that neither reads nor writes is ended, and its pumps with it."""
+    process = Process(["sleep", "1000"], stdin=given).run()
+    pid = process.id
+    leave(process)
+    del process
+    gc.collect()
+    assert not is_alive(pid)
+
+
+def test_the_descriptor_has_the_bytes() -> None:
+    """`fileno()` of both directions."""
+    before = descriptors()
+    data = pattern(MIB)
+    with Process(["cat"], stdin=PIPE) as process:
+        thread = threading.Thread(target=_write, args=(process.stdin.fileno(), data))
+        thread.start()
+        number = process.stdout.fileno()
+        got = b""
+        while len(got) < MIB:
+            got += os.read(number, MIB)
+        thread.join()
+        assert got == data
+    assert process.output() == b""
+    assert descriptors() == before
+
+
+def _write(number: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(number, view) :]
+
+
+def test_a_pipeline() -> None:
+    """The output of one process is the input of the next, which may leave early."""
+    with Process(["yes"]) as first, Process(["head", "-c", "5"], stdin=first.stdout) as second:
+        assert second.output() == b"y\ny\ny"
+        first.stdout.close()
+        first.join()
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as first, Process(["cat"], stdin=first.stdout) as second:
+        assert second.output() == data
+
+
+def test_a_failed_start() -> None:
+    """Nothing is left of it."""
+    before = descriptors()
+    with pytest.raises(Exception, match="Failed to run process"):
+        Process(["/does/not/exist"], stdin=b"x").run()
+    assert descriptors() == before
+
+
+def test_a_ring_lasts_until_it_is_heard() -> None:
+    """A port that is rung twice before it waits wakes up once."""
+    read, write = map(Descriptor, os.pipe())
+    watch: Any = None
+    port = _portable.Port(read, _portable.Wakeup(), watch, writing=False)
+    port.ring()
+    port.ring()
+    assert port.wait(ready=False) is False
+    assert port.wait(ready=True) is False  # to be found out by trying
+    read.close()
+    write.close()

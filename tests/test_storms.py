@@ -1,0 +1,218 @@
+"""Rule 10: threads that want something at once, signals without end, a caller that is stopped."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, List
+
+import pytest
+
+from process import PIPE, Process
+from tests.support import LARGE, MIB, PROMPT, Gate, Kit, is_alive, pattern, python, start_library
+
+
+class Crowd:
+    """Threads that make calls, all begun at the same moment."""
+
+    def __init__(self, calls: List[Callable[[], Any]]) -> None:
+        self.results: List[Any] = [None] * len(calls)
+        barrier = threading.Barrier(len(calls))
+
+        def run(number: int, call: Callable[[], Any]) -> None:
+            barrier.wait()
+            try:
+                self.results[number] = call()
+            except BaseException as error:
+                self.results[number] = error
+
+        self._threads = [
+            threading.Thread(target=run, args=(number, call)) for number, call in enumerate(calls)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> List[Any]:
+        """What the calls have returned or raised."""
+        for thread in self._threads:
+            thread.join()
+        return self.results
+
+
+def _pieces(process: Any, size: int) -> bytes:
+    return b"".join(iter(lambda: process.stdout.read(size) or b"", b""))
+
+
+@pytest.mark.parametrize("exposed", [False, True])
+def test_output_and_reads_share_the_bytes(exposed: bool) -> None:
+    """`output`, `read`, `readline` and `join` from many threads: every byte goes to one of them."""
+    data = b"".join(b"%07d\n" % number for number in range(LARGE // 8))
+    with Process(["cat"], stdin=data) as process:
+        if exposed:
+            process.stdout.fileno()
+        calls: List[Callable[[], Any]] = [
+            lambda: b"".join(process.stdout.readline() for _ in range(1000)),
+            lambda: process.stdout.read(80_000),
+            lambda: process.stdout.read(800_000),
+            lambda: process.stdout.read(8),
+            process.join,
+        ]
+        results = [result for result in Crowd(calls * 2).join() if result is not None]
+        assert all(isinstance(result, bytes) for result in results), results
+        rest = process.output()
+    seen = sorted(_records(b"".join(results)) + _records(rest))
+    assert seen == _records(data)
+
+
+def _records(data: bytes) -> List[bytes]:
+    return [data[begin : begin + 8] for begin in range(0, len(data), 8)]
+
+
+@pytest.mark.parametrize("_again", range(5))
+def test_close_from_many_threads_at_once(_again: int) -> None:
+    """`close`, `output`, polls and reads: all return, the child is ended, once."""
+    process = Process(["yes"], stdin=pattern(LARGE)).run()
+    pid = process.id
+    calls: List[Callable[[], Any]] = [
+        process.close,
+        process.output,
+        process.error,
+        process.join,
+        lambda: _pieces(process, 1000),
+        lambda: process.running,
+        lambda: repr(process),
+        process.kill,
+    ]
+    results = Crowd(calls * 2).join()
+    for result in results:
+        # A stream that another thread has closed says so.
+        assert not isinstance(result, BaseException) or type(result) is ValueError, results
+    assert not is_alive(pid)
+    assert process.output() == process.output()
+
+
+def test_writers_in_many_threads() -> None:
+    """Each write goes in whole."""
+    records = [b"%03d" % number * 40_000 for number in range(40)]
+    with Process(["cat"], stdin=PIPE) as process:
+        crowd = Crowd([lambda record=record: process.stdin.write(record) for record in records])  # type: ignore[misc]
+        assert crowd.join() == [len(record) for record in records]
+    output = process.output()
+    size = len(records[0])
+    assert sorted(output[i : i + size] for i in range(0, len(output), size)) == records
+
+
+def test_run_by_many_threads_at_once() -> None:
+    """One of them runs the process; the others are told."""
+    process = Process(["cat"], stdin=b"x")
+    results = Crowd([process.run] * 8).join()
+    assert results.count(process) == 1
+    assert {str(result) for result in results if result is not process} == {
+        "Process has already been run"
+    }
+    assert process.output() == b"x"
+    process.close()
+
+
+def test_fileno_from_many_threads_at_once() -> None:
+    """There is one descriptor, made once."""
+    data = pattern(MIB)
+    with Process(["cat"], stdin=data) as process:
+        results = Crowd([process.stdout.fileno] * 8).join()
+        assert len(set(results)) == 1
+        assert process.output() == data
+
+
+async def test_a_storm_of_signals_over_megabytes(kit: Kit) -> None:
+    """EINTR at every turn, in the calls of either variant, in both directions."""
+    storms = 0
+
+    def count(*_: object) -> None:
+        nonlocal storms
+        storms += 1
+
+    data = pattern(2 * LARGE)
+    real = signal.signal(signal.SIGALRM, count)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        async with kit.opened(["cat"], stdin=PIPE) as process:
+            await kit.write(process.stdin, data)
+            await kit.close(process.stdin)
+            await kit.get(process.join())
+            first = await kit.read(process.stdout, LARGE)
+            assert first + await kit.get(process.output()) == data
+        while not storms:
+            signal.pause()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, real)
+
+
+_STOPPED = {
+    "sync": """
+process = Process({command}).run()
+process.join()
+threading.Timer(0, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+print(process.output(), flush=True)
+process.close()
+""",
+    "asyncio": """
+async def main():
+    process = await AsyncProcess({command}).run()
+    await process.join()
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGSTOP)
+    print(await process.output(), flush=True)
+    await process.close()
+asyncio.run(main())
+""",
+    "uvloop": """
+async def main():
+    process = await AsyncProcess({command}).run()
+    await process.join()
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGSTOP)
+    print(await process.output(), flush=True)
+    await process.close()
+import uvloop
+loop = uvloop.new_event_loop()
+loop.run_until_complete(main())
+loop.close()
+""",
+}
+
+
+def test_a_caller_that_is_stopped_for_the_whole_silence(kit: Kit, tmp_path: Path) -> None:
+    """What arrives while the caller cannot look is no silence: it is in `output()`."""
+    gate = Gate(tmp_path)
+    grandchild = f"put(1, b'early ')\nif os.fork(): os._exit(0)\n{Gate.WAIT}put(1, b'late')"
+    script = "import asyncio, os, signal, threading, warnings\nfrom process import *\n"
+    script += _STOPPED[kit.name].format(command=python(grandchild, gate))
+    with subprocess.Popen(start_library(script), stdout=subprocess.PIPE) as caller:
+        _, status = os.waitpid(caller.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        gate.open()
+        time.sleep(1.2)  # the silence passes
+        os.kill(caller.pid, signal.SIGCONT)
+        output, _ = caller.communicate(timeout=10 * PROMPT)
+    assert output == b"b'early late'\n"
+    assert caller.returncode == 0
+
+
+def test_a_caller_that_is_stopped_in_the_middle_of_floods() -> None:
+    """SIGSTOP and SIGCONT of the caller, again and again, lose nothing."""
+    script = f"""
+from process import *
+with Process(["cat"], stdin=bytes(range(251)) * {LARGE // 251}) as process:
+    print("ready", flush=True)
+    for _ in range(100):
+        process.stdout.read(10_000)
+assert process.output() == (bytes(range(251)) * {LARGE // 251})[1_000_000:]
+"""
+    with subprocess.Popen(start_library(script), stdout=subprocess.PIPE) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == b"ready\n"
+        for _ in range(20):
+            os.kill(caller.pid, signal.SIGSTOP)
+            os.kill(caller.pid, signal.SIGCONT)
+        assert caller.wait(10 * PROMPT) == 0
