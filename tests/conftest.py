@@ -54,6 +54,15 @@ def _uvloop_is_warm() -> None:
         make_loop("uvloop").close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _old_objects_are_frozen() -> Iterator[None]:
+    """What was there before the first test is not searched after each of them."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
     """No test leaves a descriptor, a thread or a child behind."""

@@ -7,7 +7,7 @@ from typing import Any, List
 import pytest
 
 from process import PIPE, AsyncProcess
-from tests.support import LARGE, MIB, Kit, lines, pattern, python
+from tests.support import LARGE, MIB, PROMPT, Kit, lines, pattern, python
 
 
 async def test_streams_are_asyncio_streams(loops: Kit) -> None:
@@ -144,3 +144,30 @@ def test_closed_after_the_loop(loops: Kit) -> None:
     assert (process.running, process.exit_code) == (False, 0)
     assert "exit_code=0" in repr(process)
     assert loops.run(process.output()) == b"x"
+
+
+async def test_drain_is_woken_by_the_last_piece(loops: Kit) -> None:
+    """The pipe has room again in the turn in which something else wakes the task that drains."""
+    async with loops.opened(["sh", "-c", "cat >/dev/null"], stdin=PIPE) as process:
+        stdin = process.stdin
+        stdin.pause_writing()
+        stdin.write(b"last")
+        task = asyncio.ensure_future(stdin.drain())
+        await asyncio.sleep(0)
+        process._child.turnstile.notify()  # as a chunk of output does
+        stdin.resume_writing()
+        await asyncio.wait_for(task, PROMPT)
+    assert process.exit_code == 0
+
+
+async def test_an_exit_code_does_not_go_away(loops: Kit) -> None:
+    """Once `exit_code` has been seen it stays, whoever reaps the child meanwhile."""
+    for _ in range(30):
+        async with loops.opened(["sh", "-c", "exit 3"]) as process:
+            while process.exit_code is None:
+                await asyncio.sleep(0)
+            for thread in threading.enumerate():
+                if "waitpid" in thread.name:  # the watcher of asyncio before 3.12
+                    thread.join()
+            assert process.exit_code == 3
+            assert not process.running

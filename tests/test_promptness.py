@@ -102,6 +102,12 @@ class Grandchild:
         await self.kit.get(self.process.close())
 
 
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it matters that silence ends a stream, and not how long it lasts."""
+    monkeypatch.setattr("process.core._ending.SILENCE", 0.1)
+
+
 async def test_join_returns_though_a_grandchild_holds_the_pipes(kit: Kit, tmp_path: Path) -> None:
     """`join` waits for the process, not for its pipes; what comes later is there later."""
     async with Grandchild(kit, tmp_path) as family:
@@ -126,6 +132,7 @@ async def test_output_ends_with_silence_and_goes_on(kit: Kit, tmp_path: Path) ->
             assert await kit.get(process.output()) == b"from the child\n" + LATE
 
 
+@pytest.mark.usefixtures("short_silence")
 async def test_a_read_of_the_callers_waits_for_end_of_file(kit: Kit, tmp_path: Path) -> None:
     """`stdout.read()` has file semantics: silence does not end it."""
     async with Grandchild(kit, tmp_path) as family:
@@ -137,6 +144,7 @@ async def test_a_read_of_the_callers_waits_for_end_of_file(kit: Kit, tmp_path: P
         assert await kit.get(process.output()) == b"from the child\n"
 
 
+@pytest.mark.usefixtures("short_silence")
 @pytest.mark.parametrize("leave", ["close", "leave"])
 async def test_leaving_ends_with_silence(kit: Kit, tmp_path: Path, leave: str) -> None:
     """`close` and leaving `with` do not wait for a grandchild, and say so, once."""

@@ -189,9 +189,9 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     transport, _ = await loop.subprocess_exec(
         lambda: protocol,
         *arguments,
-        stdin=stdin,
-        stdout=to.stdout,
-        stderr=to.stderr,
+        stdin=_descriptor(stdin),
+        stdout=_descriptor(to.stdout),
+        stderr=_descriptor(to.stderr),
         **_platform.spawn_options,
     )
     if borrowed is not None:
@@ -205,6 +205,15 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     if isinstance(to.stdin, bytes):
         child.feed(to.stdin)
     return child
+
+
+def _descriptor(file: Optional[File]) -> Optional[int]:
+    """The descriptor of `file`, asked for before there is any pipe.
+
+    Finding out later that a file has none, `subprocess.Popen` leaks the pipes that it has made by
+    then, before Python 3.11.
+    """
+    return file if file is None or isinstance(file, int) else file.fileno()
 
 
 def _reserve_descriptors() -> None:
