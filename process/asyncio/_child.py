@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 import weakref
-from typing import TYPE_CHECKING, AsyncGenerator, Iterable, List, Optional, Set
+from typing import AsyncGenerator, Iterable, List, Optional, Set
 
 from process import _platform
 from process._child import GRACE, SIGKILL, Redirections
@@ -25,9 +25,7 @@ from process.asyncio._streams import Reader, Writer
 from process.core._flow import Wait
 from process.core._inbound import Collection
 from process.core.constants import PIPE
-
-if TYPE_CHECKING:
-    from process.core.types import File
+from process.core.types import File
 
 
 class Child:
