@@ -41,6 +41,9 @@ class Child:
         self.stderr: Optional[Reader] = protocol.stderr
         #: A fork inherits this object, but not the child.
         self.owner = os.getpid()
+        #: The exit code, once it has been seen: between the one who reaps the child and the loop
+        #: that is told of it, nobody else can say.
+        self._code: Optional[int] = None
 
     def feed(self, data: bytes) -> None:
         """Feed `data` to stdin, without waiting for it."""
@@ -56,8 +59,10 @@ class Child:
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended, whether the loop has noticed or not."""
-        code = self.transport.get_returncode()
-        return _platform.exit_code(self.transport.get_pid()) if code is None else code
+        if self._code is None:
+            code = self.transport.get_returncode()
+            self._code = _platform.exit_code(self.transport.get_pid()) if code is None else code
+        return self._code
 
     def poll(self) -> Optional[int]:
         """The exit code; a caller who asks again and again is waiting."""

@@ -272,6 +272,7 @@ class Writer(asyncio.StreamWriter):
             piece = outbound.front(BOUND)
             self._pipe.write(piece)
             outbound.sent(len(piece))
+            self._turnstile.notify()  # whoever drains may have looked before this
         if outbound.finished:
             self._pipe.close()
 
