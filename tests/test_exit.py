@@ -51,10 +51,13 @@ _ENDS = {
         + "threading.Thread(target=process.stdout.read, daemon=True).start()",
         0,
     ),
+    # CPython 3.12.0 and 3.12.1 start no thread, and therefore none of ours, once the main thread
+    # has run off its end (gh-113964): here it waits until the other has started its process.
     "a thread has run it": (
-        "def main():\n    global process\n    process = Process({}).run()"
+        "has_run = threading.Event()\ndef main():\n    global process\n    "
+        "process = Process({}).run()"
         + _READY.replace("\n", "\n    ")
-        + "\nthread = threading.Thread(target=main)\nthread.start()",
+        + "\n    has_run.set()\nthreading.Thread(target=main).start()\nhas_run.wait()",
         0,
     ),
     "a cycle": (
