@@ -5,6 +5,7 @@ import sys
 from typing import List
 
 from stress import demonstration
+from stress.bench import command as bench
 
 
 def main(arguments: List[str]) -> int:
@@ -14,6 +15,7 @@ def main(arguments: List[str]) -> int:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     demonstration.add_command(commands)
+    bench.add_command(commands)
     # Without a command, the one that a newcomer wants to see.
     options = parser.parse_args(arguments or ["demo"])
     exit_code: int = options.run(options)
