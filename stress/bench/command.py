@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LIMIT = 120.0
 
 #: Columns in a file: the table is not to be squeezed where nothing obliges it to be.
-_PAPER = 130
+_PAPER = 140
 
 
 def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
