@@ -216,8 +216,10 @@ class Plumbing:
                     waiter = self._waiters.enrol()
                 else:
                     self._driver = weakref.ref(wait)
+                served = False
                 for member in self._members:
-                    if member.attended or member.done:
+                    if member.done or member.attended:
+                        served = served or not member.done
                         continue
                     ready = member.poll()
                     if waiter is not None or member.needs_thread:
@@ -226,7 +228,11 @@ class Plumbing:
                         polled.append(member)
                 if self.changes != changes:
                     return  # before, or just now: a poll closes a pipe if it is time
-                if waiter is None:
+                if waiter is None and served and not (polled or work):
+                    # Threads see to everything, the end of the process included.
+                    waiter = self._waiters.enrol()
+                    self._driver = None
+                elif waiter is None:
                     self._interest = interest
             for member in work:
                 try:
