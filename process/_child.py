@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import time
+from threading import get_ident
 from typing import Any, Iterable, List, NamedTuple, Optional, Set, Union
 
 from process import _platform
@@ -115,7 +116,10 @@ class Child:
         """
         open_ones: List[str] = []
         wait = Wait()
-        collections = [(stream.source, Collection()) for stream in streams if stream is not None]
+        mine = get_ident()
+        collections = [
+            (stream.source, Collection(thread=mine)) for stream in streams if stream is not None
+        ]
         try:
             wanted = [pair for pair in collections if pair[0].collect(pair[1], wait)]
             if join:
@@ -136,6 +140,7 @@ class Child:
         """
         if self.inherited:
             return []
+        self.plumbing.check_entry()
         if self.stdin is not None:
             self.stdin.close_soon()
         for stream in (self.stdout, self.stderr):
@@ -149,6 +154,12 @@ class Child:
         for pump in self.pumps():
             pump.check()
         return open_ones
+
+    def close(self) -> List[str]:
+        """The same, and terminate the child first."""
+        self.plumbing.check_entry()
+        self.terminate()
+        return self.finish()
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""

@@ -67,9 +67,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             raise ProcessTimeoutError(f"Process did not complete within {timeout} seconds")
 
     def close(self) -> None:
-        child = self._started
-        child.terminate()
-        self._warn(child.finish())
+        self._warn(self._started.close())
 
     def __enter__(self) -> "Self":
         return self.run()

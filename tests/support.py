@@ -99,7 +99,7 @@ class Kit:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.is_async = name != "sync"
+        self.is_async = name not in {"sync", "threads"}
         self.Process: Any = process.AsyncProcess if self.is_async else Process
 
     def __repr__(self) -> str:

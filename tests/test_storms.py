@@ -180,6 +180,10 @@ loop.run_until_complete(main())
 loop.close()
 """,
 }
+_STOPPED["threads"] = f"""
+from process import _platform
+_platform.make_hub = lambda *_: None
+{_STOPPED["sync"]}"""
 
 
 def test_a_caller_that_is_stopped_for_the_whole_silence(kit: Kit, tmp_path: Path) -> None:

@@ -291,7 +291,10 @@ class Hub(_portable.AnyHub[Port]):
 
     def _prepare(self, ports: Tuple[Port, ...], watch: bool) -> None:
         self._polled = (), False  # in case that an exception strikes in the middle
-        self._numbers = {port.descriptor.fileno(): port for port in ports}
+        # One that is closed already was closed by a signal handler, just now: then we are rung.
+        numbers = {port.descriptor.fileno(): port for port in ports}
+        numbers.pop(-1, None)
+        self._numbers = numbers
         self._poll = select.poll()
         self._poll.register(self._wakeup.fileno(), select.POLLIN)
         if watch and self._watch.fileno() >= 0:
