@@ -69,7 +69,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     def close(self) -> None:
         child = self._started
         child.terminate()
-        self._warn(child.finish())
+        self._warn(child.finish(), stacklevel=3)
 
     def __enter__(self) -> "Self":
         return self.run()
@@ -82,13 +82,13 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     ) -> None:
         child = self._started
         if kind is None:
-            self._warn(child.finish())
+            self._warn(child.finish(), stacklevel=3)
         else:
             child.close_streams()
 
     def _everything(self, name: str, join: bool) -> bytes:
         child = self._started
         stream = self._stream(name)
-        self._warn(child.keep([stream], join))
+        self._warn(child.keep([stream], join), stacklevel=4)
         kept: bytes = stream.source.kept
         return kept
