@@ -5,9 +5,8 @@ import gc
 import os
 import subprocess
 import threading
-import warnings
 import weakref
-from typing import Any, List
+from typing import Any
 
 import pytest
 
@@ -18,7 +17,6 @@ from tests.support import (
     Kit,
     descriptors,
     is_alive,
-    make_loop,
     pattern,
     python,
     start_library,
@@ -127,34 +125,6 @@ async def test_an_async_process_dropped_in_its_loop(loops: Kit) -> None:
     gc.collect()
     while is_alive(pid):
         await asyncio.sleep(0.001)
-
-
-def test_an_async_process_dropped_after_its_loop(loops: Kit) -> None:
-    """A closed loop makes no noise in a finalizer, and the child is ended."""
-    box: List[Any] = []
-
-    async def start() -> None:
-        box.append(await loops.start(["cat"], stdin=PIPE))
-
-    before = descriptors() or []
-    loop = make_loop(loops.name)
-    loop.run_until_complete(start())
-    pid = box[0].id
-    with warnings.catch_warnings():
-        # Of uvloop, about what it finds open; it would hang if that were an error.
-        warnings.simplefilter("ignore", ResourceWarning)
-        loop.close()
-    box.clear()
-    gc.collect()
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # reaped already
-    assert not is_alive(pid)
-    for entry in set(descriptors() or []) - set(before):
-        # Of asyncio's watcher (3.12), which forgets it when the loop is closed before the exit.
-        assert entry.endswith("[pidfd]")
-        os.close(int(entry.split()[0]))
 
 
 _FALLS_OFF = {

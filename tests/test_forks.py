@@ -229,7 +229,14 @@ def check(pid):
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
-@pytest.mark.parametrize("way", ["sys.exit()", "os._exit(0)"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "sys.exit()",
+        "os._exit(0)",
+        "process.kill(); await process.close(); del process; sys.exit()",
+    ],
+)
 def test_a_fork_of_a_running_loop_that_exits(loops: Kit, way: str) -> None:
     """A fork that unwinds `run_until_complete` and shuts the loop down ends, and ends nobody."""
     script = f"""

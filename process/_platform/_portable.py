@@ -8,9 +8,12 @@ of the interpreter.
 
 import os
 import threading
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from process._descriptor import Descriptor
+
+if TYPE_CHECKING:
+    import asyncio
 
 spawn_options: Dict[str, Any] = {}
 
@@ -89,11 +92,11 @@ class ExitWatch:
         self._over.wait(timeout)
 
 
-def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
-    """Whether a read would not block, as far as can be told: here one has to try."""
-    return True
-
-
 def exit_code(pid: int) -> Optional[int]:
     """The exit code of a child that has ended but has not been reaped: here, no way to know."""
     return None
+
+
+def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
+    """Send a signal to the child of a loop, as the loop does it."""
+    transport.send_signal(number)

@@ -39,8 +39,6 @@ class Child:
         self.stdin: Optional[Writer] = protocol.stdin
         self.stdout: Optional[Reader] = protocol.stdout
         self.stderr: Optional[Reader] = protocol.stderr
-        #: A fork inherits this object, but not the child.
-        self.owner = os.getpid()
         #: The exit code, once it has been seen: between the one who reaps the child and the loop
         #: that is told of it, nobody else can say.
         self._code: Optional[int] = None
@@ -60,8 +58,10 @@ class Child:
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended, whether the loop has noticed or not."""
         if self._code is None:
-            code = self.transport.get_returncode()
-            self._code = _platform.exit_code(self.transport.get_pid()) if code is None else code
+            self._code = self.transport.get_returncode()
+            if self._code is None:
+                with contextlib.suppress(ChildProcessError):  # reaped; the loop will be told
+                    self._code = _platform.exit_code(self.transport.get_pid())
         return self._code
 
     def poll(self) -> Optional[int]:
@@ -84,10 +84,10 @@ class Child:
         return True
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless the child has ended."""
-        if self.look() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.transport.send_signal(number)
+        """Send a signal, unless the child has ended, or is not ours."""
+        if self in _alive and self.look() is None:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                _platform.send_signal(self.transport, number)
 
     def terminate(self) -> None:
         """Ask the child to end, unless it has."""
@@ -120,6 +120,8 @@ class Child:
 
     async def finish(self) -> List[str]:
         """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
+        if self not in _alive:
+            return []
         if self.stdin is not None:
             self.stdin.close()
         open_ones = await self.keep((self.stdout, self.stderr), join=True)
@@ -141,7 +143,7 @@ class Child:
 
     def drop(self) -> None:
         """Nobody refers to the process any more. Safe in finalizers, in any thread."""
-        if self.owner != os.getpid() or self not in _alive:
+        if self not in _alive:
             return
         loop = self.turnstile.loop
         if loop.is_running():
@@ -153,25 +155,31 @@ class Child:
     def _end(self) -> None:
         """End the child, in the loop."""
         self.close_streams()
-        self.terminate()
+        self._try(signal.SIGTERM)
         if self.protocol.exited:
             self._end_at_last()
         else:
             self.turnstile.loop.call_later(GRACE, self._end_at_last)
 
     def _end_at_last(self) -> None:
-        self.kill()  # the protocol closes the transport once the child has ended
+        self._try(SIGKILL)  # the protocol closes the transport once the child has ended
         _alive.discard(self)
 
+    def _try(self, number: int) -> None:
+        """Send a signal to a child that may have taken rights which forbid it."""
+        with contextlib.suppress(PermissionError):
+            self.send_signal(number)
+
     async def end(self) -> None:
-        """End the child and wait until it is gone: the loop is shutting down."""
+        """End the child and wait until it is gone, or cannot be made to: the loop shuts down."""
         self.close_streams()
-        self.terminate()
+        self._try(signal.SIGTERM)
         if not await self.wait(GRACE):
-            self.kill()
+            self._try(SIGKILL)
             await self.wait(GRACE)
-        self.transport.close()
-        while not self.protocol.gone:
+        with contextlib.suppress(PermissionError):
+            self.transport.close()
+        while self.protocol.exited and not self.protocol.gone:
             await self.turnstile.changed()
         _alive.discard(self)
 
@@ -237,6 +245,7 @@ def _reserve_descriptors() -> None:
             os.close(end)
 
 
+#: The children of this very process that have not been closed or ended. A fork has none.
 _alive: Set[Child] = set()
 
 
@@ -262,9 +271,8 @@ _guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[No
 
 def _end_orphans(children: List[Child]) -> None:
     """End children whose loop does not run."""
-    mine = [child for child in children if child.owner == os.getpid() and child in _alive]
-    _alive.difference_update(mine)
-    orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in mine])
+    _alive.difference_update(children)
+    orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in children])
 
 
 def _end_all() -> None:
