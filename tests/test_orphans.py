@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import threading
-import warnings
 from typing import Any, Iterator, List, Tuple
 
 import pytest
@@ -24,6 +23,7 @@ from tests.support import (
     is_alive,
     make_loop,
     python,
+    rudely_close,
     start_library,
 )
 
@@ -89,14 +89,6 @@ def abandon(loops: Kit, command: List[str], close: bool = True) -> Tuple[Any, An
     if close:
         rudely_close(loop)
     return process, loop
-
-
-def rudely_close(loop: asyncio.AbstractEventLoop) -> None:
-    """Close a loop under its transports."""
-    with warnings.catch_warnings():
-        # Of uvloop, about what it finds open; it would hang if that were an error.
-        warnings.simplefilter("ignore", ResourceWarning)
-        loop.close()
 
 
 def test_an_async_process_dropped_after_its_loop(loops: Kit) -> None:
@@ -203,6 +195,31 @@ def test_the_pipes_of_an_orphan_that_are_about_to_be_closed(loops: Kit) -> None:
             loop.run_until_complete(loop.shutdown_asyncgens())
             close_loop(loop)
         assert not is_alive(pid)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_block_that_is_torn_out_of_its_loop(loops: Kit, closed: bool) -> None:
+    """A task that nobody runs any more is collected, and its process with it, in silence."""
+
+    async def scenario() -> None:
+        async with loops.opened(["cat"], stdin=PIPE) as child:
+            pids.append(child.id)
+            await asyncio.Event().wait()
+
+    pids: List[int] = []
+    loop = make_loop(loops.name)
+    task: Any = loop.create_task(scenario())
+    while not pids:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    task._log_destroy_pending = False  # which `asyncio` would say, as it should
+    if closed:
+        rudely_close(loop)
+    del task
+    gc.collect()
+    if not closed:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        close_loop(loop)
+    assert not is_alive(pids[0])
 
 
 @pytest.mark.usefixtures("short_grace")

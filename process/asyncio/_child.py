@@ -135,6 +135,8 @@ class Child:
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
+        if self.turnstile.loop.is_closed():
+            return  # the block of a task that nobody runs any more is left: see `_orphans`
         if self.stdin is not None:
             self.stdin.abort()
         for stream in (self.stdout, self.stderr):
