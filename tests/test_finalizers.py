@@ -127,6 +127,17 @@ async def test_an_async_process_dropped_in_its_loop(loops: Kit) -> None:
         await asyncio.sleep(0.001)
 
 
+@pytest.mark.parametrize("command", ["yes", "echo y", "cat"])
+async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, command: str) -> None:
+    """Its child is ended before the stream is read, which has what came until then, or nothing."""
+    if kit.is_async:
+        found = await (await kit.Process(command, stdin=PIPE).run()).stdout.read()
+    else:
+        found = kit.Process(command, stdin=PIPE).run().stdout.read()
+    assert (b"y\n" * LARGE).startswith(found)
+    assert len(found) < LARGE
+
+
 _FALLS_OFF = {
     "idle": "process = Process(['cat'], stdin=PIPE).run()",
     "flooding": "process = Process(['yes'], stdin=bytes(10_000_000)).run()",
