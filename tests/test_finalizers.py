@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import subprocess
 import threading
 import weakref
 from typing import Any
@@ -13,13 +12,11 @@ import pytest
 from process import PIPE, AsyncProcess, Process
 from tests.support import (
     LARGE,
-    PROMPT,
     Kit,
     descriptors,
     is_alive,
     pattern,
     python,
-    start_library,
 )
 
 
@@ -136,55 +133,3 @@ async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, comman
         found = kit.Process(command, stdin=PIPE).run().stdout.read()
     assert (b"y\n" * LARGE).startswith(found)
     assert len(found) < LARGE
-
-
-_FALLS_OFF = {
-    "idle": "process = Process(['cat'], stdin=PIPE).run()",
-    "flooding": "process = Process(['yes'], stdin=bytes(10_000_000)).run()",
-    "entered": "process = Process(['yes'], stdin=PIPE); process.__enter__()",
-    "thread": """
-import threading
-process = Process(['yes']).run()
-threading.Thread(target=process.join, daemon=True).start()
-""",
-    "cycle": "process = Process(['cat'], stdin=PIPE).run(); process.me = process",
-    "many": "processes = [Process(['cat'], stdin=PIPE).run() for _ in range(20)]",
-}
-
-
-@pytest.mark.parametrize("way", _FALLS_OFF)
-def test_a_script_that_falls_off_its_end(way: str) -> None:
-    """It exits at once, says nothing, and its children are ended."""
-    script = f"""
-import sys
-from process import PIPE, Process
-{_FALLS_OFF[way]}
-ids = [p.id for p in globals().get("processes", None) or [process]]
-print(*ids, flush=True)
-"""
-    done = subprocess.run(
-        start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
-    )
-    assert done.stderr == b""
-    assert done.returncode == 0
-    pids = [int(word) for word in done.stdout.split()]
-    assert pids
-    assert not any(map(is_alive, pids))
-
-
-def test_an_asyncio_script_that_falls_off_its_end() -> None:
-    """The asyncio variant, never closed, is silent as well."""
-    script = """
-import asyncio
-from process import PIPE, AsyncProcess
-async def main():
-    global process
-    process = await AsyncProcess(["cat"], stdin=PIPE).run()
-    print(process.id, flush=True)
-asyncio.run(main())
-"""
-    done = subprocess.run(
-        start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
-    )
-    assert done.stderr == b""
-    assert done.returncode == 0

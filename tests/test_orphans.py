@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import subprocess
 import threading
 from typing import Any, Iterator, List, Tuple
 
@@ -16,7 +15,6 @@ import pytest
 from process import PIPE
 from process.asyncio import _child, _orphans
 from tests.support import (
-    PROMPT,
     Kit,
     close_loop,
     descriptors,
@@ -24,7 +22,6 @@ from tests.support import (
     make_loop,
     python,
     rudely_close,
-    start_library,
 )
 
 #: Says so when it ignores SIGTERM.
@@ -266,70 +263,6 @@ async def test_an_async_process_that_ignores_sigterm_is_dropped_in_its_loop(loop
     gc.collect()
     while is_alive(pid):
         await asyncio.sleep(0.001)
-
-
-_LEFT = {
-    "at the end of the run": """
-asyncio.run(main()) if loops is asyncio else loops.run(main())
-""",
-    "in a loop that was closed": """
-loop = loops.new_event_loop()
-loop.run_until_complete(main())
-close()
-""",
-    "in a loop that was stopped": """
-loop = loops.new_event_loop()
-loop.run_until_complete(main())
-""",
-}
-
-
-@pytest.mark.parametrize("left", _LEFT)
-@pytest.mark.parametrize("command", ["['sleep', '1000']", "['yes']", "['cat'], stdin=PIPE"])
-@pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "no pidfd"])
-def test_an_async_script_ends(loops: Kit, left: str, command: str, pidfd: bool) -> None:
-    """With a child alive and everything strict and talkative: in silence, and the child ends."""
-    script = f"""
-import asyncio, atexit, contextlib, errno, os, warnings
-if not {pidfd}:
-    def refuse(*_):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    os.pidfd_open = refuse
-if {loops.name == "uvloop"}:
-    import uvloop as loops
-else:
-    loops = asyncio
-loop = None
-def close():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # of uvloop, about what it finds open
-        loop.close()
-def close_at_exit():  # left open, a loop says so itself
-    if loop and not loop.is_closed():
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(process.id, 0)  # left to a loop of uvloop's, in case it is run again
-        close()
-atexit.register(close_at_exit)
-from process import PIPE, AsyncProcess
-async def main():
-    global process
-    # In debug mode a loop says what takes long, which depends on the machine.
-    asyncio.get_running_loop().slow_callback_duration = 1000
-    process = await AsyncProcess({command}).run()
-    print(process.id, flush=True)
-{_LEFT[left]}
-"""
-    command_line = start_library(script)
-    command_line[1:1] = ["-X", "dev"]
-    done = subprocess.run(
-        command_line,
-        capture_output=True,
-        timeout=10 * PROMPT,
-        check=False,
-        env={**os.environ, "PYTHONASYNCIODEBUG": "1"},
-    )
-    assert (done.stderr, done.returncode) == (b"", 0)
-    assert not is_alive(int(done.stdout))
 
 
 def test_what_is_logged_of_others_is_logged(

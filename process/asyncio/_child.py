@@ -19,6 +19,7 @@ from typing import AsyncGenerator, Iterable, List, Optional, Set
 from process import _platform
 from process._child import GRACE, SIGKILL, Redirections
 from process._files import lendable
+from process._polling import poll_until
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._streams import Reader, Writer
@@ -261,9 +262,10 @@ async def _guard() -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        loop = asyncio.get_running_loop()
-        theirs = [child.end() for child in list(_alive) if child.turnstile.loop is loop]
-        await asyncio.gather(*theirs, return_exceptions=True)
+        if _alive:
+            loop = asyncio.get_running_loop()
+            theirs = [child.end() for child in list(_alive) if child.turnstile.loop is loop]
+            await asyncio.gather(*theirs, return_exceptions=True)
 
 
 _guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None, None]]" = (
@@ -278,8 +280,21 @@ def _end_orphans(children: List[Child]) -> None:
 
 
 def _end_all() -> None:
-    """End every child that is still there: the interpreter exits."""
-    _end_orphans(list(_alive))
+    """End every child that is still there: the interpreter exits.
+
+    A loop that a daemon thread runs is told to close its pipes, and has a moment to do it.
+    """
+    children = list(_alive)
+    looked_after = [child for child in children if child.turnstile.loop.is_running()]
+    for child in looked_after:
+        with contextlib.suppress(RuntimeError):  # closed in this very moment
+            child.turnstile.loop.call_soon_threadsafe(child.close_streams)
+    _end_orphans(children)
+    poll_until(lambda: all(child.protocol.gone for child in looked_after), GRACE)
+    # Dropped unfinished, a guard wakes its loop; so late, a daemon thread in uvloop crashes of it.
+    for guard in list(_guards.values()):
+        with contextlib.suppress(StopIteration, RuntimeError):  # it is over now, or at work
+            guard.aclose().send(None)
 
 
 atexit.register(_end_all)
