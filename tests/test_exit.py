@@ -52,7 +52,7 @@ if "SIG_IGN" in str(process.arguments):
     assert process.stdout.read(1) == b"x"
 print(process.id, flush=True)
 """
-_SYNC = "import atexit, subprocess, threading\nfrom process import *\n"
+_SYNC = "import atexit, subprocess, threading\nfrom process import Process\n"
 _RUN = "process = Process({})\nprocess.run()" + _READY
 
 #: How the script ends, with a child in place of the braces; and its exit code.
@@ -199,7 +199,7 @@ def results(request: pytest.FixtureRequest) -> Dict[str, Result]:
         if isinstance(item, pytest.Function) and item.module is request.module
     ]
     scripts = {**SCRIPTS, **ASYNC_SCRIPTS}
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         return dict(zip(names, pool.map(lambda name: _run(scripts[name]), names)))
 
 

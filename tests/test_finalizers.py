@@ -44,6 +44,13 @@ def test_a_process_dropped_in_the_middle_of_floods() -> None:
     assert threading.active_count() == threads
 
 
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it matters that the grace period ends, and not how long it lasts."""
+    monkeypatch.setattr("process._child.GRACE", 0.1)
+
+
+@pytest.mark.usefixtures("short_grace")
 def test_a_child_that_ignores_sigterm_is_killed() -> None:
     """The grace period ends."""
     script = "import signal; signal.signal(15, signal.SIG_IGN); put(1, b'x'); signal.pause()"
@@ -54,6 +61,7 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
     assert not is_alive(pid)
 
 
+@pytest.mark.usefixtures("short_grace")
 def test_a_stopped_child_is_ended() -> None:
     """A child in SIGSTOP does not hold up a finalizer for ever."""
     process = Process(["cat"], stdin=PIPE).run()

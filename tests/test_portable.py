@@ -139,6 +139,13 @@ def test_overflow() -> None:
         assert b"".join(iter(lambda: process.stdout.read(MIB), b"")) == data
 
 
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it matters that silence ends a stream, and not how long it lasts."""
+    monkeypatch.setattr("process.core._ending.SILENCE", 0.3)
+
+
+@pytest.mark.usefixtures("short_silence")
 def test_silence_ends_output(tmp_path: Path) -> None:
     """A grandchild that holds the pipes open, while the pumps are stuck in their reads."""
     gate = Gate(tmp_path)
@@ -213,6 +220,7 @@ def test_a_failed_start() -> None:
     assert descriptors() == before
 
 
+@pytest.mark.usefixtures("short_silence")
 def test_silence_ends_the_output_of_an_exposed_stream(tmp_path: Path) -> None:
     """The same once `fileno()` was asked for: the second pipe is asked, and holds nothing."""
     gate = Gate(tmp_path)

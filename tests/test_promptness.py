@@ -119,6 +119,7 @@ async def test_join_returns_though_a_grandchild_holds_the_pipes(kit: Kit, tmp_pa
         assert await kit.get(family.process.output()) == b"from the child\n" + LATE
 
 
+@pytest.mark.usefixtures("short_silence")
 async def test_output_ends_with_silence_and_goes_on(kit: Kit, tmp_path: Path) -> None:
     """A silent grandchild: `output` returns, with a warning, and later what has come since."""
     async with Grandchild(kit, tmp_path) as family:
@@ -204,10 +205,10 @@ async def test_silence_is_counted_anew_from_every_chunk(kit: Kit) -> None:
 import time
 if os.fork():
     os._exit(0)
-for number in range(24):
+for number in range(19):
     put(1, b"%d\\n" % number)
     time.sleep(0.06)
 """
     async with kit.opened(python(script)) as process:
-        expected = b"".join(b"%d\n" % number for number in range(24))
+        expected = b"".join(b"%d\n" % number for number in range(19))
         assert await kit.get(process.output()) == expected

@@ -21,7 +21,7 @@ def test_silence_counts_from_the_end_of_the_process() -> None:
     """A stream on which nothing comes any more is finished a second after the process."""
     ending = Ending()
     ending.process_ended(10)
-    assert ending.remaining(10) == SILENCE
+    assert ending.remaining(10) == SILENCE == 1
     assert ending.remaining(10 + SILENCE / 2) == SILENCE / 2
     assert ending.remaining(10 + SILENCE) == 0
     assert ending.remaining(1000) == 0
