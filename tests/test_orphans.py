@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any, Iterator, List, Tuple
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from process import PIPE
 from process.asyncio import _child, _orphans
 from tests.support import (
+    Gate,
     Kit,
     close_loop,
     descriptors,
@@ -142,16 +144,19 @@ def test_an_orphan_is_ended_without_a_thread_and_without_a_descriptor(
     assert not is_alive(pid)
 
 
-@pytest.mark.parametrize("reaped", [False, True])
+@pytest.mark.parametrize("way", ["a zombie", "reaped", "known to the loop"])
 def test_an_orphan_that_has_ended_is_left_alone(
-    loops: Kit, monkeypatch: pytest.MonkeyPatch, reaped: bool
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """No signal is sent to a number that may be somebody else's by now."""
-    process, _ = abandon(loops, ["cat"])
+    process, loop = abandon(loops, ["cat"], close=False)
     pid = process.id
     os.kill(pid, signal.SIGKILL)
+    if way == "known to the loop":
+        loop.run_until_complete(process.join())
+    rudely_close(loop)
     with contextlib.suppress(ChildProcessError):  # reaped by the watcher of asyncio before 3.12
-        if reaped:
+        if way == "reaped":
             os.waitpid(pid, 0)
         else:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -231,6 +236,22 @@ def test_a_loop_that_shuts_down_kills_what_ignores_sigterm(loops: Kit) -> None:
     loops.run(main())
     assert not is_alive(box[0].id)
     assert box[0].exit_code == -signal.SIGKILL
+
+
+def test_a_loop_that_shuts_down_closes_what_a_grandchild_holds_open(
+    loops: Kit, tmp_path: Path
+) -> None:
+    """A child that has ended and was never closed has pipes that are still open."""
+    gate = Gate(tmp_path)
+    box: List[Any] = []
+
+    async def main() -> None:
+        box.append(await loops.start(["sh", "-c", 'cat "$0" & exit 3', str(gate)]))
+        await box[0].join()
+
+    loops.run(main())
+    assert box[0].exit_code == 3
+    gate.open()
 
 
 @pytest.mark.usefixtures("short_grace")
