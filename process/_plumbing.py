@@ -133,6 +133,15 @@ class Plumbing:
             if self._ended is not None:
                 member.process_ended(self._ended)
 
+    def employ_all(self) -> None:
+        """Let threads serve all pipes from now on.
+
+        Raises:
+            RuntimeError: there is no thread to be had.
+        """
+        for member in list(self._members):
+            member.employ()
+
     def await_exit(self, timeout: float) -> None:
         """Wait for the end of the process, without a lock and without moving streams."""
         watch = self._watch

@@ -453,7 +453,7 @@ class WriterPump(_ChildPump):
         Raises:
             RuntimeError: there is no thread to be had.
         """
-        self.employ()
+        self.plumbing.employ_all()
         wait = Wait()
         while True:
             with self.plumbing.lock:

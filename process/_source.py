@@ -160,7 +160,7 @@ class Source:
         exposure = _Exposure(self._plumbing, self.pump)
         try:
             exposure.relay.start()  # it rests until it is the reader's relay
-            self.pump.employ()
+            self._plumbing.employ_all()  # the caller may wait in `select`, where he moves nothing
             with self._plumbing.lock:
                 if self._exposure is None and not self._closed:
                     self._exposure = exposure

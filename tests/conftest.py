@@ -59,7 +59,7 @@ def _uvloop_is_warm() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _old_objects_are_frozen() -> Iterator[None]:
-    """What was there before the first test is not searched after each of them."""
+    """What has been found to be in use, before a test or after one, is not searched again."""
     gc.collect()
     gc.freeze()
     yield
@@ -78,11 +78,12 @@ def _no_leaks() -> Iterator[None]:
     while True:
         left = _left(before, threads)
         if not left:
-            return
+            break
         if time.monotonic() > deadline:
             pytest.fail("left behind: " + "; ".join(left))
-        time.sleep(0.01)
+        time.sleep(0.001)
         gc.collect()
+    gc.freeze()
 
 
 def _left(

@@ -239,6 +239,14 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     assert not caught, [str(warning.message) for warning in caught]
 
 
+def rudely_close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop under its transports."""
+    with warnings.catch_warnings():
+        # Of uvloop, about what it finds open; it would hang if that were an error.
+        warnings.simplefilter("ignore", ResourceWarning)
+        loop.close()
+
+
 async def _turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)

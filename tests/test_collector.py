@@ -24,6 +24,12 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the grace period passes, because a pump that is to end is the one that waits for it."""
+    monkeypatch.setattr("process._child.GRACE", 0.1)
+
+
 def _in_a_cycle(arguments: List[str], **options: Any) -> "tuple[List[Any], int]":
     """A process that only the collector can drop, once the list is cleared; and its id."""
     child: Any = Process(arguments, **options).run()
@@ -60,7 +66,7 @@ def _collect_when(
     return collected
 
 
-@pytest.mark.usefixtures("no_collector")
+@pytest.mark.usefixtures("no_collector", "short_grace")
 @pytest.mark.parametrize("name", ["feed", "room", "spills", "refill"])
 def test_collected_by_a_pump_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
@@ -107,7 +113,7 @@ def test_collected_by_a_caller_of_the_same_process(
     assert descriptors() == before
 
 
-@pytest.mark.usefixtures("no_collector")
+@pytest.mark.usefixtures("no_collector", "short_grace")
 @pytest.mark.parametrize("name", ["front", "sent"])
 def test_collected_by_the_writer_pump_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
@@ -166,7 +172,7 @@ def test_collected_by_a_caller_of_another_process(
     assert not is_alive(pid)
 
 
-@pytest.mark.usefixtures("no_collector")
+@pytest.mark.usefixtures("no_collector", "short_grace")
 def test_collected_by_a_pump_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that ignores SIGTERM, dropped by another's pump: that one goes on after it."""
     ready = threading.Event()

@@ -1,8 +1,10 @@
 """Ways that are seldom gone: each has been thought of, so each is tried."""
 
 import asyncio
+import errno
 import gc
 import io
+import os
 import threading
 from typing import Any, List
 
@@ -142,6 +144,60 @@ async def test_corners_of_the_async_reader(loops: Kit) -> None:
         assert caught.value.partial == b"b,c"
         assert child.stdout.at_eof()
         assert repr(child.stdout) == "<Reader stdout>"
+
+
+async def test_several_separators(loops: Kit) -> None:
+    """The first of them that comes ends what is read, whichever it is."""
+    async with loops.opened(["printf", "a;b,c;;d"]) as child:
+        separators = (b";;", b",", b";")
+        found = [await child.stdout.readuntil(separators) for _ in range(2)]
+        assert found == [b"a;", b"b,"]
+        assert await child.stdout.readuntil(b";;") == b"c;;"
+        with pytest.raises(ValueError, match="at least one-byte"):
+            await child.stdout.readuntil(())
+        with pytest.raises(asyncio.IncompleteReadError):
+            await child.stdout.readuntil(separators)
+
+
+async def test_a_pipe_that_cannot_be_read_to_its_end(loops: Kit) -> None:
+    """What has come is read, and then the error is raised; `output` has what it has."""
+    error = OSError(errno.EIO, os.strerror(errno.EIO))
+    async with loops.opened(["cat"], stdin=PIPE) as child:
+        child.stdin.write(b"line\nrest")
+        assert await child.stdout.readline() == b"line\n"
+        child._child.protocol.pipe_connection_lost(1, error)
+        assert child.stdout.exception() is error
+        assert await child.stdout.read() == b"rest"
+        for call in (child.stdout.read, child.stdout.readline, lambda: child.stdout.read(5)):
+            with pytest.raises(OSError, match=error.strerror):
+                await call()
+        assert await child.output(join=False) == b""
+
+
+async def test_a_read_during_output_has_its_turn_afterwards(loops: Kit) -> None:
+    """There is nothing left for it then."""
+    async with loops.opened(["cat"], stdin=PIPE) as child:
+        output = asyncio.ensure_future(child.output())
+        await asyncio.sleep(0)
+        others = [
+            asyncio.ensure_future(call)
+            for call in (child.stdout.read(5), child.stdout.read(), child.output(join=False))
+        ]
+        await asyncio.sleep(0)
+        child.stdin.write(pattern(100_000))
+        child.stdin.close()
+        assert await output == pattern(100_000)
+        assert await asyncio.gather(*others) == [b"", b"", pattern(100_000)]
+
+
+async def test_the_stream_of_a_synchronous_process_as_stdin(loops: Kit) -> None:
+    """A pipeline of both variants; the first process can be left before the second has read."""
+    data = pattern(300_000)
+    with Process(["cat"], stdin=data) as first:
+        assert first.stdout.read(1000) == data[:1000]
+        child = await loops.start(["cat"], stdin=first.stdout)
+    assert await child.output() == data[1000:]
+    await child.close()
 
 
 async def test_corners_of_the_async_writer(loops: Kit) -> None:

@@ -53,7 +53,7 @@ def test_output_and_reads_share_the_bytes(exposed: bool) -> None:
         if exposed:
             process.stdout.fileno()
         calls: List[Callable[[], Any]] = [
-            lambda: b"".join(process.stdout.readline() for _ in range(50 if exposed else 1000)),
+            lambda: b"".join(process.stdout.readline() for _ in range(10 if exposed else 1000)),
             lambda: process.stdout.read(80_000),
             lambda: process.stdout.read(800_000),
             lambda: process.stdout.read(8),

@@ -1,8 +1,9 @@
 """What differs between operating systems, and nothing else.
 
 `_portable` is right everywhere: blocking reads and writes, a lock to park on, a thread that waits
-for the child. `_posix` does better where `poll` exists: every wait can be woken, and the end of
-the child is a descriptor. Both offer the same names:
+for the child. `_windows` adds what it has to ask Windows for. `_posix` does better where `poll`
+exists: every wait can be woken, and the end of the child is a descriptor. Both offer the same
+names:
 
 - `Wakeup`: wakes threads that wait in a `Port`;
 - `Port`: one end of a pipe, with the waits of the pump that serves it;
@@ -10,6 +11,7 @@ the child is a descriptor. Both offer the same names:
 - `ExitWatch`: the end of a child process;
 - `spawn_options`: what `subprocess.Popen` is told in addition;
 - `exit_code`: of a child that has ended and has not been reaped;
+- `send_signal`: to a child that a loop is going to reap;
 - `wait_readable`: for descriptors in the hands of the caller.
 """
 
@@ -23,6 +25,7 @@ if sys.platform == "win32":  # pragma: no cover - Windows
         Wakeup,
         exit_code,
         make_hub,
+        send_signal,
         spawn_options,
         wait_readable,
     )
@@ -34,6 +37,7 @@ else:
         Wakeup,
         exit_code,
         make_hub,
+        send_signal,
         spawn_options,
         wait_readable,
     )
@@ -45,6 +49,7 @@ __all__ = [
     "Wakeup",
     "exit_code",
     "make_hub",
+    "send_signal",
     "spawn_options",
     "wait_readable",
 ]

@@ -24,10 +24,13 @@ import fcntl
 import os
 import select
 import sys
-from typing import Any, Callable, Dict, List, Optional, Protocol, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
+
+if TYPE_CHECKING:
+    import asyncio
 
 spawn_options: Dict[str, Any] = {}
 
@@ -79,17 +82,33 @@ def exit_code(pid: int) -> Optional[int]:
     """The exit code of a child that has ended but has not been reaped; `None` otherwise.
 
     The child stays as it is: whoever is to reap it (a child watcher of asyncio) still can.
+
+    Raises:
+        ChildProcessError: it has been reaped, or is not ours.
     """
     if not hasattr(os, "waitid"):  # macOS before Python 3.13: the loop will tell
         return None
-    try:
-        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
+    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if result is None:
         return None
     status: int = result.si_status
     return status if result.si_code == os.CLD_EXITED else -status
+
+
+def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
+    """Send a signal to the child of a loop, unless it has ended.
+
+    Not by way of the transport. Before Python 3.13 that asks `Popen` to, which reaps a child that
+    has just ended, so that the loop has to make an exit code up (gh-87744); from then on it does
+    not look whether the number belongs to somebody else by now (gh-127049).
+
+    Raises:
+        ProcessLookupError: the child has ended.
+        ChildProcessError: it has been reaped, too.
+    """
+    pid = transport.get_pid()
+    if exit_code(pid) is None:
+        os.kill(pid, number)
 
 
 class Ringable(Protocol):
