@@ -274,7 +274,7 @@ _guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[No
 
 
 def _end_orphans(children: List[Child]) -> None:
-    """End children whose loop does not run."""
+    """End children that are not left to their loop."""
     _alive.difference_update(children)
     orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in children])
 
