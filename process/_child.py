@@ -313,12 +313,17 @@ def end(children: List[Child]) -> None:
         _alive.discard(child)
         if child.stdin is not None:
             child.stdin.sink.pump.stop()
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.source.drop()
         if child.popen.poll() is None:
-            child.terminate()
+            with contextlib.suppress(PermissionError):  # it has become somebody else's
+                child.terminate()
     _await_all(mine)
     for child in mine:
         if child.popen.returncode is None:
-            child.kill()
+            with contextlib.suppress(PermissionError):
+                child.kill()
     _await_all(mine)
     for child in mine:
         for pump in child.pumps():

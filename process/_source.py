@@ -199,6 +199,13 @@ class Source:
         if not reading:  # else the one who reads closes it
             exposure.descriptor.close()
 
+    def drop(self) -> None:
+        """The process is gone: whoever still reads is told, rather than given a part for the whole.
+
+        Safe in finalizers: readers in other threads are woken when the pump ends.
+        """
+        self._closed = True
+
     # Collecting: everything to the end, as one `bytes` object.
 
     def collect(self, collection: Collection, wait: Wait) -> bool:

@@ -78,7 +78,7 @@ def test_collected_by_a_pump_of_the_same_process(
     collected = _collect_when(monkeypatch, Inbound, name, ready, f"process-{pid}-stdout")
     stdout = box[0].stdout
     stdout.source.pump.employ()
-    reader = threading.Thread(target=stdout.read)
+    reader = threading.Thread(target=_read_until_dropped, args=(stdout,))
     reader.start()
     box.clear()
     ready.set()
@@ -102,7 +102,7 @@ def test_collected_by_a_caller_of_the_same_process(
     box, pid = _in_a_cycle(["yes"])
     collected = _collect_when(monkeypatch, Inbound, name, ready, "caller")
     stdout = box[0].stdout
-    caller = threading.Thread(target=stdout.read, name="caller")
+    caller = threading.Thread(target=_read_until_dropped, args=(stdout,), name="caller")
     caller.start()
     box.clear()
     ready.set()
@@ -137,6 +137,11 @@ def test_collected_by_the_writer_pump_of_the_same_process(
     assert not is_alive(pid)
     del stdin
     assert descriptors() == before
+
+
+def _read_until_dropped(stream: Any) -> None:
+    with pytest.raises(ValueError, match="closed file"):
+        stream.read()
 
 
 def _pump_threads_are_gone(count: int) -> None:

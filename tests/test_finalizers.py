@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import threading
+import warnings
 import weakref
 from typing import Any
 
@@ -134,10 +135,32 @@ async def test_an_async_process_dropped_in_its_loop(loops: Kit) -> None:
 
 @pytest.mark.parametrize("command", ["yes", "echo y", "cat"])
 async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, command: str) -> None:
-    """Its child is ended before the stream is read, which has what came until then, or nothing."""
+    """Its child is ended before the stream is read, which says so, or has what came until then."""
     if kit.is_async:
         found = await (await kit.Process(command, stdin=PIPE).run()).stdout.read()
+        assert (b"y\n" * LARGE).startswith(found)
+        assert len(found) < LARGE
     else:
-        found = kit.Process(command, stdin=PIPE).run().stdout.read()
-    assert (b"y\n" * LARGE).startswith(found)
-    assert len(found) < LARGE
+        with pytest.raises(ValueError, match="closed file"):
+            kit.Process(command, stdin=PIPE).run().stdout.read()
+
+
+@pytest.mark.usefixtures("short_grace")
+def test_a_dropped_process_that_may_not_be_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finalizer has no choice but to leave it alone, and says nothing."""
+    before, threads = descriptors(), threading.active_count()
+    process = Process(["cat"], stdin=PIPE).run()
+    number = os.dup(process.stdin.fileno())  # keeps `cat` from ending by itself
+    pid = process.id
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of `Popen`: the child still runs
+        patch.setattr(os, "kill", refuse)
+        del process
+    assert threading.active_count() == threads
+    os.close(number)
+    os.waitpid(pid, 0)
+    assert descriptors() == before
