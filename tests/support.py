@@ -78,6 +78,20 @@ def start_library(script: str) -> List[str]:
     return [sys.executable, "-W", "error", "-c", prepare + script]
 
 
+def start_talkative(script: str) -> List[str]:
+    """The same, with everything on that makes an interpreter say what it does not like.
+
+    Save that a callback took its time: on a busy machine every one does.
+    """
+    quiet = """
+import logging
+logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing "))
+"""
+    command = start_library(quiet + script)
+    command[1:1] = ["-X", "dev"]
+    return command
+
+
 #: Closes its stdin, and says so.
 DEAF = "shut(0); put(1, b'closed\\n')"
 

@@ -10,7 +10,7 @@ from typing import Dict, List, NamedTuple
 
 import pytest
 
-from tests.support import PROMPT, is_alive, start_library
+from tests.support import PROMPT, is_alive, start_talkative
 
 # The first test waits for the scripts of all of them.
 pytestmark = pytest.mark.timeout(300)
@@ -174,8 +174,7 @@ ASYNC_SCRIPTS = _async_scripts()
 
 def _run(script: Script) -> Result:
     """Run a script with everything on that makes an interpreter talkative."""
-    command = start_library("import os, sys\n" + script.source)
-    command[1:1] = ["-X", "dev"]
+    command = start_talkative("import os, sys\n" + script.source)
     began = time.monotonic()
     done = subprocess.run(
         command,

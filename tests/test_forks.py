@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from process import PIPE, Process, _descriptor
 from process._descriptor import Descriptor
-from tests.support import LARGE, PROMPT, Kit, pattern, start_library
+from tests.support import LARGE, PROMPT, Kit, pattern, start_library, start_talkative
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks"),
@@ -225,8 +225,7 @@ def check(pid):
     assert os.waitpid(pid, 0)[1] == 0
     assert process.running
 """
-    command = start_library(prelude + _FORKS[script].format(way=way))
-    command[1:1] = ["-X", "dev"]
+    command = start_talkative(prelude + _FORKS[script].format(way=way))
     done = subprocess.run(command, capture_output=True, timeout=10 * PROMPT, check=False)
     assert (done.stderr, done.returncode) == (b"", 0)
 
