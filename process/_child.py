@@ -106,7 +106,11 @@ class Child:
 
     def drop(self) -> None:
         """The process object is gone: end the child. Safe in finalizers."""
-        end([self])
+        if self in _alive and not self.inherited:
+            for stream in (self.stdout, self.stderr):
+                if stream is not None:
+                    stream.source.drop()
+            end([self])
 
     def keep(self, streams: Iterable[Union[Reader, RawReader, None]], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -313,9 +317,6 @@ def end(children: List[Child]) -> None:
         _alive.discard(child)
         if child.stdin is not None:
             child.stdin.sink.pump.stop()
-        for stream in (child.stdout, child.stderr):
-            if stream is not None:
-                stream.source.drop()
         if child.popen.poll() is None:
             with contextlib.suppress(PermissionError):  # it has become somebody else's
                 child.terminate()
