@@ -10,6 +10,7 @@ names:
 - `Hub`, made by `make_hub`: several ports waited for at once, where that is possible;
 - `ExitWatch`: the end of a child process;
 - `spawn_options`: what `subprocess.Popen` is told in addition;
+- `await_end`: waits for a child without a thread;
 - `exit_code`: of a child that has ended and has not been reaped;
 - `send_signal`: to a child that a loop is going to reap;
 - `wait_readable`: for descriptors in the hands of the caller.
@@ -23,6 +24,7 @@ if sys.platform == "win32":  # pragma: no cover - Windows
         Hub,
         Port,
         Wakeup,
+        await_end,
         exit_code,
         make_hub,
         send_signal,
@@ -35,6 +37,7 @@ else:
         Hub,
         Port,
         Wakeup,
+        await_end,
         exit_code,
         make_hub,
         send_signal,
@@ -47,6 +50,7 @@ __all__ = [
     "Hub",
     "Port",
     "Wakeup",
+    "await_end",
     "exit_code",
     "make_hub",
     "send_signal",

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from process._descriptor import Descriptor
+from process._polling import poll_until
 
 if TYPE_CHECKING:
     import asyncio
@@ -129,6 +130,11 @@ Hub = AnyHub[Port]
 def make_hub(wakeup: Wakeup, watch: ExitWatch) -> Optional[Hub]:
     """The hub of a process, where there can be one."""
     return None
+
+
+def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
+    """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread."""
+    return poll_until(ended, timeout)
 
 
 def exit_code(pid: int) -> Optional[int]:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol,
 
 from process._descriptor import Descriptor
 from process._platform import _portable
+from process._polling import poll_until
 
 if TYPE_CHECKING:
     import asyncio
@@ -109,6 +110,19 @@ def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
     pid = transport.get_pid()
     if exit_code(pid) is None:
         os.kill(pid, number)
+
+
+def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
+    """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread.
+
+    Where there is a pidfd it becomes readable; else the child is looked at again and again.
+    """
+    try:
+        pidfd = Descriptor(_make_pidfd(pid))
+    except OSError:  # there is none, or the child has been reaped
+        return poll_until(ended, timeout)
+    wait_readable(pidfd.fileno(), timeout)
+    return ended()
 
 
 class Ringable(Protocol):

@@ -15,7 +15,6 @@ from typing import Any, List, NamedTuple, Set
 
 from process import _platform
 from process._child import GRACE, SIGKILL
-from process._polling import poll_until
 
 
 class Orphan(NamedTuple):
@@ -54,10 +53,10 @@ class Orphan(NamedTuple):
         """Wait for the end until `deadline`; whether the child has ended.
 
         This is a finalizer's last resort, perhaps with no descriptor left for a pidfd, and late in
-        the exit of the interpreter, where Python 3.12 refuses to start a thread. So the child is
-        looked at again and again; the deadline ends it.
+        the exit of the interpreter, where Python 3.12 refuses to start a thread. The deadline ends
+        it, whatever there is to wait with.
         """
-        return poll_until(self.ended, deadline - time.monotonic())
+        return _platform.await_end(self.pid, self.ended, max(0.0, deadline - time.monotonic()))
 
 
 def end(orphans: List[Orphan]) -> None:
