@@ -152,9 +152,8 @@ class Child:
                 stream.close()
         open_ones = self.keep((self.stdout, self.stderr), join=True)
         self.close_streams()
-        if self.popen.returncode is not None:
-            _alive.discard(self)
-            self.plumbing.release()
+        _alive.discard(self)
+        self.plumbing.release()
         for pump in self.pumps():
             pump.check()
         return open_ones

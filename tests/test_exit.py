@@ -220,4 +220,4 @@ def _check(script: Script, result: Result) -> None:
     assert len(complaints) <= 4  # a traceback of one frame
     assert result.exit_code == script.exit_code
     assert result.survivors == []
-    assert result.duration < 2 * PROMPT
+    assert result.duration < 6 * PROMPT  # its child would live for 1000 s
