@@ -314,7 +314,7 @@ class Plumbing:
                     self.kick()
                     watch = self._watch
                     changes = self.changes
-                if watch is not None:  # else another thread has seen it end
+                if watch is not None:  # pragma: no branch - else another thread has just reaped it
                     self.wait(wait, watch, changes, remaining)
         finally:
             with self.lock:

@@ -9,7 +9,7 @@ import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from process.core._inbound import Inbound
-from tests.support import LARGE, MIB, Kit, pattern, python
+from tests.support import LARGE, MIB, pattern, python
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,14 +93,20 @@ _INTERRUPTED: List[Any] = [
 ]
 
 
+@pytest.fixture(params=["driven", "threads"])
+def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By callers who drive, or by threads."""
+    if request.param == "threads":
+        monkeypatch.setattr("process._platform.make_hub", lambda *_: None)
+
+
+@pytest.mark.usefixtures("_served")
 @pytest.mark.parametrize("handled", _HANDLED)
 @pytest.mark.parametrize("interrupted", _INTERRUPTED)
-async def test_called_in_the_middle_of_a_call(
-    kit: Kit, interrupted: Callable[[Any], bytes], handled: Callable[[Any], Any]
+def test_called_in_the_middle_of_a_call(
+    interrupted: Callable[[Any], bytes], handled: Callable[[Any], Any]
 ) -> None:
     """Both return, and each byte has come to one of them, or is kept for `output`."""
-    if kit.is_async:
-        pytest.skip("in a loop, handlers are callbacks, and there is nothing they could interrupt")
     with Process(python(_CHILD), stdin=PIPE) as process, Handler(process, handled) as handler:
         taken = interrupted(process)
     assert len(handler.results) == 1
@@ -110,14 +116,10 @@ async def test_called_in_the_middle_of_a_call(
     assert pieces + process.output() == _ALL
 
 
+@pytest.mark.usefixtures("_served")
 @pytest.mark.parametrize("interrupted", _INTERRUPTED)
-@pytest.mark.parametrize("hub", ["driven", "threads"])
-def test_closed_in_the_middle_of_a_call(
-    interrupted: Callable[[Any], bytes], hub: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closed_in_the_middle_of_a_call(interrupted: Callable[[Any], bytes]) -> None:
     """The handler ends the child; the call that it has interrupted returns."""
-    if hub == "threads":
-        monkeypatch.setattr("process._platform.make_hub", lambda *_: None)
     process = Process(python(_CHILD), stdin=PIPE).run()
     with Handler(process, lambda process: process.close()) as handler:
         try:
