@@ -38,10 +38,12 @@ each caller when he returns, however he does, and the plumbing when the process 
 is a store: a finalizer may do it at any line).
 """
 
+import contextlib
+import subprocess
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, List, Optional, Protocol
+from typing import Any, List, Optional, Protocol
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -49,8 +51,8 @@ from process._waiting import Waiter, Waiters
 from process.core._flow import Flow, Wait
 from process.core.errors import ProcessError
 
-if TYPE_CHECKING:
-    import subprocess
+#: Seconds that another caller may take to reap a process that has ended.
+_REAPING = 0.1
 
 
 class Member(Protocol):
@@ -314,6 +316,13 @@ class Plumbing:
                     self.kick()
                     watch = self._watch
                     changes = self.changes
+                    ended = self._ended is not None
+                if ended:
+                    # Somebody else is just reaping it, and is soon done; unless he has been
+                    # interrupted by the signal handler that waits here, and has the code later.
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        popen.wait(_REAPING)
+                    return True
                 if watch is not None:  # pragma: no branch - else another thread has just reaped it
                     self.wait(wait, watch, changes, remaining)
         finally:

@@ -191,3 +191,15 @@ def test_a_storm_of_handlers_that_call() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert results
+
+
+def test_called_while_the_interrupted_call_reaps() -> None:
+    """`Popen` has a lock of its own for that, and tells nobody else that the process has ended."""
+    process = Process(["cat"], stdin=PIPE).run()
+    popen: Any = process.process
+    with popen._waitpid_lock:
+        process.kill()
+        process.join()
+        assert process.output() == b""
+    assert process.exit_code == -signal.SIGKILL
+    process.close()
