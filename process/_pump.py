@@ -17,9 +17,9 @@ bytes waits for nothing but its own pipe. No pump ever waits for another pump, n
 himself waits.
 
 No signal handler runs in the thread, so what it has read is recorded whatever happens to callers. A
-caller who `move`s can be interrupted anywhere. So what he reads goes, within the call into C that
-reads it, into the hands of the pump, and whoever comes next records it; the number of bytes that he
-has written likewise. He holds the lock meanwhile, which nobody notices: the call does not block.
+caller who `move`s can be interrupted anywhere. So what he reads goes into a `Hand`, and whoever
+comes next records it; the number of bytes that he has written likewise. He holds the lock
+meanwhile, which nobody notices: the call does not block.
 
 A pump's descriptor is closed under the lock and by whoever serves the pipe, so nobody closes it
 under a poll.
@@ -39,6 +39,7 @@ from collections import deque
 from typing import Deque, List, Optional
 
 from process import _platform
+from process._hand import Hand
 from process._plumbing import Plumbing
 from process._spool import open_spool
 from process.core._flow import Wait
@@ -280,9 +281,8 @@ class ReaderPump(_ChildPump):
         self._overflow = Overflow(open_spool)
         #: Bytes may be in the hands of the thread, neither in the pipe nor recorded.
         self._busy = False
-        #: What callers have read and not recorded, and where in the stream that begins.
-        self._hand: Deque[bytes] = deque()
-        self._hand_begin = 0
+        #: What callers have read and not recorded.
+        self._hand = Hand(inbound)
 
     def process_ended(self, now: float) -> None:
         self.inbound.ending.process_ended(now)
@@ -309,31 +309,17 @@ class ReaderPump(_ChildPump):
         room = self.inbound.room(self.port.chunk)
         if not room:
             return False
-        self._hand_begin = self.inbound.end
         try:
-            # In one call into C: an exception comes before the read or after the append.
-            self._hand.extend(map(os.read, (self.port.descriptor.fileno(),), (room,)))
+            self._hand.read(self.port.descriptor.fileno(), room)
         except BlockingIOError:
             return False
         self._settle()
         return True
 
     def _settle(self) -> None:
-        if not self._hand:
-            return
-        inbound = self.inbound
-        position = self._hand_begin
-        for data in self._hand:
-            inbound.ending.arrived(time.monotonic())
-            if not data:
-                inbound.feed_eof()
-            recorded = inbound.end - position
-            if recorded < len(data):
-                inbound.feed(data[recorded:] if recorded else data)
-            position += len(data)
-            self.port.moved(len(data), inbound.bulk)
-        self._hand.clear()
-        self.plumbing.notify(self)  # whoever has looked before looks again
+        if self._hand:
+            self.port.moved(self._hand.record(), self.inbound.bulk)
+            self.plumbing.notify(self)  # whoever has looked before looks again
 
     def _over(self) -> bool:
         return self.inbound.closed or self.inbound.ending.eof

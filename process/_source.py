@@ -20,13 +20,13 @@ import io
 import math
 import os
 import time
-from collections import deque
 from itertools import islice
 from threading import get_ident
-from typing import Callable, Deque, Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional
 
 from process import _platform
 from process._descriptor import Descriptor
+from process._hand import Hand
 from process._plumbing import Plumbing
 from process._pump import ReaderPump, RelayPump
 from process.core._buffer import Buffer
@@ -46,7 +46,7 @@ class _Exposure:
         self.relay = RelayPump(plumbing, port, f"{pump.name}-relay", pump)
         #: The thread that is reading the pipe right now; 0: none.
         self.reading = 0
-        self._read: Deque[bytes] = deque()
+        self.hand = Hand(self.inbound)
 
     def discard(self) -> None:
         """It has not come to be used."""
@@ -55,20 +55,12 @@ class _Exposure:
         self.descriptor.close()
 
     def read(self, size: int, timeout: Optional[float]) -> None:
-        """Read at most `size` bytes, as soon as there are any; wait for `timeout` seconds."""
-        if _platform.wait_readable(self.descriptor.fileno(), timeout):
-            # In one call into C: an exception comes before the read or after the append.
-            self._read.extend(map(os.read, (self.descriptor.fileno(),), (size,)))
+        """Read at most `size` bytes, as soon as there are any; wait for `timeout` seconds.
 
-    def record(self) -> None:
-        """Make what was read available. The lock is held."""
-        while self._read:
-            data = self._read.popleft()
-            self.inbound.ending.arrived(time.monotonic())
-            if data:
-                self.inbound.feed(data)
-            else:
-                self.inbound.feed_eof()
+        Not if an interrupted caller has left some: these come first.
+        """
+        if not self.hand and _platform.wait_readable(self.descriptor.fileno(), timeout):
+            self.hand.read(self.descriptor.fileno(), size)
 
 
 class Source:
@@ -299,7 +291,7 @@ class Source:
                     inbound = self._inbound
                     wait = wait or Wait()
                     if inbound.taken_by_other(get_ident()):
-                        changes = self._register(wait)
+                        changes, missing = self._register(wait), 0
                     else:
                         buffer = inbound.buffer
                         position = buffer.position
@@ -314,8 +306,8 @@ class Source:
                             return data
                         own = self.pump.inbound
                         changes = self._register(wait, own, need or own.held + BOUND)
-                # Where others read as well, not a byte too much: a line is read byte by byte.
-                missing = max(1, want - (0 if buffer is None else len(buffer)))
+                        # Where others read as well, not a byte too much: lines come byte by byte.
+                        missing = max(1, want - len(buffer))
                 self._progress(wait, changes, missing)
         except BaseException:
             with plumbing.lock:
@@ -336,14 +328,14 @@ class Source:
                     self._check_open()
                     inbound = self._inbound
                     if inbound.taken_by_other(get_ident()):
-                        changes = self._register(wait)
+                        changes, missing = self._register(wait), 0
                     else:
                         batch = inbound.batch()
                         if batch is not None:
                             return batch
                         own = self.pump.inbound
-                        changes = self._register(wait, own, own.held + BOUND)
-                self._progress(wait, changes, 1)
+                        changes, missing = self._register(wait, own, own.held + BOUND), 1
+                self._progress(wait, changes, missing)
         finally:
             with self._plumbing.lock:
                 self._plumbing.flow.leave(wait)
@@ -386,9 +378,13 @@ class Source:
     def _progress(
         self, wait: Wait, changes: int, size: int, timeout: Optional[float] = None
     ) -> None:
-        """Wait for a change, or, where the stream is exposed, make one by reading `size` bytes."""
+        """Wait for a change, or, where the stream is exposed, make one by reading `size` bytes.
+
+        Whoever waits for his turn leaves the reading to the one whose turn it is, and passes 0: he
+        does not know how much that one wants, and byte by byte it would take for ever.
+        """
         exposure = self._exposure
-        if exposure is not None:
+        if exposure is not None and size:
             with self._plumbing.lock:
                 me = get_ident()  # a signal handler does not wait for whom it has interrupted
                 mine = exposure.reading in {0, me} and not self._closed
@@ -399,7 +395,7 @@ class Source:
                 finally:
                     with self._plumbing.lock:
                         exposure.reading = 0
-                        exposure.record()
+                        exposure.hand.record()
                         self._plumbing.notify()
                     if self._closed:
                         exposure.descriptor.close()
