@@ -35,7 +35,7 @@ objects: a live pump does not keep a dropped process alive.
 Clean-up. The wake-up descriptor and the watch for the exit are used by pumps and callers in any
 thread. They are closed when nobody refers to them any more: each pump lets go of them when it ends,
 each caller when he returns, however he does, and the plumbing when the process is closed (`release`
-is a store: a finalizer may do it at any line).
+is a few stores and a ring: a finalizer may do it at any line).
 """
 
 import contextlib
@@ -124,9 +124,8 @@ class Plumbing:
 
     def watch_exit(self, popen: "subprocess.Popen[bytes]") -> None:
         """Begin to watch for the end of `popen`."""
-        assert self._wakeup is not None
         self._watch = _platform.ExitWatch(popen.pid, popen.wait, self.process_ended)
-        self._hub = _platform.make_hub(self._wakeup, self._watch)
+        self._hub = _platform.make_hub(self._watch)
 
     def add(self, member: Member) -> None:
         """A pump joins."""

@@ -171,6 +171,7 @@ class Pump(ABC):
     def kick(self) -> None:
         """Ring the thread if it waits although it may move. The lock is held."""
         if not self.done and self._waits is not _Waits.NOTHING and self._movable():
+            self._waits = _Waits.NOTHING  # one ring is enough: it will look at everything anew
             self.port.ring()
 
     def process_ended(self, now: float) -> None:  # noqa: B027 - of interest to readers only
@@ -216,7 +217,9 @@ class Pump(ABC):
         """Give back what only the thread uses. The lock is not held: this may take time."""
 
     def _wait(self, ready: bool) -> None:
-        if not self._stopping and self.port.wait(ready):
+        ended = not self._stopping and self.port.wait(ready)
+        self._waits = _Waits.NOTHING  # whoever comes now need not ring
+        if ended:
             self.plumbing.process_ended()
 
     @abstractmethod

@@ -127,7 +127,7 @@ class AnyHub(ABC, Generic[P]):
 Hub = AnyHub[Port]
 
 
-def make_hub(wakeup: Wakeup, watch: ExitWatch) -> Optional[Hub]:
+def make_hub(watch: ExitWatch) -> Optional[Hub]:
     """The hub of a process, where there can be one."""
     return None
 

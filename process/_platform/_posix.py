@@ -4,7 +4,7 @@ The library's ends of its pipes are non-blocking (the flag belongs to the open f
 the child has the description of the other end, so the child never sees it). A pump tries first and
 polls only when there is nothing to do.
 
-Who wakes a poll. One `Wakeup` serves all pumps of a process: descriptors are scarce (macOS allows
+Who wakes a poll. One `Wakeup` serves all threads of a process: descriptors are scarce (macOS allows
 256 by default). It is level-triggered: it stays readable until every port that was rung has woken
 up and answered. The argument that no ring is lost:
 
@@ -24,7 +24,7 @@ import fcntl
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
@@ -72,11 +72,16 @@ def _make_pidfd(pid: int) -> int:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
+def _milliseconds(timeout: Optional[float]) -> Optional[float]:
+    """What `poll` takes for a timeout in seconds."""
+    return None if timeout is None else 1000 * min(timeout, _LONGEST_POLL)
+
+
 def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
     """Whether a read of `descriptor` would not block, after `timeout` seconds at the latest."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(None if timeout is None else 1000 * min(timeout, _LONGEST_POLL)))
+    return bool(poll.poll(_milliseconds(timeout)))
 
 
 def exit_code(pid: int) -> Optional[int]:
@@ -125,20 +130,10 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
     return ended()
 
 
-class Ringable(Protocol):
-    """Who waits, and is to be woken."""
-
-    @property
-    def released(self) -> bool:
-        """Whether he will not wait any more."""
-        ...
-
-
-class Wakeup:
-    """Wakes the pumps of one process. Safe in finalizers: takes no lock and never blocks."""
+class _Event:
+    """A descriptor that can be read from the time it is set until it is cleared."""
 
     def __init__(self) -> None:
-        self._rung: Set[object] = set()
         if sys.platform == "linux" and sys.version_info >= (3, 10):
             event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._read = self._write = Descriptor(event)
@@ -152,29 +147,46 @@ class Wakeup:
         """The descriptor to poll for input."""
         return self._read.fileno()
 
-    def ring(self, port: "Ringable") -> None:
-        """Make the present or the next `wait` of `port` return."""
-        self._rung.add(port)
-        self._raise()
-        if port.released:
-            self.answer(port)  # nobody else will
-
-    def answer(self, port: "Ringable") -> None:
-        """`port` has woken up, or will not wait any more."""
-        self._rung.discard(port)
-        if not self._rung:
-            try:
-                os.read(self._read.fileno(), 4096)
-            except OSError:
-                pass  # cleared by another port
-            if self._rung:
-                self._raise()
-
-    def _raise(self) -> None:
+    def set(self) -> None:
+        """Make it readable."""
         try:
             os.write(self._write.fileno(), _ONE)
         except OSError:
             pass  # full, hence readable; or closed, and then nobody waits
+
+    def clear(self) -> None:
+        """Make it unreadable."""
+        try:
+            os.read(self._read.fileno(), 4096)
+        except OSError:
+            pass  # nothing to clear
+
+
+class Wakeup:
+    """Wakes the threads of one process. Safe in finalizers: takes no lock and never blocks."""
+
+    def __init__(self) -> None:
+        self._rung: Set[Port] = set()
+        self._event = _Event()
+
+    def fileno(self) -> int:
+        """The descriptor to poll for input."""
+        return self._event.fileno()
+
+    def ring(self, port: "Port") -> None:
+        """Make the present or the next `wait` of `port` return."""
+        self._rung.add(port)
+        self._event.set()
+        if port.released:
+            self.answer(port)  # nobody else will
+
+    def answer(self, port: "Port") -> None:
+        """`port` has woken up, or will not wait any more."""
+        self._rung.discard(port)
+        if not self._rung:
+            self._event.clear()  # unless another port has
+            if self._rung:
+                self._event.set()
 
 
 class Port:
@@ -289,18 +301,15 @@ class Port:
         return self.descriptor.fileno()
 
 
-class _Bell:
-    """What stands for a hub among those rung. It refers to nothing, so it may stay there."""
-
-    released = False
-
-
 class Hub(_portable.AnyHub[Port]):
-    """See `_portable.AnyHub`. To the wake-up its bell is one more port."""
+    """See `_portable.AnyHub`.
 
-    def __init__(self, wakeup: Wakeup, watch: "ExitWatch") -> None:
-        self._bell = _Bell()
-        self._wakeup = wakeup
+    It has an event of its own: while a thread that was rung takes its time to answer, the wake-up
+    stays readable, and who drives would spin.
+    """
+
+    def __init__(self, watch: "ExitWatch") -> None:
+        self._event = _Event()
         self._watch = watch
         self._polled: Tuple[Tuple[Port, ...], bool] = (), False
         self._poll = select.poll()
@@ -312,14 +321,14 @@ class Hub(_portable.AnyHub[Port]):
         # Ends for the reasons that `Port.wait` does.
         if self._polled != (ports, watch):
             self._prepare(ports, watch)
-        events = self._poll.poll(None if timeout is None else 1000 * min(timeout, _LONGEST_POLL))
+        events = self._poll.poll(_milliseconds(timeout))
         numbers = self._numbers
         ready = [numbers[number] for number, _ in events if number in numbers]
         if len(ready) == len(events):
             return ready, False
         others = {number for number, _ in events}
-        if self._wakeup.fileno() in others:
-            self._wakeup.answer(self._bell)
+        if self._event.fileno() in others:
+            self._event.clear()
         return ready, watch and self._watch.fileno() in others
 
     def _prepare(self, ports: Tuple[Port, ...], watch: bool) -> None:
@@ -329,7 +338,7 @@ class Hub(_portable.AnyHub[Port]):
         numbers.pop(-1, None)
         self._numbers = numbers
         self._poll = select.poll()
-        self._poll.register(self._wakeup.fileno(), select.POLLIN)
+        self._poll.register(self._event.fileno(), select.POLLIN)
         if watch and self._watch.fileno() >= 0:
             self._poll.register(self._watch.fileno(), select.POLLIN)
         for number, port in self._numbers.items():
@@ -337,12 +346,16 @@ class Hub(_portable.AnyHub[Port]):
         self._polled = ports, watch
 
     def ring(self) -> None:
-        self._wakeup.ring(self._bell)
+        self._event.set()
 
 
-def make_hub(wakeup: Wakeup, watch: "ExitWatch") -> Optional[Hub]:
-    """The hub of a process."""
-    return Hub(wakeup, watch)
+def make_hub(watch: "ExitWatch") -> Optional[Hub]:
+    """The hub of a process.
+
+    Raises:
+        OSError: there is no descriptor left.
+    """
+    return Hub(watch)
 
 
 class ExitWatch:
