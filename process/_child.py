@@ -240,9 +240,6 @@ def start(arguments: List[str], to: Redirections, buffer_size: int) -> Child:
     finally:
         for descriptor in theirs:
             descriptor.close()
-    if not _registered:
-        _registered.append(True)
-        atexit.register(end_all)
     return child
 
 
@@ -303,7 +300,6 @@ def _take_back(child: Child, ours: List[Descriptor]) -> None:
 
 
 _alive: Set[Child] = set()
-_registered: List[bool] = []
 
 
 def end(children: List[Child]) -> None:
@@ -343,3 +339,6 @@ def _await_all(children: List[Child]) -> None:
 def end_all() -> None:
     """End every child that is still there: the interpreter exits."""
     end(list(_alive))
+
+
+atexit.register(end_all)

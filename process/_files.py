@@ -13,7 +13,7 @@ They have no finalizer: the `Process` closes its streams when it is dropped.
 import io
 import os
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
 
 from process._sink import Sink
 from process._source import Source
@@ -44,32 +44,16 @@ class _Unseekable(io.FileIO):
         return False
 
 
-class RawReader(_Unseekable):
-    """The child's stdout or stderr, unbuffered."""
+class _Lines:
+    """What both readers have in common: what does not depend on how they are buffered."""
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source.pump.port.descriptor.fileno(), "rb", closefd=False)
-        self.source = source
+    source: Source
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.source.name}>"
 
     def fileno(self) -> int:
         return self.source.fileno()
-
-    def read(self, size: Optional[int] = -1, /) -> bytes:
-        if size is None or size < 0:
-            return self.readall()
-        return self.source.read_available(size)
-
-    def readall(self) -> bytes:
-        return self.source.read(-1)
-
-    def readinto(self, buffer: "Buffer", /) -> int:
-        with memoryview(buffer) as view, view.cast("B") as target:
-            data = self.source.read_available(len(target))
-            target[: len(data)] = data
-            return len(data)
 
     def readline(self, size: Optional[int] = -1, /) -> bytes:
         return self.source.read_line(-1 if size is None else size)
@@ -80,12 +64,31 @@ class RawReader(_Unseekable):
     def __iter__(self) -> Iterator[bytes]:
         return chain.from_iterable(self.source.batches())
 
+
+class RawReader(_Lines, _Unseekable):
+    """The child's stdout or stderr, unbuffered."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.pump.port.descriptor.fileno(), "rb", closefd=False)
+        self.source = source
+
+    def read(self, size: Optional[int] = -1, /) -> bytes:
+        if size is None or size < 0:
+            return self.readall()
+        return self.source.read_available(size)
+
+    def readall(self) -> bytes:
+        return self.source.read(-1)
+
+    def readinto(self, buffer: "Buffer", /) -> int:
+        return _fill(buffer, self.source.read_available)
+
     def close(self) -> None:
         self.source.close()
         super().close()
 
 
-class Reader(io.BufferedReader):
+class Reader(_Lines, io.BufferedReader):
     """The child's stdout or stderr."""
 
     def __init__(self, raw: RawReader, buffer_size: int) -> None:
@@ -95,12 +98,6 @@ class Reader(io.BufferedReader):
 
     def __del__(self) -> None:
         pass  # the process closes its streams; see the module's header
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.source.name}>"
-
-    def fileno(self) -> int:
-        return self.source.fileno()
 
     def read(self, size: Optional[int] = -1, /) -> bytes:
         return self.source.read(-1 if size is None else size)
@@ -112,25 +109,10 @@ class Reader(io.BufferedReader):
         return self.source.peek(self._buffer_size)
 
     def readinto(self, buffer: "Buffer", /) -> int:
-        with memoryview(buffer) as view, view.cast("B") as target:
-            data = self.source.read(len(target))
-            target[: len(data)] = data
-            return len(data)
+        return _fill(buffer, self.source.read)
 
     def readinto1(self, buffer: "Buffer", /) -> int:
-        with memoryview(buffer) as view, view.cast("B") as target:
-            data = self.source.read_available(len(target))
-            target[: len(data)] = data
-            return len(data)
-
-    def readline(self, size: Optional[int] = -1, /) -> bytes:
-        return self.source.read_line(-1 if size is None else size)
-
-    def readlines(self, hint: Optional[int] = -1, /) -> List[bytes]:
-        return _read_lines(self.source, hint)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return chain.from_iterable(self.source.batches())
+        return _fill(buffer, self.source.read_available)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         raise io.UnsupportedOperation("a pipe is not seekable")
@@ -223,6 +205,13 @@ class Writer(io.BufferedWriter):
     def close_soon(self) -> None:
         """Close without waiting until everything is sent."""
         self._unbuffered.close_soon()
+
+
+def _fill(buffer: "Buffer", read: Callable[[int], bytes]) -> int:
+    with memoryview(buffer) as view, view.cast("B") as target:
+        data = read(len(target))
+        target[: len(data)] = data
+        return len(data)
 
 
 def _read_lines(source: Source, hint: Optional[int]) -> List[bytes]:
