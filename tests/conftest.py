@@ -10,8 +10,7 @@ from typing import Iterator, List, Optional, Set
 
 import pytest
 
-from process import _platform
-from tests.support import Kit, descriptors, make_loop
+from tests.support import Kit, descriptors, employ_threads, make_loop
 
 
 def _loops() -> "List[object]":
@@ -27,7 +26,7 @@ def _loops() -> "List[object]":
 def kit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kit:
     """Both variants: with callers who drive and with threads for all pipes, and on both loops."""
     if request.param == "threads":
-        monkeypatch.setattr(_platform, "make_hub", lambda *_: None)
+        employ_threads(monkeypatch)
     return Kit(request.param)
 
 

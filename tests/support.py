@@ -5,15 +5,18 @@ import contextlib
 import inspect
 import os
 import random
+import signal
 import sys
 import threading
 import warnings
 from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Coroutine, Iterator, List, Optional, TypeVar
 
+import pytest
+
 import process
 import process.process
-from process import Process
+from process import Process, _platform
 
 T = TypeVar("T")
 
@@ -290,6 +293,38 @@ class Gate:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def employ_threads(patch: pytest.MonkeyPatch) -> None:
+    """Let threads serve all pipes as soon as anybody waits, as where nobody can drive."""
+    patch.setattr(_platform, "make_hub", lambda *_: None)
+
+
+def refuse_threads(patch: pytest.MonkeyPatch, fault: BaseException) -> List[str]:
+    """Let no thread of the library start; a list that will hold the names of those that were to."""
+    real = threading.Thread.start
+    refused: List[str] = []
+
+    def start(self: threading.Thread) -> None:
+        if not self.name.startswith("process-"):
+            return real(self)
+        refused.append(self.name)
+        raise fault
+
+    patch.setattr(threading.Thread, "start", start)
+    return refused
+
+
+@contextlib.contextmanager
+def alarms(handler: Callable[..., Any], interval: float) -> Iterator[None]:
+    """SIGALRM comes again and again, `interval` seconds apart, and is handled by `handler`."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, interval, interval)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def is_alive(pid: int) -> bool:

@@ -1,7 +1,6 @@
 """Rule 7: the garbage collector may run a finalizer at any allocation, in any thread."""
 
 import gc
-import signal
 import threading
 from typing import Any, Callable, Iterator, List
 
@@ -13,7 +12,7 @@ from process._plumbing import Plumbing
 from process.core._flow import Flow
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
-from tests.support import LARGE, MIB, descriptors, is_alive, pattern
+from tests.support import LARGE, MIB, alarms, descriptors, is_alive, pattern
 
 
 @pytest.fixture
@@ -231,15 +230,10 @@ def test_dropped_by_a_signal_handler_in_the_middle_of_a_call() -> None:
         if box:
             box.pop()
 
-    real = signal.signal(signal.SIGALRM, drop)
-    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-    try:
+    with alarms(drop, 0.002):
         while box:
             with Process(["cat"], stdin=pattern(MIB)) as other:
                 assert other.output() == pattern(MIB)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, real)
     assert not any(map(is_alive, pids))
 
 

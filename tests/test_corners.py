@@ -12,7 +12,7 @@ import pytest
 
 import process._source
 from process import PIPE, AbstractProcess, Process
-from tests.support import Kit, descriptors, is_alive, pattern
+from tests.support import Kit, descriptors, is_alive, pattern, refuse_threads
 
 
 @pytest.mark.parametrize("buffer_size", [0, None])
@@ -84,11 +84,8 @@ def test_no_thread_for_a_relay(monkeypatch: pytest.MonkeyPatch) -> None:
     before = descriptors()
     child = Process(["cat"], stdin=b"x").run()
 
-    def start(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
+        refuse_threads(patch, RuntimeError("can't start new thread"))
         with pytest.raises(RuntimeError):
             child.stdout.fileno()
     child.join()

@@ -12,7 +12,7 @@ import pytest
 from process import PIPE, Process, ProcessAlreadyRunError, ProcessError
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
-from tests.support import LARGE, MIB, Kit, descriptors, pattern, python
+from tests.support import LARGE, MIB, Kit, descriptors, pattern, python, refuse_threads
 
 #: Beyond what is held in memory.
 FLOOD = 10 * MIB
@@ -167,28 +167,13 @@ class Spare:
             os.close(number)
 
 
-def _no_threads(patch: pytest.MonkeyPatch, fault: BaseException) -> List[str]:
-    """Let no thread of the library start; a list that will hold the names of those that were to."""
-    real = threading.Thread.start
-    refused: List[str] = []
-
-    def start(self: threading.Thread) -> None:
-        if not self.name.startswith("process-"):
-            return real(self)
-        refused.append(self.name)
-        raise fault
-
-    patch.setattr(threading.Thread, "start", start)
-    return refused
-
-
 @pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError()])
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     """Input that needs a thread gets none: the child is ended and reaped, nothing is left."""
     before, threads = descriptors(), threading.active_count()
     process = Process(["cat"], stdin=pattern(LARGE))
     with monkeypatch.context() as patch:
-        refused = _no_threads(patch, fault)
+        refused = refuse_threads(patch, fault)
         with pytest.raises(ProcessError) as caught:
             process.run()
     assert caught.value.__cause__ is fault
@@ -204,7 +189,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) 
 def test_no_thread_for_what_overflows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller goes on without it: what he has to hold stays in memory, and nothing is lost."""
     with monkeypatch.context() as patch:
-        refused = _no_threads(patch, RuntimeError("can't start new thread"))
+        refused = refuse_threads(patch, RuntimeError("can't start new thread"))
         script = f"put(1, pattern({FLOOD}, 1)); put(2, pattern({FLOOD}, 2))"
         with Process(python(script)) as process:
             process.join()
@@ -216,7 +201,7 @@ def test_no_thread_for_what_overflows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_thread_for_a_second_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     """He waits for the first one to stop, and goes on from there."""
     with monkeypatch.context() as patch:
-        _no_threads(patch, RuntimeError("can't start new thread"))
+        refuse_threads(patch, RuntimeError("can't start new thread"))
         with Process(["cat"], stdin=PIPE) as process:
             plumbing: Any = process._child.plumbing  # type: ignore[union-attr]
             first = threading.Thread(target=process.stdout.read, args=(1,))
@@ -294,7 +279,7 @@ def test_an_interrupt_during_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     before = descriptors()
     process = Process(["cat"], stdin=pattern(LARGE))
     with monkeypatch.context() as patch:
-        _no_threads(patch, KeyboardInterrupt())
+        refuse_threads(patch, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             process.run()
     assert descriptors() == before

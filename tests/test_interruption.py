@@ -169,20 +169,10 @@ class Injector:
             return
         if not frame.f_code.co_filename.startswith(self._root) or _in_a_finalizer(frame):
             return
-        if _in_finalizer(frame):
-            return  # what is raised there Python reports and drops, here as anywhere
         self._count -= 1
         if self._count == 0:
             sys.setprofile(None)
             raise InterruptedByTestError
-
-
-def _in_finalizer(frame: Any) -> bool:
-    while frame is not None:
-        if frame.f_code.co_name == "__del__":
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _in_a_finalizer(frame: Any) -> bool:

@@ -279,11 +279,12 @@ async def test_an_async_process_that_ignores_sigterm_is_dropped_in_its_loop(loop
     """The loop kills it when the grace period is over."""
     process = await loops.start(STUBBORN)
     assert await process.stdout.readexactly(1) == b"x"
-    pid = process.id
+    pid, protocol = process.id, process._child.protocol
     del process
     gc.collect()
-    while is_alive(pid):
+    while not protocol.gone:  # reaped, its pipes closed, and the loop has been told
         await asyncio.sleep(0.001)
+    assert not is_alive(pid)
 
 
 def test_what_is_logged_of_others_is_logged(

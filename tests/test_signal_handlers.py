@@ -9,7 +9,7 @@ import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from process.core._inbound import Inbound
-from tests.support import LARGE, MIB, pattern, python
+from tests.support import LARGE, MIB, alarms, employ_threads, pattern, python
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -97,7 +97,7 @@ _INTERRUPTED: List[Any] = [
 def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """By callers who drive, or by threads."""
     if request.param == "threads":
-        monkeypatch.setattr("process._platform.make_hub", lambda *_: None)
+        employ_threads(monkeypatch)
 
 
 @pytest.mark.usefixtures("_served")
@@ -181,15 +181,8 @@ def test_a_storm_of_handlers_that_call() -> None:
         except ProcessError as error:
             results.append(type(error))
 
-    before = signal.signal(signal.SIGALRM, handle)
-    try:
-        with Process(["cat"], stdin=pattern(64 * MIB)) as process:
-            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-            assert process.output() == pattern(64 * MIB)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with Process(["cat"], stdin=pattern(64 * MIB)) as process, alarms(handle, 0.001):
+        assert process.output() == pattern(64 * MIB)
     assert results
 
 

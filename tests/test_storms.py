@@ -11,7 +11,18 @@ from typing import Any, Callable, List
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, MIB, PROMPT, Gate, Kit, is_alive, pattern, python, start_library
+from tests.support import (
+    LARGE,
+    MIB,
+    PROMPT,
+    Gate,
+    Kit,
+    alarms,
+    is_alive,
+    pattern,
+    python,
+    start_library,
+)
 
 
 class Crowd:
@@ -134,9 +145,7 @@ async def test_a_storm_of_signals_over_megabytes(kit: Kit) -> None:
         storms += 1
 
     data = pattern(2 * LARGE)
-    real = signal.signal(signal.SIGALRM, count)
-    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-    try:
+    with alarms(count, 0.0005):
         async with kit.opened(["cat"], stdin=PIPE) as process:
             await kit.write(process.stdin, data)
             await kit.close(process.stdin)
@@ -145,11 +154,16 @@ async def test_a_storm_of_signals_over_megabytes(kit: Kit) -> None:
             assert first + await kit.get(process.output()) == data
         while not storms:
             signal.pause()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, real)
 
 
+_STOPPED_TASK = """
+async def main():
+    process = await AsyncProcess({command}).run()
+    await process.join()
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGSTOP)
+    print(await process.output(), flush=True)
+    await process.close()
+"""
 _STOPPED = {
     "sync": """
 process = Process({command}).run()
@@ -158,22 +172,9 @@ threading.Timer(0, os.kill, (os.getpid(), signal.SIGSTOP)).start()
 print(process.output(), flush=True)
 process.close()
 """,
-    "asyncio": """
-async def main():
-    process = await AsyncProcess({command}).run()
-    await process.join()
-    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGSTOP)
-    print(await process.output(), flush=True)
-    await process.close()
-asyncio.run(main())
-""",
-    "uvloop": """
-async def main():
-    process = await AsyncProcess({command}).run()
-    await process.join()
-    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGSTOP)
-    print(await process.output(), flush=True)
-    await process.close()
+    "asyncio": _STOPPED_TASK + "asyncio.run(main())",
+    "uvloop": _STOPPED_TASK
+    + """
 import uvloop
 loop = uvloop.new_event_loop()
 loop.run_until_complete(main())

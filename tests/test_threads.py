@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, List
 
 from process import PIPE, Process
-from tests.support import LARGE, MIB, Kit, descriptors, pattern, python
+from tests.support import LARGE, MIB, Kit, alarms, descriptors, pattern, python
 
 
 def test_dozens_of_processes_from_dozens_of_threads() -> None:
@@ -136,9 +136,7 @@ def test_a_storm_of_signals_is_harmless() -> None:
         count += 1
 
     data = pattern(2 * LARGE)
-    before = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-    try:
+    with alarms(handle, 0.0005):
         with Process(["cat"], stdin=data) as process:
             first = b"".join(process.stdout.read(1000) or b"" for _ in range(1000))
             assert first == data[: 1000 * 1000]
@@ -151,9 +149,6 @@ def test_a_storm_of_signals_is_harmless() -> None:
         assert process.output() == data[: MIB // 1000 * 1000 + 1000]
         while not count:
             signal.pause()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 async def test_a_child_that_is_stopped_and_continued(kit: Kit) -> None:
