@@ -12,6 +12,9 @@ import pytest
 
 import process._source
 from process import PIPE, AbstractProcess, Process
+from process._hand import Hand
+from process.core._flow import Flow
+from process.core._inbound import Inbound
 from tests.support import Kit, descriptors, is_alive, pattern, refuse_threads
 
 
@@ -351,3 +354,30 @@ def test_dropped_without_pipes() -> None:
     pid = child.id
     del child
     assert not is_alive(pid)
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -> None:
+    """Whoever interrupts it, before or after the bytes were fed, they come once."""
+    feed = Inbound.feed
+
+    def interrupt(inbound: Inbound, data: bytes) -> None:
+        if fed:
+            feed(inbound, data)
+        raise KeyboardInterrupt
+
+    inbound = Inbound(Flow())
+    hand = Hand(inbound)
+    read, write = os.pipe()
+    os.write(write, b"abcdef")
+    hand.read(read, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbound, "feed", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            hand.record()
+    hand.read(read, 4)
+    assert hand.record() == 6
+    assert not hand
+    os.close(read)
+    os.close(write)
+    assert inbound.buffer.take(10) == b"abcdef"
