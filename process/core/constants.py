@@ -5,7 +5,7 @@ import subprocess
 #: Make a pipe to the child.
 PIPE: int = subprocess.PIPE
 
-#: For `stderr`: the same destination as `stdout`.
+#: For `stderr`, the same destination as `stdout`.
 STDOUT: int = subprocess.STDOUT
 
 #: The null device.

@@ -31,7 +31,11 @@ __all__ = ["AbstractProcess"]
 
 
 class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
-    """A process that has its arguments and lacks only the way to run.
+    """A child process, started by `run` or by entering a `with` block, at most once.
+
+    Leaving the block closes stdin, waits for the process, keeps what is left on stdout and stderr
+    for `output()` and `error()`, and closes both. Leaving it by an exception closes the streams and
+    waits for nothing. A process that is dropped while it runs is ended.
 
     Args:
         arguments: the program and its arguments. A string is split as a POSIX shell would, though
@@ -40,11 +44,11 @@ class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
             that has one; or `None` to inherit, `PIPE`, `DEVNULL`.
         stdout: the same without bytes.
         stderr: the same as `stdout`, or `STDOUT` to send it there.
-        buffer_size: the size in bytes of the stream buffers, 0 for none.
+        buffer_size: the size in bytes of the stream buffers, 0 for none. `None` stands for the
+            variant's `DEFAULT_BUFFER_SIZE`; the abstract class has none, and raises `ValueError`.
 
     Raises:
-        ValueError: `buffer_size` is `None`, which only the variants know how to read, or negative,
-            or a string in `arguments` has an open quotation.
+        ValueError: `buffer_size` is negative, or a string in `arguments` has an open quotation.
         TypeError: an argument is of the wrong type.
     """
 

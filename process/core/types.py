@@ -11,7 +11,7 @@ StrOrPath = Union[str, "os.PathLike[str]"]
 #: A file descriptor, or a file object that has one.
 File = Union[int, IO[bytes]]
 
-#: What a member returns: `T`, or, in the asyncio variant, a coroutine that gives a `T`.
+#: What a member returns, which is `T`, or, in the asyncio variant, a coroutine that gives a `T`.
 Returns = Union[T, Coroutine[Any, Any, T]]
 
 __all__ = ["File", "Returns", "StrOrPath"]
