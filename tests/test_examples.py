@@ -70,7 +70,10 @@ def _start(region: Region) -> int:
 def _run_python(example: Example) -> None:
     """Run it here. A traceback shows lines of the document."""
     example.namespace = {"__name__": "__main__"}
-    PythonEvaluator()(example)
+    try:
+        PythonEvaluator()(example)
+    finally:
+        example.namespace = {}  # the example outlives its run
 
 
 def _run_shell(example: Example) -> None:
@@ -123,4 +126,4 @@ def test_example(
 def test_there_are_examples() -> None:
     """Else all would be well without any."""
     assert sum(1 for _ in Document.parse(str(DOCUMENTS[0]), _parse)) >= 5
-    assert len(DOCUMENTS) >= 5
+    assert len(DOCUMENTS) >= 15
