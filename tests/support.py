@@ -29,6 +29,9 @@ LARGE = 4 * MIB
 #: Where `process` is imported from, for children that import it.
 ROOT = str(Path(process.__file__).parent.parent)
 
+#: Where `stress`, the documents and the tests are: elsewhere, if it is the wheel that is tested.
+REPOSITORY = str(Path(__file__).parent.parent)
+
 #: The seconds within which what is to be prompt has to happen: generous, for busy machines.
 PROMPT = 5.0
 

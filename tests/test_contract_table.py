@@ -12,7 +12,10 @@ from typing import Dict, FrozenSet, List, Set, Union
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support import REPOSITORY
+from tests.support import ROOT as LIBRARY
+
+ROOT = Path(REPOSITORY)
 DOCS = ROOT / "docs"
 RULES = range(1, 12)
 BOTH = frozenset({"synchronous", "asyncio"})
@@ -24,10 +27,15 @@ REFERENCE = re.compile(r"\b((?:process|stress|tests)/[\w/]+\.py)(?:::(\w+))?")
 COLUMNS = ["synchronous", "asyncio"]
 
 
+def find(path: str) -> Path:
+    """The file, by its path in the repository; the package may be installed elsewhere."""
+    return Path(LIBRARY if path.startswith("process/") else ROOT, path)
+
+
 @cache
 def module(path: str) -> ast.Module:
     """The parsed file, by its path in the repository."""
-    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return ast.parse(find(path).read_text(encoding="utf-8"))
 
 
 def contents(path: str) -> Dict[str, FrozenSet[str]]:
@@ -100,6 +108,6 @@ def test_no_file_that_holds_a_rule_is_missing(rule: int) -> None:
 def test_what_the_documentation_refers_to_exists(document: str) -> None:
     """Files, and the tests in them, are called what the documents call them."""
     for path, name in REFERENCE.findall((DOCS / document).read_text(encoding="utf-8")):
-        assert (ROOT / path).is_file(), path
+        assert find(path).is_file(), path
         if name:
             assert name in contents(path), f"{path}::{name}"

@@ -22,9 +22,9 @@ from sybil import Document, Example, Region
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, FencedCodeBlockLexer
 
-from tests.support import PROMPT
+from tests.support import PROMPT, REPOSITORY
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(REPOSITORY)
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Seconds after which what is to hang has done so: otherwise it would end in much less.

@@ -14,7 +14,7 @@ from stress.bench.case import MIB, Case, Measurement
 from stress.bench.catalogue import CASES
 from stress.bench.payload import all_zero, pattern
 from stress.bench.summary import Outcome, exit_code
-from tests.support import ROOT
+from tests.support import REPOSITORY
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the children are POSIX programs")
 
@@ -183,7 +183,7 @@ def test_the_command_measures_and_reports(tmp_path: Path) -> None:
     options = ["--only", "echo", "--only", "true", "--scale", "0.01", "--rounds", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "stress", "bench", *options, "--json", str(file)],
-        cwd=ROOT,
+        cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
@@ -216,7 +216,7 @@ def test_a_measurement_that_fails_shows_in_the_exit_code(
     broken = make_case(name="broken", module="stress.bench.no_such_case")
     good = next(case for case in CASES if case.name == "true")
     monkeypatch.setattr(command, "CASES", (broken, good))
-    monkeypatch.setenv("PYTHONPATH", ROOT)
+    monkeypatch.setenv("PYTHONPATH", REPOSITORY)
     assert main(["bench", "--scale", "0.01", "--rounds", "1"]) == 1
     output, error = capfd.readouterr()
     assert "ours failed with exit code 1" in output
