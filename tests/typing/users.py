@@ -38,7 +38,7 @@ def arguments(path: Path, file: IO[bytes], parts: List[Union[str, Path]]) -> Non
     Process("cat", b"data", PIPE, STDOUT, 0)
     Process("cat", stdin=file, stdout=3, stderr=DEVNULL, buffer_size=None)
     AsyncProcess([path], stdin=b"data", stderr=STDOUT)
-    Process(b"cat")  # type: ignore[arg-type] # pyright: ignore[reportCallIssue]
+    Process(b"cat")  # type: ignore[arg-type] # pyright: ignore[reportCallIssue, reportArgumentType]
     Process("cat", stdin="text")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
     Process("cat", stdout=b"data")  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
     Process("cat", shell=True)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
