@@ -4,6 +4,7 @@ import contextlib
 import gc
 import inspect
 import os
+import sys
 import threading
 import time
 from typing import Iterator, List, Optional, Set
@@ -93,9 +94,10 @@ def _left(
     if after is not None and descriptors_before is not None:
         left += [entry for entry in after if entry not in descriptors_before]
     left += [repr(thread) for thread in threading.enumerate() if thread not in threads_before]
-    with contextlib.suppress(ChildProcessError):
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        left.append(f"zombie {pid} (status {status})" if pid else "a child that runs")
+    if sys.platform != "win32":  # there a process is not its parent's
+        with contextlib.suppress(ChildProcessError):
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            left.append(f"zombie {pid} (status {status})" if pid else "a child that runs")
     return left
 
 

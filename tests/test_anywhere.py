@@ -1,0 +1,123 @@
+"""What every platform can be asked to do, with children that every platform has: Python.
+
+The other tests use programs, signals and named pipes of POSIX. These and those of the core are what
+can be run on Windows.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from process import DEVNULL, PIPE, STDOUT, Process, ProcessError, ProcessTimeoutError
+from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Kit, pattern, python
+
+ECHO = "put(1, get_all())"
+WAIT = "put(1, b'ready'); get_all(); sys.exit(7)"
+RUN_ON = "import time; put(1, b'ready')\nwhile True: time.sleep(1)"
+
+#: How a process ends that was terminated.
+TERMINATED = 1 if sys.platform == "win32" else -signal.SIGTERM
+
+async def test_megabytes_there_and_back(kit: Kit) -> None:
+    """Given as bytes, and written before anything is read."""
+    data = pattern(LARGE)
+    async with kit.opened(python(ECHO), stdin=data) as process:
+        assert await kit.get(process.output()) == data
+    async with kit.opened(python(ECHO), stdin=PIPE) as process:
+        await kit.write(process.stdin, data)
+        await kit.close(process.stdin)
+        assert await kit.read(process.stdout, MIB) == data[:MIB]
+    assert await kit.get(process.output()) == data[MIB:]
+    assert process.exit_code == 0
+
+
+async def test_one_stream_is_read_while_the_other_floods(kit: Kit) -> None:
+    """And joined before the other one is read."""
+    async with kit.opened(python(FLOOD_BOTH, LARGE)) as process:
+        assert await kit.read_all(process.stdout) == pattern(LARGE, 1)
+        await kit.get(process.join())
+        assert await kit.get(process.error()) == pattern(LARGE, 2)
+
+
+async def test_a_conversation(kit: Kit) -> None:
+    """Line by line."""
+    script = "import io\nfor line in io.FileIO(0): put(1, line.upper())"
+    async with kit.opened(python(script), stdin=PIPE) as process:
+        for word in (b"one\n", b"two\n"):
+            await kit.send(process.stdin, word)
+            assert await kit.read_line(process.stdout) == word.upper()
+
+
+async def test_a_timeout_and_the_end(kit: Kit) -> None:
+    """The process runs on, and says how it has ended."""
+    async with kit.opened(python(WAIT), stdin=PIPE) as process:
+        assert await kit.read(process.stdout, 5) == b"ready"
+        with pytest.raises(ProcessTimeoutError):
+            await kit.get(process.join(0.01))
+        assert process.running
+        await kit.close(process.stdin)
+        await kit.get(process.join(10 * PROMPT))
+        assert process.exit_code == 7
+
+
+@pytest.mark.parametrize("how", ["close", "terminate", "kill"])
+async def test_it_is_ended(kit: Kit, how: str) -> None:
+    """In one of three ways; what it has written is kept."""
+    process = await kit.start(python(RUN_ON), stdin=DEVNULL)
+    assert await kit.read(process.stdout, 1) == b"r"
+    if how == "close":
+        await kit.get(process.close())
+    else:
+        getattr(process, how)()
+        await kit.get(process.join())
+    killed = how == "kill" and sys.platform != "win32"
+    assert process.exit_code == (-signal.SIGKILL if killed else TERMINATED)
+    assert await kit.get(process.output()) == b"eady"
+    await kit.get(process.close())
+
+
+async def test_files_and_joined_streams(kit: Kit, tmp_path: Path) -> None:
+    """A file at either end, and stderr where stdout goes."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(pattern(MIB))
+    with source.open("rb") as read, target.open("wb") as write:
+        async with kit.opened(python(ECHO), stdin=read, stdout=write) as process:
+            pass
+    assert process.exit_code == 0
+    assert target.read_bytes() == pattern(MIB)
+    script = "put(1, b'one '); put(2, b'two')"
+    async with kit.opened(python(script), stderr=STDOUT) as process:
+        assert await kit.get(process.output()) == b"one two"
+
+
+async def test_it_cannot_be_started(kit: Kit) -> None:
+    """The cause is chained, and nothing is left."""
+    with pytest.raises(ProcessError) as caught:
+        await kit.start([str(Path(os.curdir, "no such program"))])
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+def test_one_reads_from_the_other() -> None:
+    """A pipeline of two."""
+    data = pattern(LARGE)
+    with Process(python(ECHO), stdin=data) as one, Process(python(ECHO), stdin=one.stdout) as other:
+        assert other.output() == data
+
+
+def test_it_is_dropped() -> None:
+    """And ended, without a word."""
+    process = Process(python(WAIT), stdin=PIPE).run()
+    assert process.stdout.read(5) == b"ready"
+    del process
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows has console control events")
+def test_a_console_event_reaches_the_child_alone() -> None:
+    """Its process group is its own."""
+    with Process(python(RUN_ON), stdin=DEVNULL) as process:
+        assert process.stdout.read(5) == b"ready"
+        process.signal(signal.Signals["CTRL_BREAK_EVENT"])
+    assert process.exit_code not in {0, None}
