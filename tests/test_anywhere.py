@@ -21,6 +21,7 @@ RUN_ON = "import time; put(1, b'ready')\nwhile True: time.sleep(1)"
 #: How a process ends that was terminated.
 TERMINATED = 1 if sys.platform == "win32" else -signal.SIGTERM
 
+
 async def test_megabytes_there_and_back(kit: Kit) -> None:
     """Given as bytes, and written before anything is read."""
     data = pattern(LARGE)
