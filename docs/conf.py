@@ -29,8 +29,11 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
+# A page that was opened from a file may not fetch others to quote them.
+html_show_search_summary = False
 
-# The same files are read on code hosts: links to headings, and diagrams as plain fences.
+# The same files are read on code hosts: lists to tick off, links to headings, diagrams as fences.
+myst_enable_extensions = ["tasklist"]
 myst_heading_anchors = 3
 myst_fence_as_directive = ["mermaid"]
 
