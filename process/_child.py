@@ -186,9 +186,9 @@ class Child:
         pumps: List[Pump] = [] if self.stdin is None else [self.stdin.sink.pump]
         for stream in (self.stdout, self.stderr):
             if stream is not None:
-                pumps.append(stream.source.pump)
-                if stream.source.pump.relay is not None:
-                    pumps.append(stream.source.pump.relay)
+                pump = stream.source.pump
+                relay = pump.relay
+                pumps += [pump] if relay is None else [pump, relay]
         return pumps
 
 

@@ -579,4 +579,6 @@ class RelayPump(Pump):
         # Nobody can get anything more this way: let the child know, as a shell pipeline does.
         if not self.reader.inbound.at_eof:
             self.reader.inbound.close()
+        self.reader.failure = self.reader.failure or self.failure
+        self.reader.relay = None  # they are no cycle from now on
         self.reader.kick()

@@ -184,8 +184,9 @@ class Source:
     def _use(self, exposure: _Exposure) -> None:
         """Let the bytes take that way from now on. The lock is held."""
         self._inbound = exposure.inbound
-        self.pump.relay = exposure.relay
-        exposure.relay.kick()
+        if not exposure.relay.done:
+            self.pump.relay = exposure.relay
+            exposure.relay.kick()
         self._plumbing.notify()
 
     def close(self) -> None:
