@@ -1,9 +1,9 @@
 """The life of one child: started, awaited, ended, cleaned up.
 
 Theory of operation. `start` makes the pipes, spawns the child, and starts the pumps; if anything
-fails, or an exception strikes, at any point, `take_back` undoes what was done so far: the child is
-ended and reaped, pumps and descriptors are gone. Whoever starts a child has made the object before,
-and so has it in hand whatever happens.
+fails, or an exception strikes, at any point, `Child.take_back` undoes what was done so far: the
+child is ended and reaped, pumps and descriptors are gone. Whoever starts a child has made the
+object before, and so has it in hand whatever happens.
 
 `end` is the way out for children that nobody will wait for: a finalizer's, and those still running
 when the interpreter exits. It may run at any line of any thread, a pump of the same child that
@@ -21,7 +21,7 @@ from threading import get_ident
 from typing import Any, Iterable, List, NamedTuple, Optional, Set, Union
 
 from process import _platform
-from process._descriptor import Descriptor, own_pipe
+from process._descriptor import Descriptor
 from process._files import RawReader, RawWriter, Reader, Writer, lendable
 from process._plumbing import Plumbing
 from process._pump import Pump, ReaderPump, WriterPump
@@ -110,6 +110,22 @@ class Child:
         """Make the child end, unless it has."""
         self.send_signal(SIGKILL)
 
+    def take_back(self) -> None:
+        """End what was begun, when it cannot be completed. Nothing is left behind."""
+        if self.borrowed is not None:
+            self.borrowed.lent = False
+        for pump in self.pumps():
+            pump.stop()
+        if getattr(self.popen, "pid", None) is not None and self.popen.returncode is None:
+            self.kill()
+            self.popen.wait()
+        for pump in self.pumps():
+            pump.join()
+        for descriptor in self.descriptors:
+            descriptor.close()
+        _alive.discard(self)
+        self.plumbing.release()
+
     def drop(self) -> None:
         """The process object is gone: end the child. Safe in finalizers."""
         if self in _alive and not self.inherited:
@@ -196,12 +212,12 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     """Start a child and the pumps for its streams.
 
     Raises:
-        Exception: whatever has prevented it; `take_back` is to follow.
+        Exception: whatever has prevented it; `Child.take_back` is to follow.
     """
     theirs: List[Descriptor] = []
 
     def pipe(upstream: bool) -> "tuple[Descriptor, int]":
-        child.descriptors.extend(own_pipe())
+        child.descriptors.extend(Descriptor.pipe())
         read, write = child.descriptors[-2:]
         mine, other = (read, write) if upstream else (write, read)
         theirs.append(other)
@@ -238,24 +254,6 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     if borrowed is not None:
         child.borrowed = borrowed
         borrowed.lent = True
-
-
-def take_back(child: Child) -> None:
-    """End what was begun, when it cannot be completed. Nothing is left behind."""
-    popen = child.popen
-    if child.borrowed is not None:
-        child.borrowed.lent = False
-    for pump in child.pumps():
-        pump.stop()
-    if getattr(popen, "pid", None) is not None and popen.returncode is None:
-        child.kill()
-        popen.wait()
-    for pump in child.pumps():
-        pump.join()
-    for descriptor in child.descriptors:
-        descriptor.close()
-    _alive.discard(child)
-    child.plumbing.release()
 
 
 def _new_popen() -> subprocess.Popen[bytes]:

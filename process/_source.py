@@ -25,7 +25,7 @@ from threading import get_ident
 from typing import Callable, Iterator, List, Optional
 
 from process import _platform
-from process._descriptor import own_pipe
+from process._descriptor import Descriptor
 from process._hand import Hand
 from process._plumbing import Plumbing
 from process._pump import ReaderPump, RelayPump
@@ -51,7 +51,7 @@ class _Exposure:
     """The pipe that `fileno()` names, read by whoever calls."""
 
     def __init__(self, plumbing: Plumbing, pump: ReaderPump) -> None:
-        self.descriptor, write = own_pipe()
+        self.descriptor, write = Descriptor.pipe()
         port = plumbing.port(write, writing=True)
         self.inbound = Inbound(plumbing.flow, kept=pump.inbound.kept)
         self.relay = RelayPump(plumbing, port, f"{pump.name}-relay", pump)

@@ -56,7 +56,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         finally:
             if self._child is None:
                 if child is not None:
-                    _child.take_back(child)
+                    child.take_back()
                 if vars(self).get("_runner") is runner:
                     del self._runner
         self._stdin = None  # the pump has it now, and lets go of it once it is fed

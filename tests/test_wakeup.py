@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from process._descriptor import own_pipe
+from process._descriptor import Descriptor
 
 if sys.platform == "win32":
     pytest.skip("POSIX only: elsewhere a pump parks on a lock", allow_module_level=True)
@@ -23,7 +23,7 @@ class _NoWatch:
 
 
 def _port(wakeup: Wakeup) -> Port:
-    read, write = own_pipe()
+    read, write = Descriptor.pipe()
     write.close()
     watch: Any = _NoWatch()
     return Port(read, wakeup, watch, writing=False)

@@ -26,7 +26,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple
 
-from process._descriptor import Descriptor, own, own_pipe
+from process._descriptor import Descriptor
 from process._platform import _portable
 from process._polling import poll_until
 
@@ -68,7 +68,7 @@ def _make_pidfd(pid: int) -> Descriptor:
         OSError: with ENOSYS where there is no such thing.
     """
     if sys.platform == "linux" and hasattr(os, "pidfd_open"):
-        return own(os.pidfd_open, pid)
+        return Descriptor.own(os.pidfd_open, pid)
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
@@ -135,9 +135,10 @@ class _Event:
 
     def __init__(self) -> None:
         if sys.platform == "linux" and sys.version_info >= (3, 10):
-            self._read = self._write = own(os.eventfd, 0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
+            self._read = self._write = Descriptor.own(os.eventfd, 0, flags)
         else:
-            self._read, self._write = own_pipe()
+            self._read, self._write = Descriptor.pipe()
             os.set_blocking(self._read.fileno(), False)
             os.set_blocking(self._write.fileno(), False)
 
