@@ -6,6 +6,9 @@ from typing import List
 
 from stress import demonstration
 
+#: Each adds a command of its own.
+_COMMANDS = (demonstration,)
+
 
 def main(arguments: List[str]) -> int:
     """Run one command and return the exit code: 0 if the library has kept its promise."""
@@ -13,7 +16,8 @@ def main(arguments: List[str]) -> int:
         prog="python -m stress", description="Shows what the library promises."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    demonstration.add_command(commands)
+    for command in _COMMANDS:
+        command.add_command(commands)
     # Without a command, the one that a newcomer wants to see.
     options = parser.parse_args(arguments or ["demo"])
     exit_code: int = options.run(options)
