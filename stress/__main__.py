@@ -4,10 +4,10 @@ import argparse
 import sys
 from typing import List
 
-from stress import demonstration
+from stress import demonstration, faults
 
 #: Each adds a command of its own.
-_COMMANDS = (demonstration,)
+_COMMANDS = (demonstration, faults)
 
 
 def main(arguments: List[str]) -> int:
