@@ -4,10 +4,11 @@ import argparse
 import sys
 from typing import List
 
-from stress import demonstration, faults
+from stress import demonstration, faults, soak
+from stress.explore import command as explore
 
 #: Each adds a command of its own.
-_COMMANDS = (demonstration, faults)
+_COMMANDS = (demonstration, faults, soak, explore)
 
 
 def main(arguments: List[str]) -> int:
