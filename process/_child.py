@@ -129,7 +129,11 @@ class Child:
         return open_ones
 
     def finish(self) -> List[str]:
-        """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
+        """Close stdin, wait, keep what is left, close; see `keep` for what is returned.
+
+        Raises:
+            ProcessError: a pump has failed.
+        """
         if self.inherited:
             return []
         if self.stdin is not None:
@@ -142,6 +146,8 @@ class Child:
         if self.popen.returncode is not None:
             _alive.discard(self)
             self.plumbing.release()
+        for pump in self.pumps():
+            pump.check()
         return open_ones
 
     def close_streams(self) -> None:

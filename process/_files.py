@@ -12,7 +12,8 @@ They have no finalizer: the `Process` closes its streams when it is dropped.
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, List, Optional
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Iterator, List, Optional
 
 from process._sink import Sink
 from process._source import Source
@@ -76,6 +77,9 @@ class RawReader(_Unseekable):
     def readlines(self, hint: Optional[int] = -1, /) -> List[bytes]:
         return _read_lines(self.source, hint)
 
+    def __iter__(self) -> Iterator[bytes]:
+        return chain.from_iterable(self.source.batches())
+
     def close(self) -> None:
         super().close()
         self.source.close()
@@ -124,6 +128,9 @@ class Reader(io.BufferedReader):
 
     def readlines(self, hint: Optional[int] = -1, /) -> List[bytes]:
         return _read_lines(self.source, hint)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain.from_iterable(self.source.batches())
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         raise io.UnsupportedOperation("a pipe is not seekable")

@@ -4,13 +4,27 @@ Theory of operation. There is one lock a process. It guards the pure state (`cor
 a few assignments or the copy of one chunk; never across a call that can block, never across a call
 into the caller's code. Whoever has to wait does so outside of it:
 
-- a caller enrols a `Waiter` under the lock, leaves the lock, and waits for it; every change of
-  state releases all waiters under the lock, so a change cannot fall between looking and waiting;
-- a pump waits in its `Port`, which is rung when there is something to do.
+- a caller looks at the state and at the number of `changes` under the lock, leaves the lock, and
+  waits for that number to grow, so a change cannot fall between looking and waiting;
+- the thread of a pump waits in its `Port`, which is rung when there is something to do.
 
-Invariant (no lost wake-up). A pump that is about to wait has said so under the lock (`waiting`). A
+Who moves the bytes. A caller who waits alone drives: he waits for all pipes that no thread serves,
+at once, and moves what can be moved. So a short conversation costs neither a thread nor a
+hand-over. Threads are employed for what a caller cannot do, or not be relied on to do: to feed
+input while he is elsewhere, to write what overflows to a file, to fill the pipe behind `fileno()`;
+and as soon as a second caller waits. He may be a signal handler that has interrupted the first, and
+what handlers do may take for ever. So nobody depends on a caller who drives, save for the moment in
+which he holds the lock.
+
+Invariant (somebody moves it). While a caller waits, each pipe that has something to be moved is
+served by its thread or polled by a caller. For a caller who begins to wait either becomes the one
+who drives, or he employs threads for all pipes; and one who stops driving releases all who wait, of
+whom one drives next.
+
+Invariant (no lost wake-up). A thread that is about to wait has said so under the lock (`_waits`). A
 caller who is about to wait has first registered with the `Flow` and then, under the same lock, rung
-every pump that may move now. So either the pump sees the caller, or the caller sees the pump.
+every thread that may move now. So either the pump sees the caller, or the caller sees the pump. One
+who drives has said so under the lock as well, and every change rings him.
 
 The pumps refer to the plumbing, and the plumbing refers neither to the `Process` nor to the stream
 objects: a live pump does not keep a dropped process alive.
@@ -23,11 +37,12 @@ is a store: a finalizer may do it at any line).
 
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, List, Optional, Protocol
 
 from process import _platform
 from process._descriptor import Descriptor
-from process._waiting import Waiters
+from process._waiting import Waiter, Waiters
 from process.core._flow import Flow, Wait
 
 if TYPE_CHECKING:
@@ -35,7 +50,27 @@ if TYPE_CHECKING:
 
 
 class Member(Protocol):
-    """A pump, as the plumbing sees it."""
+    """A pump, as the plumbing sees it: see `_pump.Pump` for what these mean."""
+
+    port: _platform.Port
+    done: bool
+    attended: bool
+
+    @property
+    def needs_thread(self) -> bool:
+        """Whether there is work that callers cannot do. The lock is held."""
+        ...
+
+    def employ(self) -> None:
+        """Let the thread serve the pipe from now on."""
+
+    def poll(self) -> bool:
+        """Whether a caller who waits is to wait for the pipe and `move`. The lock is held."""
+        ...
+
+    def move(self) -> bool:
+        """Read or write once, without waiting. The lock is held."""
+        ...
 
     def kick(self) -> None:
         """Ring the pump if it waits although it may move. The lock is held."""
@@ -50,10 +85,19 @@ class Plumbing:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.flow = Flow()
-        self.changed = Waiters()
+        #: How often the state has changed in a way that somebody may wait for.
+        self.changes = 0
+        self._waiters = Waiters()
         self._members: List[Member] = []
         self._wakeup: Optional[_platform.Wakeup] = _platform.Wakeup()
         self._watch: Optional[_platform.ExitWatch] = None
+        self._hub: Optional[_platform.Hub] = None
+        #: Refers to what lives as long as the call of the caller who drives.
+        self._driver: Optional[weakref.ref[Wait]] = None
+        #: The pump he waits for while he waits, and has to be rung.
+        self._interest: Optional[object] = None
+        #: There may be something for him to close.
+        self._overdue = False
         self._ended: Optional[float] = None
 
     def port(self, descriptor: Descriptor, writing: bool) -> _platform.Port:
@@ -64,7 +108,9 @@ class Plumbing:
 
     def watch_exit(self, popen: "subprocess.Popen[bytes]") -> None:
         """Begin to watch for the end of `popen`."""
+        assert self._wakeup is not None
         self._watch = _platform.ExitWatch(popen.pid, popen.wait, self.process_ended)
+        self._hub = _platform.make_hub(self._wakeup, self._watch)
 
     def add(self, member: Member) -> None:
         """A pump joins."""
@@ -83,6 +129,9 @@ class Plumbing:
         """No more pumps will be started, and the process has been reaped. Safe in finalizers."""
         self._wakeup = None
         self._watch = None
+        hub, self._hub = self._hub, None
+        if hub is not None:
+            hub.ring()  # from now on every change releases those who wait, and rings nobody
 
     def process_ended(self) -> None:
         """The process has ended: some pump, or the watch, has seen it."""
@@ -91,18 +140,132 @@ class Plumbing:
                 self._ended = time.monotonic()
                 for member in self._members:
                     member.process_ended(self._ended)
-            self.changed.notify()
+            self.notify()
+
+    @property
+    def driven(self) -> bool:
+        """Whether a caller waits for the pipes that no thread serves. The lock is held."""
+        return self._driver is not None and self._driver() is not None
+
+    def undriven(self) -> bool:
+        """Whether nobody drives; else he will close what is to be closed. Safe in finalizers.
+
+        He cannot miss it: here he is first told and then looked for; there he is first gone, and
+        then asks what he was told.
+        """
+        self._overdue = True
+        return not self.driven
+
+    def notify(self, pump: Optional[object] = None) -> None:
+        """Something has changed: release everybody who waits. The lock is held.
+
+        Args:
+            pump: what has moved some bytes, which does not concern a caller who drives and waits
+                for something else; `None` if the change may concern him anyway.
+        """
+        self.changes += 1
+        self._waiters.notify()
+        if self._interest is not None and (pump is None or pump is self._interest):
+            self.ring()
+
+    def ring(self) -> None:
+        """Make the caller who drives look again. Safe in finalizers."""
+        hub = self._hub
+        if hub is not None:
+            hub.ring()
 
     def kick(self) -> None:
-        """Ring every pump that waits although it may move. The lock is held."""
+        """Ring every thread that waits although it may move. The lock is held."""
         for member in self._members:
-            member.kick()
+            if member.attended:
+                member.kick()
 
     def poll(self) -> None:
         """A caller has looked whether the process still runs."""
+        wait = Wait()
         with self.lock:
             self.flow.poll()
             self.kick()
+            if self.driven:
+                return
+            changes = self.changes
+        self.wait(wait, self, changes, 0)
+
+    def wait(
+        self, wait: Wait, interest: object, changes: int, timeout: Optional[float] = None
+    ) -> None:
+        """Wait for a change; in the meantime, move what no thread moves.
+
+        Ends with a change, when bytes have moved, or after `timeout`: callers look again. Ends
+        because a caller who drives is rung, or released by the pipes, and others are released, by
+        every change and by him when he stops.
+
+        Args:
+            wait: what the caller has registered with the flow, or would.
+            interest: the pump that he waits for, or whatever else.
+            changes: how many there had been when he looked at the state.
+            timeout: in seconds; `None`: as long as it takes.
+        """
+        waiter: Optional[Waiter] = None
+        polled: List[Member] = []
+        work: List[Member] = []
+        try:
+            with self.lock:
+                hub = self._hub
+                if hub is None or self.driven:
+                    waiter = self._waiters.enrol()
+                else:
+                    self._driver = weakref.ref(wait)
+                served = False
+                for member in self._members:
+                    if member.done or member.attended:
+                        served = served or not member.done
+                        continue
+                    ready = member.poll()
+                    if waiter is not None or member.needs_thread:
+                        work.append(member)
+                    elif ready:
+                        polled.append(member)
+                if self.changes != changes:
+                    return  # before, or just now: a poll closes a pipe if it is time
+                if waiter is None and served and not (polled or work):
+                    # Threads see to everything, the end of the process included.
+                    waiter = self._waiters.enrol()
+                    self._driver = None
+                elif waiter is None:
+                    self._interest = interest
+            for member in work:
+                try:
+                    member.employ()
+                except RuntimeError:  # no thread to be had
+                    polled.append(member)
+            if waiter is not None or hub is None:
+                assert waiter is not None
+                waiter.wait(timeout)
+                return
+            ports = tuple([member.port for member in polled])
+            ready_ports, ended = hub.wait(ports, timeout, self._ended is None)
+            with self.lock:
+                for port in ready_ports:
+                    member = polled[ports.index(port)]
+                    if not member.attended:
+                        member.move()
+                self._leave()
+            if ended:
+                self.process_ended()
+        finally:
+            if self._driver is not None and self._driver() is wait:
+                with self.lock:
+                    self._leave()
+
+    def _leave(self) -> None:
+        """The caller who drives does so no longer; somebody else may. The lock is held."""
+        self._driver = self._interest = None
+        self._waiters.notify()
+        if self._overdue:
+            self._overdue = False
+            for member in self._members:
+                member.kick()
 
     def wait_exit(self, popen: "subprocess.Popen[bytes]", timeout: Optional[float]) -> bool:
         """Wait until the process itself has ended; whether it has.
@@ -113,16 +276,17 @@ class Plumbing:
         wait = Wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            with self.lock:
-                self.flow.enter(wait)
-                self.kick()
             while popen.poll() is None:
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     return False
-                watch = self._watch
-                if watch is not None:  # else another thread has seen it end
-                    watch.wait(remaining)
+                with self.lock:
+                    self.flow.enter(wait)
+                    self.kick()
+                    ended = self._ended is not None
+                    changes = self.changes
+                if not ended:
+                    self.wait(wait, popen, changes, remaining)
         finally:
             with self.lock:
                 self.flow.leave(wait)

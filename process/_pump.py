@@ -1,37 +1,51 @@
-"""The threads that move bytes between the child's pipes and the library's buffers.
+"""What moves bytes between the child's pipes and the library's buffers.
 
-Theory of operation. Each piped stream has a pump of its own: a daemon thread that reads the child's
-stdout or stderr into an `Inbound`, or writes an `Outbound` into its stdin. A pump repeats one step:
-under the lock it decides what to do next, outside the lock it does it, under the lock it records
-what was done. It waits in one place only, `Port.wait`, and there it is either rung or its pipe
-becomes ready (on platforms without `poll`: it blocks in the read or write itself).
+Theory of operation. Each piped stream has a pump of its own, which reads the child's stdout or
+stderr into an `Inbound`, or writes an `Outbound` into its stdin. A pump has a thread for the work
+that no caller does: see `_plumbing` for when that begins. Until then it is a caller who waits that
+`move`s the bytes, so that a short conversation pays for no thread and no hand-over. From then on
+the thread does it alone.
+
+The thread, a daemon, repeats one step: under the lock it decides what to do next, outside the lock
+it does it, under the lock it records what was done. It waits in one place only, `Port.wait`, and
+there it is either rung or its pipe becomes ready (on platforms without `poll`: it blocks in the
+read or write itself).
 
 Why no pump waits for ever while a caller waits: see `_plumbing` for the wake-ups and `core._flow`
 for the room. A reader pump that has room waits for nothing but its own pipe. A writer pump that has
 bytes waits for nothing but its own pipe. No pump ever waits for another pump, nor for a caller who
 himself waits.
 
-Pumps are the only threads that touch the child's pipes, and no signal handler runs in them, so what
-has been read is recorded whatever happens to the callers. The pump that owns a descriptor closes
-it, under the lock, as its last act; nobody else does, so nobody closes it under a poll.
+No signal handler runs in the thread, so what it has read is recorded whatever happens to callers. A
+caller who `move`s can be interrupted anywhere. So what he reads goes, within the call into C that
+reads it, into the hands of the pump, and whoever comes next records it; the number of bytes that he
+has written likewise. He holds the lock meanwhile, which nobody notices: the call does not block.
+
+A pump's descriptor is closed under the lock and by whoever serves the pipe, so nobody closes it
+under a poll.
 
 A pump refers to the plumbing and to its own stream, not to the `Process` or to a stream object.
 `stop` is a plain store and a ring, without a lock: a finalizer may stop a pump at any line,
 including a line of that very pump.
 """
 
+import _thread
 import enum
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import Optional
+from collections import deque
+from typing import Deque, List, Optional
 
 from process import _platform
 from process._plumbing import Plumbing
 from process._spool import open_spool
+from process.core._flow import Wait
 from process.core._inbound import CHUNK, Inbound
 from process.core._outbound import Outbound
 from process.core._overflow import Overflow
+from process.core.errors import ProcessError
 
 
 class _Waits(enum.Enum):
@@ -42,8 +56,38 @@ class _Waits(enum.Enum):
     PIPE = enum.auto()
 
 
+def _start(thread: threading.Thread) -> None:
+    """Start `thread`, out of the reach of signal handlers.
+
+    One that raises in the middle of `Thread.start` leaves a thread that does not find itself, and
+    says so on stderr. Handlers run in the main thread only, so another one does it for that.
+
+    Raises:
+        RuntimeError: there is no thread to be had.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        thread.start()
+        return
+    failure: List[BaseException] = []
+    started = threading.Lock()
+    started.acquire()
+
+    def start() -> None:
+        try:
+            thread.start()
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            started.release()
+
+    _thread.start_new_thread(start, ())
+    started.acquire()  # ends because `start` does
+    if failure:
+        raise failure[0]
+
+
 class Pump(ABC):
-    """A thread that serves one pipe."""
+    """What serves one pipe."""
 
     def __init__(self, plumbing: Plumbing, port: _platform.Port, name: str) -> None:
         self.name = name
@@ -51,57 +95,124 @@ class Pump(ABC):
         self.port = port
         #: The pump has ended, and its pipe is closed.
         self.done = False
+        #: The thread serves the pipe; else callers do.
+        self.attended = False
+        #: What has ended the thread before its time, such as a lack of memory.
+        self.failure: Optional[Exception] = None
         self._stopping = False
         self._waits = _Waits.NOTHING
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread: Optional[threading.Thread] = None
+        self._begun = False
 
     def start(self) -> None:
-        """Start the thread.
+        """Begin to serve the pipe.
+
+        Raises:
+            RuntimeError: a thread is needed at once, and there is none to be had.
+        """
+        self.plumbing.add(self)
+        if self.port.blocking:
+            self.employ()
+
+    def employ(self) -> None:
+        """Let the thread serve the pipe from now on, if it does not already.
 
         Raises:
             RuntimeError: there is no thread to be had.
         """
-        self.plumbing.add(self)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        with self.plumbing.lock:
+            if self.attended or self.done:
+                return
+            self.attended = True
+            self._thread = thread
+        try:
+            _start(thread)
+        except BaseException:
+            with self.plumbing.lock:
+                if not self._begun:
+                    # Interrupted, it may begin all the same, and finds that it is not wanted.
+                    self.attended, self._thread = False, None
+            raise
 
     def stop(self) -> None:
         """Make the pump end, whatever it is doing. Safe in finalizers."""
         self._stopping = True
         self.port.ring()
+        self.plumbing.ring()
 
     def join(self, timeout: Optional[float] = None) -> None:
-        """Wait until the pump has ended, unless this is its own thread, or it may be stuck.
+        """Wait until the pump, which has been told to stop, has ended. Safe in finalizers.
 
-        Ends because the pump has been told to stop, and every wait of a pump can be woken; where it
-        cannot be, the pump is left to end by itself.
+        Its own thread does not wait, nor does anybody for a thread that may be stuck. Ends because
+        every other wait can be woken.
         """
-        if self._thread.ident is None:
-            self._end()  # it has never begun
-        elif not self.port.blocking and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        if self.attended:
+            thread = self._thread
+            if thread is None or thread.ident is None or self.port.blocking:
+                return  # about to start, and to find that it is to stop
+            if thread is not threading.current_thread():
+                thread.join(timeout)
+        elif self.plumbing.undriven():
+            # Nobody serves it, and who would do so next sees that it is to end.
+            self.port.descriptor.close()
+            self.port.release()
+
+    def check(self) -> None:
+        """See that the thread has not failed.
+
+        Raises:
+            ProcessError: it has. The cause is chained.
+        """
+        if self.failure is not None:
+            raise ProcessError(f"{self.name} has failed: {self.failure!r}") from self.failure
 
     def kick(self) -> None:
-        """Ring the pump if it waits although it may move. The lock is held."""
+        """Ring the thread if it waits although it may move. The lock is held."""
         if not self.done and self._waits is not _Waits.NOTHING and self._movable():
             self.port.ring()
 
     def process_ended(self, now: float) -> None:  # noqa: B027 - of interest to readers only
         """The process has ended. The lock is held."""
 
+    def poll(self) -> bool:
+        """Whether a caller who waits is to wait for the pipe and `move`. The lock is held."""
+        return False
+
+    def move(self) -> bool:
+        """Read or write once, without waiting; whether the pipe was ready. The lock is held."""
+        return False
+
+    @property
+    def needs_thread(self) -> bool:
+        """Whether there is work that callers cannot do. The lock is held."""
+        return False
+
     def _run(self) -> None:
+        with self.plumbing.lock:
+            if self._thread is not threading.current_thread():
+                return
+            self._begun = True
         try:
             while not self._stopping and self._step():
                 pass
+        except Exception as error:  # callers are told, see `check`
+            self.failure = error
         finally:
-            self._end()
+            self._let_go()
+            with self.plumbing.lock:
+                self._close()
 
-    def _end(self) -> None:
-        with self.plumbing.lock:
-            self.port.descriptor.close()
-            self._finish()
-            self.done = True
-            self.plumbing.changed.notify()
+    def _close(self) -> None:
+        """The last act. The lock is held."""
+        self.port.descriptor.close()
+        self._finish()
+        self.done = True
+        self.plumbing.notify()
         self.port.release()
+
+    def _let_go(self) -> None:  # noqa: B027 - of interest to readers only
+        """Give back what only the thread uses. The lock is not held: this may take time."""
 
     def _wait(self, ready: bool) -> None:
         if not self._stopping and self.port.wait(ready):
@@ -113,14 +224,50 @@ class Pump(ABC):
 
     @abstractmethod
     def _movable(self) -> bool:
-        """Whether there is something to do for a pump that waits. The lock is held."""
+        """Whether there is something to do for a thread that waits. The lock is held."""
 
     @abstractmethod
     def _finish(self) -> None:
         """The pump has ended and its pipe is closed. The lock is held."""
 
 
-class ReaderPump(Pump):
+class _ChildPump(Pump):
+    """What serves one pipe of the child: a thread, or callers who wait."""
+
+    def poll(self) -> bool:
+        if self.attended or self.done:
+            return False
+        self._settle()
+        if not self._stopping and self._wants():
+            return True
+        if self._stopping or self._over():
+            self._close()
+        return False
+
+    def kick(self) -> None:
+        """The same; and where there is no thread, close the pipe if it is time.
+
+        A caller who drives at the moment does that himself, when he stops at the latest.
+        """
+        if self.attended:
+            super().kick()
+        elif not self.done and (self._stopping or self._over()) and self.plumbing.undriven():
+            self._close()
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """Record what callers have moved. The lock is held."""
+
+    @abstractmethod
+    def _over(self) -> bool:
+        """Whether the pipe is to be closed. The lock is held."""
+
+    @abstractmethod
+    def _wants(self) -> bool:
+        """Whether there is something to do as soon as the pipe is ready. The lock is held."""
+
+
+class ReaderPump(_ChildPump):
     """Moves what the child writes into memory, and into the overflow."""
 
     def __init__(
@@ -131,8 +278,11 @@ class ReaderPump(Pump):
         #: Who passes the bytes on to a pipe of the caller's, if anybody does.
         self.relay: Optional[Pump] = None
         self._overflow = Overflow(open_spool)
-        #: Bytes may be in our hands, neither in the pipe nor recorded.
+        #: Bytes may be in the hands of the thread, neither in the pipe nor recorded.
         self._busy = False
+        #: What callers have read and not recorded, and where in the stream that begins.
+        self._hand: Deque[bytes] = deque()
+        self._hand_begin = 0
 
     def process_ended(self, now: float) -> None:
         self.inbound.ending.process_ended(now)
@@ -147,9 +297,49 @@ class ReaderPump(Pump):
         if self.done or inbound.at_eof:
             return True
         now = time.monotonic()
-        if self._busy or inbound.spilled or not inbound.room() or self.port.pending():
+        if self._busy or self._hand or inbound.spilled or not inbound.room() or self.port.pending():
             inbound.ending.arrived(now)
         return inbound.ending.remaining(now) == 0
+
+    @property
+    def needs_thread(self) -> bool:
+        return self.relay is not None or self.inbound.crowded
+
+    def move(self) -> bool:
+        room = self.inbound.room(self.port.chunk)
+        if not room:
+            return False
+        self._hand_begin = self.inbound.end
+        try:
+            # In one call into C: an exception comes before the read or after the append.
+            self._hand.extend(map(os.read, (self.port.descriptor.fileno(),), (room,)))
+        except BlockingIOError:
+            return False
+        self._settle()
+        return True
+
+    def _settle(self) -> None:
+        if not self._hand:
+            return
+        inbound = self.inbound
+        position = self._hand_begin
+        for data in self._hand:
+            inbound.ending.arrived(time.monotonic())
+            if not data:
+                inbound.feed_eof()
+            recorded = inbound.end - position
+            if recorded < len(data):
+                inbound.feed(data[recorded:] if recorded else data)
+            position += len(data)
+            self.port.moved(len(data), inbound.bulk)
+        self._hand.clear()
+        self.plumbing.notify(self)  # whoever has looked before looks again
+
+    def _over(self) -> bool:
+        return self.inbound.closed or self.inbound.ending.eof
+
+    def _wants(self) -> bool:
+        return self.inbound.room() > 0
 
     def _movable(self) -> bool:
         if self.inbound.closed or self.inbound.refill():
@@ -159,10 +349,11 @@ class ReaderPump(Pump):
     def _step(self) -> bool:
         inbound = self.inbound
         with self.plumbing.lock:
+            self._settle()
             if inbound.closed or (inbound.ending.eof and not inbound.spilled):
                 return False
             refill = inbound.refill()
-            room = 0 if refill else inbound.room()
+            room = 0 if refill else inbound.room(self.port.chunk)
             self._busy = bool(refill or room) and not self.port.blocking
             self._waits = _Waits.NOTHING if refill else _Waits.PIPE if room else _Waits.ROOM
         if refill:
@@ -180,6 +371,7 @@ class ReaderPump(Pump):
 
     def _record(self, data: bytes) -> None:
         inbound = self.inbound
+        self.port.moved(len(data), inbound.bulk)
         with self.plumbing.lock:
             inbound.ending.arrived(time.monotonic())
             spills = bool(data) and inbound.spills(len(data))
@@ -205,13 +397,12 @@ class ReaderPump(Pump):
     def _tell(self) -> None:
         self._busy = False
         self._waits = _Waits.NOTHING
-        self.plumbing.changed.notify()
+        self.plumbing.notify(self)
         if self.relay is not None:
             self.relay.kick()
 
-    def _end(self) -> None:
+    def _let_go(self) -> None:
         self._overflow.close()
-        super()._end()
 
     def _finish(self) -> None:
         if not self.inbound.ending.eof:
@@ -220,7 +411,7 @@ class ReaderPump(Pump):
             self.relay.kick()
 
 
-class WriterPump(Pump):
+class WriterPump(_ChildPump):
     """Moves what the caller has handed over into the child's stdin."""
 
     def __init__(
@@ -228,20 +419,80 @@ class WriterPump(Pump):
     ) -> None:
         super().__init__(plumbing, port, name)
         self.outbound = outbound
+        #: The thread is in the middle of a write.
         self._writing = False
+        #: What callers have written and not recorded, and where in the stream that begins.
+        self._hand: Deque[int] = deque()
+        self._hand_begin = 0
+
+    def start(self) -> None:
+        super().start()
+        with self.plumbing.lock:
+            # What fits into the pipe now needs no thread.
+            while self.poll() and self.move():
+                pass
+        if self.outbound.closing:
+            self.employ()  # the caller will be elsewhere
+
+    def push(self) -> bool:
+        """Write what a caller has just handed over, if it can be done at once.
+
+        Returns:
+            Whether nothing is left to be sent. The lock is held.
+        """
+        if self.poll():
+            self.move()
+        return not len(self.outbound)
 
     def share(self) -> int:
         """The descriptor, for the caller to write to; see `Port.share`.
 
         The pump is between two writes while the lock is held, or in one that does not block and
-        that ends at once.
+        that ends at once. A pipe that is written to by others is left to the thread.
+
+        Raises:
+            RuntimeError: there is no thread to be had.
         """
+        self.employ()
+        wait = Wait()
         while True:
             with self.plumbing.lock:
                 if not self._writing or self.port.blocking:
                     return self.port.share()
-                waiter = self.plumbing.changed.enrol()
-            waiter.wait()
+                changes = self.plumbing.changes
+            self.plumbing.wait(wait, self, changes)
+
+    def move(self) -> bool:
+        outbound = self.outbound
+        self._hand_begin = outbound.position
+        try:
+            # In one call into C: an exception comes before the write or after the append.
+            self._hand.extend(
+                map(os.write, (self.port.descriptor.fileno(),), (outbound.front(self.port.chunk),))
+            )
+        except BlockingIOError:
+            return False
+        except OSError:  # EPIPE: the child has closed its end
+            outbound.break_off()
+        self._settle()
+        return True
+
+    def _settle(self) -> None:
+        if not self._hand:
+            return
+        outbound = self.outbound
+        for count in self._hand:
+            if outbound.position == self._hand_begin:
+                outbound.sent(count)
+            self.port.moved(count, outbound.closing)
+        self._hand.clear()
+        self.plumbing.notify(self)
+
+    def _over(self) -> bool:
+        return self.outbound.finished
+
+    def _wants(self) -> bool:
+        return len(self.outbound) > 0
 
     def _movable(self) -> bool:
         return self._waits is _Waits.ROOM and (len(self.outbound) > 0 or self.outbound.finished)
@@ -249,9 +500,10 @@ class WriterPump(Pump):
     def _step(self) -> bool:
         outbound = self.outbound
         with self.plumbing.lock:
+            self._settle()
             if outbound.finished:
                 return False
-            view = outbound.front(CHUNK)
+            view = outbound.front(self.port.chunk)
             self._writing = bool(view)
             self._waits = _Waits.NOTHING if view else _Waits.ROOM
         if not view:
@@ -267,7 +519,8 @@ class WriterPump(Pump):
                 outbound.break_off()
             elif count:
                 outbound.sent(count)
-            self.plumbing.changed.notify()
+                self.port.moved(count, outbound.closing)
+            self.plumbing.notify(self)
         if count is None:
             del view
             self._wait(ready=True)
@@ -286,6 +539,10 @@ class RelayPump(Pump):
     ) -> None:
         super().__init__(plumbing, port, name)
         self.reader = reader
+
+    def start(self) -> None:
+        super().start()
+        self.employ()
 
     @property
     def _in_use(self) -> bool:

@@ -6,6 +6,7 @@ it has read everything can go on reading. Interrupted, he may have waited too li
 he has handed over is on its way, once.
 """
 
+import contextlib
 import errno
 import os
 from typing import Callable
@@ -42,7 +43,7 @@ class Sink:
         with self._plumbing.lock:
             self._check()
             self._outbound.put(chunk)
-            if len(self._outbound) < buffer_size:
+            if len(self._outbound) < buffer_size or self.pump.push():
                 return
             self.pump.kick()
         self._wait(lambda: not self._outbound.full)
@@ -58,6 +59,9 @@ class Sink:
         """
         with self._plumbing.lock:
             self._check()
+            if self.pump.push():
+                self._check_broken()
+                return
         self._wait(lambda: not len(self._outbound))
         with self._plumbing.lock:
             self._check_broken()
@@ -90,6 +94,8 @@ class Sink:
         """Throw away what has not been sent, and close the pipe."""
         self.pump.stop()
         self.pump.join()
+        with self._plumbing.lock:
+            self.pump.kick()
 
     def _wait(self, done: Callable[[], bool]) -> None:
         """Wait until `done`, or until the child closes its end or the pump ends."""
@@ -100,9 +106,16 @@ class Sink:
                     if done() or self._outbound.broken or self.pump.done:
                         return
                     self._plumbing.flow.enter(wait)
-                    waiter = self._plumbing.changed.enrol()
                     self._plumbing.kick()
-                waiter.wait()
+                    changes = self._plumbing.changes
+                self._plumbing.wait(wait, self.pump, changes)
+        except BaseException:
+            if len(self._outbound):
+                # What was handed over is on its way, whether the caller comes back or not. If there
+                # is no thread to be had, it goes on when a caller waits again.
+                with contextlib.suppress(RuntimeError):
+                    self.pump.employ()
+            raise
         finally:
             with self._plumbing.lock:
                 self._plumbing.flow.leave(wait)
@@ -113,5 +126,6 @@ class Sink:
         self._check_broken()
 
     def _check_broken(self) -> None:
+        self.pump.check()
         if self._outbound.broken:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

@@ -16,17 +16,18 @@ A stream that is handed to another `Process` as its stdin is lent: what has not 
 process is closed belongs to the borrower, and is left to him.
 """
 
+import io
 import math
 import os
 import time
 from collections import deque
-from typing import Callable, Deque, Optional
+from itertools import islice
+from typing import Callable, Deque, Iterator, List, Optional
 
 from process import _platform
 from process._descriptor import Descriptor
 from process._plumbing import Plumbing
 from process._pump import ReaderPump, RelayPump
-from process._waiting import Waiter
 from process.core._buffer import Buffer
 from process.core._ending import SILENCE
 from process.core._flow import BOUND, Wait
@@ -95,45 +96,45 @@ class Source:
         """Exactly `size` bytes; fewer only at end of file. Negative: all of them."""
         if size < 0 or size > BOUND:
             return self._read_large(math.inf if size < 0 else size)
-
-        def enough(buffer: Buffer, eof: bool) -> int:
-            return size if len(buffer) >= size or eof else -1
-
-        return self._take(enough, size, size)
+        return self._take(_enough, size, size, size)
 
     def read_available(self, size: int) -> bytes:
         """At most `size` bytes, as soon as there are any; `b""` at end of file."""
-
-        def any_at_all(buffer: Buffer, eof: bool) -> int:
-            return size if buffer or eof or not size else -1
-
-        return self._take(any_at_all, 1, size)
+        return self._take(_any_at_all, size, 1, size)
 
     def read_line(self, size: int) -> bytes:
         r"""Up to and including the next `\n`; at most `size` bytes unless it is negative."""
+        lines = self._inbound.lines
+        if lines is not None and size < 0:
+            line: List[bytes] = []
+            try:
+                # In one call into C: an exception comes before the line is taken, or finds it here.
+                line.extend(islice(lines, 1))
+                if line:
+                    return line[0]
+            except BaseException:
+                self.unread(b"".join(line))
+                raise
+        return self._take(_line, size, 0, 0)
 
-        def line(buffer: Buffer, eof: bool) -> int:
-            length = buffer.find(b"\n")
-            if length < 0 and (eof or 0 <= size <= len(buffer)):
-                length = len(buffer)
-            return min(length, size) if size >= 0 else length
-
-        return self._take(line, 0, 0)
+    def batches(self) -> Iterator[io.BytesIO]:
+        """The lines of the stream, in portions that give them one by one; see `Inbound.batch`."""
+        while True:
+            batch = self._batch()
+            if not batch.getvalue():
+                return
+            yield batch
 
     def peek(self, size: int) -> bytes:
         """What `read_available` would return, which stays where it is."""
-
-        def any_at_all(buffer: Buffer, eof: bool) -> int:
-            return size if buffer or eof else -1
-
-        return self._take(any_at_all, 1, 1, consume=False)
+        return self._take(_any_at_all, size, 1, 1, consume=False)
 
     def unread(self, data: bytes) -> None:
         """Put back what a caller has taken and could not pass on."""
         with self._plumbing.lock:
             if not self._closed:
                 self._inbound.buffer.unread(data)
-            self._plumbing.changed.notify()
+            self._plumbing.notify()
 
     def fileno(self) -> int:
         """The descriptor on which the child's bytes can be read, from where callers have got to.
@@ -151,19 +152,20 @@ class Source:
                     return self._exposure.descriptor.fileno()
                 if not self._inbound.busy:
                     break
-                waiter = self._register(wait)
-            waiter.wait()
+                changes = self._register(wait)
+            self._plumbing.wait(wait, self.pump, changes)
         del wait
         exposure = _Exposure(self._plumbing, self.pump)
         try:
             exposure.relay.start()  # it rests until it is the reader's relay
+            self.pump.employ()
             with self._plumbing.lock:
                 if self._exposure is None and not self._closed:
                     self._exposure = exposure
                     self._inbound = exposure.inbound
                     self.pump.relay = exposure.relay
                     exposure.relay.kick()
-                    self._plumbing.changed.notify()
+                    self._plumbing.notify()
         finally:
             if self._exposure is not exposure:
                 exposure.discard()
@@ -181,7 +183,7 @@ class Source:
                 self.pump.inbound.close()
             self._inbound.close()
             self.pump.kick()
-            self._plumbing.changed.notify()
+            self._plumbing.notify()
         if exposure is None:
             self.pump.join()
             return
@@ -208,8 +210,8 @@ class Source:
                 if not self._inbound.busy:
                     self._inbound.collect(collection, wait)
                     return True
-                waiter = self._register(wait)
-            waiter.wait()
+                changes = self._register(wait)
+            self._plumbing.wait(wait, self.pump, changes)
 
     def complete(self, collection: Collection, wait: Wait) -> bool:
         """Wait for the end of the stream and keep what was collected.
@@ -223,22 +225,22 @@ class Source:
             with self._plumbing.lock:
                 inbound = self._inbound
                 if inbound.collected(collection) or self._silent():
-                    self._plumbing.changed.notify()  # it is the next caller's turn
+                    self._plumbing.notify()  # it is the next caller's turn
                     inbound.keep(collection)
                     self._plumbing.kick()
                     return inbound.at_eof
                 remaining = self.pump.inbound.ending.remaining(time.monotonic())
-                waiter = self._register(wait, self.pump.inbound)
+                changes = self._register(wait, self.pump.inbound)
             if self._exposure is not None and remaining is None:
                 remaining = SILENCE  # reading the pipe, we do not notice the process end
-            self._progress(waiter, CHUNK, remaining)
+            self._progress(wait, changes, CHUNK, remaining)
 
     def abandon(self, collection: Collection, wait: Wait) -> None:
         """The caller is gone; what he has collected and not kept goes to the next."""
         with self._plumbing.lock:
             self._plumbing.flow.leave(wait)
             collection.abandon()
-            self._plumbing.changed.notify()
+            self._plumbing.notify()
 
     def _silent(self) -> bool:
         ending = self.pump.inbound.ending
@@ -253,51 +255,81 @@ class Source:
     # Taking what is there.
 
     def _take(
-        self, decide: Callable[[Buffer, bool], int], need: int, want: int, consume: bool = True
+        self,
+        decide: Callable[[Buffer, bool, int], int],
+        size: int,
+        need: int,
+        want: int,
+        consume: bool = True,
     ) -> bytes:
         """Wait until `decide` says how many bytes to take (not -1), and take them.
 
         Args:
-            decide: is given what is held, and whether that is all.
+            decide: is given what is held, whether that is all, and `size`.
+            size: what the caller has asked for.
             need: how many bytes have to be held before that; 0 if it cannot be known.
             want: how many bytes may be taken from a pipe that others read as well.
             consume: whether the bytes are handed out, or only looked at.
         """
-        wait = Wait()
+        plumbing = self._plumbing
+        wait: Optional[Wait] = None
         buffer: Optional[Buffer] = None
         position = 0
         data = b""
         try:
             while True:
-                with self._plumbing.lock:
+                with plumbing.lock:
                     self._check_open()
-                    self._plumbing.kick()
                     inbound = self._inbound
+                    wait = wait or Wait()
                     if inbound.busy:
-                        waiter = self._register(wait)
+                        changes = self._register(wait)
                     else:
                         buffer = inbound.buffer
                         position = buffer.position
-                        size = decide(buffer, inbound.at_eof)
-                        if size >= 0:
-                            self._plumbing.flow.leave(wait)
-                            data = buffer.peek(size)
+                        count = decide(buffer, inbound.at_eof, size)
+                        if count >= 0:
+                            plumbing.flow.leave(wait)
+                            data = buffer.peek(count)
                             if consume:
                                 inbound.taken()
                                 buffer.skip(len(data))
-                                self._plumbing.kick()  # there is room now
+                                plumbing.kick()  # there is room now
                             return data
                         own = self.pump.inbound
-                        waiter = self._register(wait, own, need or own.held + BOUND)
+                        changes = self._register(wait, own, need or own.held + BOUND)
                 # Where others read as well, not a byte too much: a line is read byte by byte.
-                self._progress(waiter, max(1, want - (0 if buffer is None else len(buffer))))
+                missing = max(1, want - (0 if buffer is None else len(buffer)))
+                self._progress(wait, changes, missing)
         except BaseException:
-            with self._plumbing.lock:
-                self._plumbing.flow.leave(wait)
+            with plumbing.lock:
+                if wait is not None:
+                    plumbing.flow.leave(wait)
                 if buffer is not None and data and buffer.position != position:
                     # Taken, and then a signal handler raised: the caller never gets to see it.
                     buffer.unread(data)
             raise
+
+    def _batch(self) -> io.BytesIO:
+        """Wait until there are lines to take from at will."""
+        wait = Wait()
+        try:
+            while True:
+                with self._plumbing.lock:
+                    self._check_open()
+                    inbound = self._inbound
+                    if inbound.busy:
+                        changes = self._register(wait)
+                    else:
+                        batch = inbound.batch()
+                        if batch is not None:
+                            return batch
+                        own = self.pump.inbound
+                        changes = self._register(wait, own, own.held + BOUND)
+                self._progress(wait, changes, 1)
+        finally:
+            with self._plumbing.lock:
+                self._plumbing.flow.leave(wait)
 
     def _read_large(self, goal: float) -> bytes:
         collection = Collection(goal)
@@ -310,26 +342,31 @@ class Source:
                     self._check_open()
                     if self._inbound.collected(collection):
                         self._plumbing.flow.leave(wait)
-                        self._plumbing.changed.notify()  # it is the next caller's turn
+                        self._plumbing.notify()  # it is the next caller's turn
                         data = self._inbound.finish(collection)
                         self._plumbing.kick()
                         return data
-                    waiter = self._register(wait, self.pump.inbound)
-                self._progress(waiter, int(min(collection.missing, CHUNK)))
+                    changes = self._register(wait, self.pump.inbound)
+                self._progress(wait, changes, int(min(collection.missing, CHUNK)))
         except BaseException:
             self.abandon(collection, wait)
             if data:
                 self.unread(data)
             raise
 
-    def _register(self, wait: Wait, own: Optional[Inbound] = None, need: float = 0) -> Waiter:
-        """The caller is going to wait; see `Flow.enter`. The lock is held."""
-        self._plumbing.flow.enter(wait, own, need)
-        waiter = self._plumbing.changed.enrol()
-        self._plumbing.kick()
-        return waiter
+    def _register(self, wait: Wait, own: Optional[Inbound] = None, need: float = 0) -> int:
+        """The caller is going to wait; see `Flow.enter`. The lock is held.
 
-    def _progress(self, waiter: Waiter, size: int, timeout: Optional[float] = None) -> None:
+        Returns:
+            How many changes there have been by now.
+        """
+        self._plumbing.flow.enter(wait, own, need)
+        self._plumbing.kick()
+        return self._plumbing.changes
+
+    def _progress(
+        self, wait: Wait, changes: int, size: int, timeout: Optional[float] = None
+    ) -> None:
         """Wait for a change, or, where the stream is exposed, make one by reading `size` bytes."""
         exposure = self._exposure
         if exposure is not None:
@@ -343,12 +380,32 @@ class Source:
                     with self._plumbing.lock:
                         exposure.reading = False
                         exposure.record()
-                        self._plumbing.changed.notify()
+                        self._plumbing.notify()
                     if self._closed:
                         exposure.descriptor.close()
                 return
-        waiter.wait(timeout)
+        self._plumbing.wait(wait, self.pump, changes, timeout)
 
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("I/O operation on closed file")
+        self.pump.check()
+
+
+# What a caller takes: how many bytes of what is held, or -1 to wait for more. `eof` says that what
+# is held is all.
+
+
+def _enough(buffer: Buffer, eof: bool, size: int) -> int:
+    return size if len(buffer) >= size or eof else -1
+
+
+def _any_at_all(buffer: Buffer, eof: bool, size: int) -> int:
+    return size if buffer or eof or not size else -1
+
+
+def _line(buffer: Buffer, eof: bool, size: int) -> int:
+    length = buffer.find(b"\n")
+    if length < 0 and (eof or 0 <= size <= len(buffer)):
+        length = len(buffer)
+    return min(length, size) if size >= 0 else length

@@ -40,6 +40,9 @@ class Waiters:
     def __init__(self) -> None:
         self._waiters: Deque[Waiter] = deque()
 
+    def __len__(self) -> int:
+        return len(self._waiters)
+
     def enrol(self) -> Waiter:
         """A waiter that the next `notify` releases."""
         waiter = Waiter()

@@ -90,5 +90,6 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         child = self._started
         stream = self._stream(name)
         self._warn(child.keep([stream], join))
+        stream.source.pump.check()
         kept: bytes = stream.source.kept
         return kept

@@ -5,10 +5,11 @@ import sys
 from typing import List
 
 from stress import demonstration, faults, soak
+from stress.bench import command as bench
 from stress.explore import command as explore
 
 #: Each adds a command of its own.
-_COMMANDS = (demonstration, faults, soak, explore)
+_COMMANDS = (demonstration, bench, soak, faults, explore)
 
 
 def main(arguments: List[str]) -> int:

@@ -43,7 +43,8 @@ def _collect_when(
     Returns:
         A list that will hold the name of the thread, and that it has done it.
     """
-    real = getattr(owner, name)
+    real: Any = getattr(owner, name)
+    call: Callable[..., Any] = getattr(real, "fget", real)
     collected: List[str] = []
 
     def collect(*args: Any, **kwargs: Any) -> Any:
@@ -52,9 +53,10 @@ def _collect_when(
             collected.append(current)
             gc.collect()
             collected.append("done")
-        return real(*args, **kwargs)
+        return call(*args, **kwargs)
 
-    monkeypatch.setattr(owner, name, collect)
+    patch = property(collect) if isinstance(real, property) else collect
+    monkeypatch.setattr(owner, name, patch)
     return collected
 
 
@@ -63,12 +65,13 @@ def _collect_when(
 def test_collected_by_a_pump_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """In the middle of what a reader pump does under the lock of the process it drops."""
+    """In the middle of what a reader's thread does under the lock of the process it drops."""
     before, threads = descriptors(), threading.active_count()
     ready = threading.Event()
     box, pid = _in_a_cycle(["yes"])
     collected = _collect_when(monkeypatch, Inbound, name, ready, f"process-{pid}-stdout")
     stdout = box[0].stdout
+    stdout.source.pump.employ()
     reader = threading.Thread(target=stdout.read)
     reader.start()
     box.clear()
@@ -83,6 +86,28 @@ def test_collected_by_a_pump_of_the_same_process(
 
 
 @pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("name", ["feed", "room", "crowded"])
+def test_collected_by_a_caller_of_the_same_process(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In the middle of what a caller does who moves the bytes himself."""
+    before = descriptors()
+    ready = threading.Event()
+    box, pid = _in_a_cycle(["yes"])
+    collected = _collect_when(monkeypatch, Inbound, name, ready, "caller")
+    stdout = box[0].stdout
+    caller = threading.Thread(target=stdout.read, name="caller")
+    caller.start()
+    box.clear()
+    ready.set()
+    caller.join()
+    assert collected == ["caller", "done"]
+    assert not is_alive(pid)
+    del stdout, caller
+    assert descriptors() == before
+
+
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("name", ["front", "sent"])
 def test_collected_by_the_writer_pump_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
@@ -93,6 +118,7 @@ def test_collected_by_the_writer_pump_of_the_same_process(
     box, pid = _in_a_cycle(["cat"], stdin=PIPE)
     collected = _collect_when(monkeypatch, Outbound, name, ready, f"process-{pid}-stdin")
     stdin = box[0].stdin
+    stdin.sink.pump.employ()
     box.clear()
     ready.set()
     try:
@@ -149,6 +175,7 @@ def test_collected_by_a_pump_of_another_process(monkeypatch: pytest.MonkeyPatch)
     assert box[0].stdout.readline() == b"x\n"
     collected = _collect_when(monkeypatch, process._pump.ReaderPump, "_record", ready)
     with Process(["cat"], stdin=PIPE) as other:
+        other.stdout.source.pump.employ()  # type: ignore[union-attr]
         box.clear()
         ready.set()
         other.stdin.write(pattern(MIB))

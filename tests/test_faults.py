@@ -10,7 +10,12 @@ from typing import Any, Iterator, List
 import pytest
 
 from process import PIPE, Process, ProcessAlreadyRunError, ProcessError
-from tests.support import LARGE, Kit, descriptors, pattern
+from process.core._inbound import Inbound
+from process.core._outbound import Outbound
+from tests.support import LARGE, MIB, Kit, descriptors, pattern, python
+
+#: Beyond what is held in memory.
+FLOOD = 10 * MIB
 
 resource = pytest.importorskip("resource", reason="limits are a matter of POSIX")
 
@@ -162,29 +167,32 @@ class Spare:
             os.close(number)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError()])
-def test_no_thread_to_be_had(
-    monkeypatch: pytest.MonkeyPatch, number: int, fault: Exception
-) -> None:
-    """The n-th pump cannot be started: the child is ended and reaped, the others are gone."""
-    before, threads = descriptors(), threading.active_count()
+def _no_threads(patch: pytest.MonkeyPatch, fault: BaseException) -> List[str]:
+    """Let no thread of the library start; a list that will hold the names of those that were to."""
     real = threading.Thread.start
-    started: List[threading.Thread] = []
+    refused: List[str] = []
 
     def start(self: threading.Thread) -> None:
-        started.append(self)
-        if len(started) == number:
-            raise fault
-        real(self)
+        if not self.name.startswith("process-"):
+            return real(self)
+        refused.append(self.name)
+        raise fault
 
+    patch.setattr(threading.Thread, "start", start)
+    return refused
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError()])
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """Input that needs a thread gets none: the child is ended and reaped, nothing is left."""
+    before, threads = descriptors(), threading.active_count()
     process = Process(["cat"], stdin=pattern(LARGE))
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
+        refused = _no_threads(patch, fault)
         with pytest.raises(ProcessError) as caught:
             process.run()
     assert caught.value.__cause__ is fault
-    assert len(started) == number
+    assert len(refused) == 1
     assert descriptors() == before
     assert threading.active_count() == threads
     with pytest.raises(ChildProcessError):
@@ -193,16 +201,100 @@ def test_no_thread_to_be_had(
     process.close()
 
 
+def test_no_thread_for_what_overflows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller goes on without it: what he has to hold stays in memory, and nothing is lost."""
+    with monkeypatch.context() as patch:
+        refused = _no_threads(patch, RuntimeError("can't start new thread"))
+        script = f"put(1, pattern({FLOOD}, 1)); put(2, pattern({FLOOD}, 2))"
+        with Process(python(script)) as process:
+            process.join()
+            assert process.stdout.read() == pattern(FLOOD, 1)
+            assert process.stderr.read() == pattern(FLOOD, 2)
+    assert refused
+
+
+def test_no_thread_for_a_second_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He waits for the first one to stop, and goes on from there."""
+    with monkeypatch.context() as patch:
+        _no_threads(patch, RuntimeError("can't start new thread"))
+        with Process(["cat"], stdin=PIPE) as process:
+            plumbing: Any = process._child.plumbing  # type: ignore[union-attr]
+            first = threading.Thread(target=process.stdout.read, args=(1,))
+            first.start()
+            while not plumbing.driven:
+                pass
+            second = threading.Thread(target=process.stdout.read, args=(1,))
+            second.start()
+            while not plumbing._waiters:
+                pass
+            process.stdin.write(b"abc")
+            process.stdin.flush()
+            first.join()
+            second.join()
+        assert process.output() == b"c"
+
+
+def _out_of_memory(patch: pytest.MonkeyPatch, owner: Any, name: str, thread: str) -> None:
+    """Let `owner.name` find no memory in threads whose name begins like that."""
+    real = getattr(owner, name)
+
+    def fail(*arguments: Any) -> Any:
+        if threading.current_thread().name.startswith(thread):
+            raise MemoryError
+        return real(*arguments)
+
+    patch.setattr(owner, name, fail)
+
+
+def test_no_memory_for_what_a_thread_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wants the bytes is told; the child is ended and reaped, nothing is left."""
+    before, threads = descriptors(), threading.active_count()
+    process = Process(["yes"]).run()
+    with monkeypatch.context() as patch:
+        _out_of_memory(patch, Inbound, "feed", "process-")
+        process.stdout.source.pump.employ()  # type: ignore[union-attr]
+        for call in (process.output, process.stdout.readline, process.close):
+            with pytest.raises(ProcessError, match="has failed: MemoryError") as caught:
+                call()
+            assert isinstance(caught.value.__cause__, MemoryError)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert threading.active_count() == threads
+    assert descriptors() == before
+    with Process(["echo", "x"]) as process:
+        assert process.output() == b"x\n"
+
+
+def test_no_memory_for_what_a_thread_is_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that has got only a part of its input does not look as if it had got all."""
+    before, threads = descriptors(), threading.active_count()
+    with monkeypatch.context() as patch:
+        _out_of_memory(patch, Outbound, "front", "process-")
+        process = Process(["cat"], stdin=pattern(LARGE)).run()
+        with pytest.raises(ProcessError, match="stdin has failed: MemoryError"):
+            process.close()
+    assert threading.active_count() == threads
+    assert descriptors() == before
+
+
+def test_no_memory_for_what_a_caller_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He is told, and what had been read is there for the next call."""
+    with Process(["cat"], stdin=PIPE) as process:
+        process.stdin.write(pattern(1000))
+        process.stdin.flush()
+        with monkeypatch.context() as patch:
+            _out_of_memory(patch, Inbound, "feed", "")
+            with pytest.raises(MemoryError):
+                process.stdout.read(1000)
+        assert process.stdout.read(1000) == pattern(1000)
+
+
 def test_an_interrupt_during_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """KeyboardInterrupt is not wrapped; the child that had been started is gone."""
     before = descriptors()
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    process = Process(["cat"], stdin=PIPE)
+    process = Process(["cat"], stdin=pattern(LARGE))
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupt)
+        _no_threads(patch, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             process.run()
     assert descriptors() == before

@@ -6,6 +6,7 @@ the child is a descriptor. Both offer the same names:
 
 - `Wakeup`: wakes threads that wait in a `Port`;
 - `Port`: one end of a pipe, with the waits of the pump that serves it;
+- `Hub`, made by `make_hub`: several ports waited for at once, where that is possible;
 - `ExitWatch`: the end of a child process;
 - `spawn_options`: what `subprocess.Popen` is told in addition;
 - `exit_code`: of a child that has ended and has not been reaped;
@@ -17,20 +18,33 @@ import sys
 if sys.platform == "win32":  # pragma: no cover - Windows
     from process._platform._windows import (
         ExitWatch,
+        Hub,
         Port,
         Wakeup,
         exit_code,
+        make_hub,
         spawn_options,
         wait_readable,
     )
 else:
     from process._platform._posix import (
         ExitWatch,
+        Hub,
         Port,
         Wakeup,
         exit_code,
+        make_hub,
         spawn_options,
         wait_readable,
     )
 
-__all__ = ["ExitWatch", "Port", "Wakeup", "exit_code", "spawn_options", "wait_readable"]
+__all__ = [
+    "ExitWatch",
+    "Hub",
+    "Port",
+    "Wakeup",
+    "exit_code",
+    "make_hub",
+    "spawn_options",
+    "wait_readable",
+]

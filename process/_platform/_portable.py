@@ -8,11 +8,14 @@ of the interpreter.
 
 import os
 import threading
-from typing import Any, Callable, Dict, Optional
+from abc import ABC, abstractmethod
+from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from process._descriptor import Descriptor
 
 spawn_options: Dict[str, Any] = {}
+
+P = TypeVar("P")
 
 
 class Wakeup:
@@ -29,6 +32,8 @@ class Port:
         self, descriptor: Descriptor, wakeup: Wakeup, watch: "ExitWatch", writing: bool
     ) -> None:
         self.descriptor = descriptor
+        #: How many bytes to move at once.
+        self.chunk = 64 * 1024
         self._bell = threading.Lock()
         self._bell.acquire()
 
@@ -39,6 +44,9 @@ class Port:
     def write(self, data: memoryview) -> Optional[int]:
         """The number of bytes written, `None` if there is no room yet."""
         return os.write(self.descriptor.fileno(), data[:65536])
+
+    def moved(self, size: int, bulk: bool) -> None:
+        """A read or a write has moved `size` bytes: here the pipe stays as it is."""
 
     def wait(self, ready: bool) -> bool:
         """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended."""
@@ -87,6 +95,37 @@ class ExitWatch:
     def wait(self, timeout: Optional[float]) -> None:
         """Return when the process has ended or `timeout` seconds have passed."""
         self._over.wait(timeout)
+
+
+class AnyHub(ABC, Generic[P]):
+    """Several ports of one process, waited for at once by a caller.
+
+    There is none here: where reads block, each pipe needs a thread.
+    """
+
+    @abstractmethod
+    def wait(
+        self, ports: Tuple[P, ...], timeout: Optional[float], watch: bool
+    ) -> Tuple[List[P], bool]:
+        """Wait to be rung, for one of the ports, for `timeout` seconds, or for the process to end.
+
+        One caller at a time. The end of the process counts with `watch` only.
+
+        Returns:
+            The ports that are ready, and whether the process has ended.
+        """
+
+    @abstractmethod
+    def ring(self) -> None:
+        """Make the present or the next `wait` return. Safe in finalizers."""
+
+
+Hub = AnyHub[Port]
+
+
+def make_hub(wakeup: Wakeup, watch: ExitWatch) -> Optional[Hub]:
+    """The hub of a process, where there can be one."""
+    return None
 
 
 def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:

@@ -18,11 +18,13 @@ up and answered. The argument that no ring is lost:
 Ringing takes no lock and does not block: a finalizer may do it at any line.
 """
 
+import contextlib
 import errno
+import fcntl
 import os
 import select
 import sys
-from typing import Any, Callable, Dict, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Protocol, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
@@ -36,6 +38,21 @@ _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
 _LONGEST_POLL = 1_000_000.0
 
 _ONE = (1).to_bytes(8, sys.byteorder)
+
+#: Bytes moved at once: first, after many full pipes, and after many more.
+_CHUNKS = (64 * 1024, 256 * 1024, 1024 * 1024)
+
+#: As many full pipes in a row make a pipe larger.
+_FULL_IN_A_ROW = 8
+
+#: Linux, `fcntl.F_SETPIPE_SZ`, for which Python has a name from 3.10 on only.
+_SET_PIPE_SIZE = 1031
+
+#: Pipes that are large at the same time. Linux gives a user 64 pipes of 1 MiB in all, and beyond
+#: that new ones of a page or two: see /proc/sys/fs/pipe-user-pages-soft.
+_MOST_ENLARGED = 8
+
+_enlarged: "Set[Port]" = set()
 
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -75,6 +92,15 @@ def exit_code(pid: int) -> Optional[int]:
     return status if result.si_code == os.CLD_EXITED else -status
 
 
+class Ringable(Protocol):
+    """Who waits, and is to be woken."""
+
+    @property
+    def released(self) -> bool:
+        """Whether he will not wait any more."""
+        ...
+
+
 class Wakeup:
     """Wakes the pumps of one process. Safe in finalizers: takes no lock and never blocks."""
 
@@ -93,14 +119,14 @@ class Wakeup:
         """The descriptor to poll for input."""
         return self._read.fileno()
 
-    def ring(self, port: "Port") -> None:
+    def ring(self, port: "Ringable") -> None:
         """Make the present or the next `wait` of `port` return."""
         self._rung.add(port)
         self._raise()
         if port.released:
             self.answer(port)  # nobody else will
 
-    def answer(self, port: "Port") -> None:
+    def answer(self, port: "Ringable") -> None:
         """`port` has woken up, or will not wait any more."""
         self._rung.discard(port)
         if not self._rung:
@@ -128,10 +154,14 @@ class Port:
         self, descriptor: Descriptor, wakeup: Wakeup, watch: "ExitWatch", writing: bool
     ) -> None:
         self.descriptor = descriptor
-        self._ready = select.POLLOUT if writing else select.POLLIN
+        #: What to poll it for.
+        self.ready = select.POLLOUT if writing else select.POLLIN
         self._wakeup: Optional[Wakeup] = wakeup
         self._watch: Optional[ExitWatch] = watch
         self._shared = False
+        #: How many bytes to move at once.
+        self.chunk = _CHUNKS[0]
+        self._full = 0
         #: The pump has ended.
         self.released = False
         os.set_blocking(descriptor.fileno(), False)
@@ -157,6 +187,23 @@ class Port:
         except BlockingIOError:
             return None
 
+    def moved(self, size: int, bulk: bool) -> None:
+        """A read or a write has moved `size` bytes; `bulk` if all of them are in memory anyway.
+
+        Where the pipe is full, or empty, again and again, it is taking turns with the child that
+        costs time, and next to a busy Python thread it costs a whole switch interval a turn. A
+        larger pipe makes for fewer turns.
+        """
+        self._full = self._full + 1 if size == self.chunk else 0
+        if self._full < _FULL_IN_A_ROW or self.chunk == _CHUNKS[2 if bulk else 1]:
+            return
+        self._full = 0
+        if len(_enlarged) < _MOST_ENLARGED and sys.platform == "linux":
+            _enlarged.add(self)
+            larger = _CHUNKS[_CHUNKS.index(self.chunk) + 1]
+            with contextlib.suppress(OSError):  # EPERM: this user has had his share
+                self.chunk = fcntl.fcntl(self.descriptor.fileno(), _SET_PIPE_SIZE, larger)
+
     def wait(self, ready: bool) -> bool:
         """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended.
 
@@ -169,7 +216,7 @@ class Port:
         poll = select.poll()
         poll.register(wakeup.fileno(), select.POLLIN)
         if ready:
-            poll.register(self.descriptor.fileno(), self._ready)
+            poll.register(self.descriptor.fileno(), self.ready)
         watched = -1 if self._watch is None else self._watch.fileno()
         if watched >= 0:
             poll.register(watched, select.POLLIN)
@@ -190,6 +237,7 @@ class Port:
     def release(self) -> None:
         """The pump has ended: let go of what it shares with others."""
         self.released = True
+        _enlarged.discard(self)
         wakeup, self._wakeup, self._watch = self._wakeup, None, None
         if wakeup is not None:
             wakeup.answer(self)
@@ -206,6 +254,59 @@ class Port:
         self._shared = True
         os.set_blocking(self.descriptor.fileno(), True)
         return self.descriptor.fileno()
+
+
+class _Bell:
+    """What stands for a hub among those rung. It refers to nothing, so it may stay there."""
+
+    released = False
+
+
+class Hub(_portable.AnyHub[Port]):
+    """See `_portable.AnyHub`. To the wake-up its bell is one more port."""
+
+    def __init__(self, wakeup: Wakeup, watch: "ExitWatch") -> None:
+        self._bell = _Bell()
+        self._wakeup = wakeup
+        self._watch = watch
+        self._polled: Tuple[Tuple[Port, ...], bool] = (), False
+        self._poll = select.poll()
+        self._numbers: Dict[int, Port] = {}
+
+    def wait(
+        self, ports: Tuple[Port, ...], timeout: Optional[float], watch: bool
+    ) -> Tuple[List[Port], bool]:
+        # Ends for the reasons that `Port.wait` does.
+        if self._polled != (ports, watch):
+            self._prepare(ports, watch)
+        events = self._poll.poll(None if timeout is None else 1000 * min(timeout, _LONGEST_POLL))
+        numbers = self._numbers
+        ready = [numbers[number] for number, _ in events if number in numbers]
+        if len(ready) == len(events):
+            return ready, False
+        others = {number for number, _ in events}
+        if self._wakeup.fileno() in others:
+            self._wakeup.answer(self._bell)
+        return ready, watch and self._watch.fileno() in others
+
+    def _prepare(self, ports: Tuple[Port, ...], watch: bool) -> None:
+        self._polled = (), False  # in case that an exception strikes in the middle
+        self._numbers = {port.descriptor.fileno(): port for port in ports}
+        self._poll = select.poll()
+        self._poll.register(self._wakeup.fileno(), select.POLLIN)
+        if watch and self._watch.fileno() >= 0:
+            self._poll.register(self._watch.fileno(), select.POLLIN)
+        for number, port in self._numbers.items():
+            self._poll.register(number, port.ready)
+        self._polled = ports, watch
+
+    def ring(self) -> None:
+        self._wakeup.ring(self._bell)
+
+
+def make_hub(wakeup: Wakeup, watch: "ExitWatch") -> Optional[Hub]:
+    """The hub of a process."""
+    return Hub(wakeup, watch)
 
 
 class ExitWatch:

@@ -34,20 +34,23 @@ class Buffer:
         self._position = 0
         self._searched = 0
 
-    def _end(self) -> int:
-        if not self._chunks:
-            return self._position
-        start, chunk = self._chunks[-1]
-        return max(self._position, start + len(chunk))
+    @property
+    def end(self) -> int:
+        """The offset in the stream behind everything held."""
+        return self._position + len(self)
 
     def __len__(self) -> int:
-        return self._end() - self._position
+        if not self._chunks:
+            return 0
+        start, chunk = self._chunks[-1]
+        size = start + len(chunk) - self._position
+        return size if size > 0 else 0  # below: handed out, and not thrown away yet
 
     def append(self, chunk: Chunk) -> None:
         """Add `chunk` behind everything held."""
         if not chunk:
             return
-        end = self._end()
+        end = self.end
         if self._chunks and len(chunk) < _SMALL:
             start, last = self._chunks[-1]
             if len(last) < _SMALL and start + len(last) == end:
@@ -86,6 +89,11 @@ class Buffer:
         """Let go of the first `size` bytes."""
         self.discard()
         self._position += min(size, len(self))
+
+    def skip_to(self, position: int) -> None:
+        """Let go of what lies before the offset `position`, unless that has been done."""
+        self.discard()
+        self._position = max(self._position, position)
 
     def take(self, size: int) -> bytes:
         """Hand out at most `size` bytes."""
@@ -128,8 +136,17 @@ class Buffer:
                 index = bytes(chunk).find(separator, max(0, begin - start))
                 if index >= 0:
                     return start + index + 1 - self._position
-        self._searched = self._end()
+        self._searched = self.end
         return -1
+
+    def find_last(self, separator: bytes) -> int:
+        """The number of bytes up to and including the last `separator` in the first chunk, or 0."""
+        self.discard()
+        if not self._chunks:
+            return 0
+        start, chunk = self._chunks[0]
+        index = bytes(chunk).rfind(separator)
+        return 0 if index < 0 else max(0, start + index + len(separator) - self._position)
 
     def forget_search(self) -> None:
         """Let the next `find` begin at the front: it looks for another separator."""

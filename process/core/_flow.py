@@ -66,9 +66,10 @@ class Flow:
             own: the stream whose bytes he waits for; `None` where he waits for something else.
             need: how many bytes of it have to be held before he can go on.
         """
-        for key, (reference, _, _) in list(self._waits.items()):
-            if reference() is None:
-                del self._waits[key]
+        if self._waits:
+            for key, (reference, _, _) in list(self._waits.items()):
+                if reference() is None:
+                    del self._waits[key]
         self._waits[id(wait)] = (weakref.ref(wait), own, need)
 
     def leave(self, wait: Wait) -> None:

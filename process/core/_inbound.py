@@ -24,7 +24,8 @@ This module does no I/O and takes no lock: whoever shares an `Inbound` between t
 import io
 import math
 import weakref
-from typing import NamedTuple, Optional
+from collections import deque
+from typing import Deque, NamedTuple, Optional
 
 from process.core._buffer import Buffer, Chunk
 from process.core._ending import Ending
@@ -33,7 +34,7 @@ from process.core._flow import BOUND, Flow, Wait
 #: Bytes of one stream held in memory before the rest overflows.
 MEMORY = 4 * 1024 * 1024
 
-#: Most bytes that a pump moves at once.
+#: Bytes that a pump moves at once, if it has no reason to move more.
 CHUNK = 64 * 1024
 
 
@@ -102,6 +103,30 @@ class Collection:
         return self._data.getvalue()
 
 
+class _Batch:
+    """Whole lines that a caller takes by himself, until somebody else asks for the buffer.
+
+    They stay in the buffer meanwhile. How many have been taken only the `BytesIO` knows, which
+    hands out a line in one call into C; the buffer learns of it when the batch is recalled. To
+    recall it, what is left is read, which tells how much was taken and ends whoever iterates; and
+    that, too, happens within one call, so it can be interrupted and done again.
+    """
+
+    __slots__ = ("_begin", "_rest", "lines", "size")
+
+    def __init__(self, begin: int, data: bytes) -> None:
+        self.lines = io.BytesIO(data)
+        self._begin = begin
+        self.size = len(data)
+        self._rest: Deque[bytes] = deque()
+
+    def recall(self) -> int:
+        """Take back what has not been taken; the offset in the stream up to which it has been."""
+        if not self._rest:
+            self._rest.extend(map(self.lines.read, (-1,)))
+        return self._begin + self.size - len(self._rest[0])
+
+
 class _Parts(NamedTuple):
     kept: bytes
     collection: Optional[Collection]
@@ -125,6 +150,7 @@ class Inbound:
         self._closed = False
         self._parts = _Parts(kept, None)
         self._buffer = Buffer()
+        self._batch: Optional[_Batch] = None
         flow.add(self)
 
     # The pump's side.
@@ -136,18 +162,38 @@ class Inbound:
         gathered = 0 if collection is None else len(collection)
         return gathered + len(self._buffer) + self.spilled
 
-    def room(self) -> int:
-        """How many bytes may be read from the pipe now."""
+    @property
+    def end(self) -> int:
+        """The offset in the stream behind everything that was fed, the overflow aside."""
+        return self._buffer.end
+
+    def room(self, chunk: int = CHUNK) -> int:
+        """How many bytes may be read from the pipe now, at most `chunk`."""
         if self._closed or self.ending.eof:
             return 0
-        if self._collecting() is not None:
-            return CHUNK
+        collection = self._collecting()
+        if collection is not None:
+            return int(min(max(collection.missing, CHUNK), chunk))
+        held = self.held
+        if not held and chunk <= self._bound:
+            return chunk
         needed = self._flow.limit(self)
-        if self.held < needed:
-            return int(min(max(needed, self._bound) - self.held, CHUNK))
+        if held < needed:
+            return int(min(max(needed, self._bound) - held, chunk))
         # Between the marks the pump rests: waking it for every few bytes costs more than it brings.
-        room = max(self._bound, self._granted) - self.held
-        return min(room, CHUNK) if room >= self._bound // 4 else 0
+        room = max(self._bound, self._granted) - held
+        return min(room, chunk) if room >= self._bound // 4 else 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the next chunk may belong in the overflow."""
+        return self.spilled > 0 or (len(self._buffer) + CHUNK > self._memory and self.spills(CHUNK))
+
+    @property
+    def bulk(self) -> bool:
+        """Whether a caller wants all there is."""
+        collection = self._collecting()
+        return collection is not None and collection.goal == math.inf
 
     def spills(self, size: int) -> bool:
         """Whether `size` bytes from the pipe belong in the overflow rather than in memory."""
@@ -186,6 +232,7 @@ class Inbound:
     def close(self) -> None:
         """The reading end is closed: nothing more is wanted, what is held is thrown away."""
         self._closed = True
+        self._recall()
         self._buffer = Buffer()
         self._parts = _Parts(self._parts.kept, None)
 
@@ -212,11 +259,44 @@ class Inbound:
 
         Not to be asked for while a collection is under way in another thread.
         """
+        self._recall()
         collection = self._parts.collection
         if collection is not None:
             self._buffer.unread(collection.getvalue())  # which leaves the collection empty
             self._parts = _Parts(self._parts.kept, None)
         return self._buffer
+
+    def batch(self) -> Optional[io.BytesIO]:
+        """Whole lines to take from at will, some at least; `None` if there are not any yet.
+
+        At the end of the stream the last line may be without its end, and of no length if there is
+        none. What has not been taken when somebody else asks for bytes, he gets.
+        """
+        if self._batch is not None and self._batch.lines.tell() < self._batch.size:
+            return self._batch.lines  # of somebody else who iterates: share it
+        buffer = self.buffer
+        size = buffer.find(b"\n")
+        if size < 0:
+            if not self.at_eof:
+                return None
+            size = len(buffer)
+        else:
+            # As many more as there are in the same piece of memory.
+            size = max(size, buffer.find_last(b"\n"))
+        self._batch = _Batch(buffer.position, buffer.peek(size))
+        return self._batch.lines
+
+    @property
+    def lines(self) -> Optional[io.BytesIO]:
+        """The batch that is being taken from, if any."""
+        return None if self._batch is None else self._batch.lines
+
+    def _recall(self) -> None:
+        batch = self._batch
+        if batch is not None:
+            self._buffer.skip_to(batch.recall())
+            self._batch = None
+            self.taken()
 
     @property
     def busy(self) -> bool:

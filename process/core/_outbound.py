@@ -47,6 +47,11 @@ class Outbound:
         """The bytes to send next, at most `size`, without a copy."""
         return self._buffer.front(size)
 
+    @property
+    def position(self) -> int:
+        """The offset in the stream of the next byte to send."""
+        return self._buffer.position
+
     def sent(self, size: int) -> None:
         """The first `size` bytes are in the pipe."""
         self._buffer.skip(size)

@@ -142,6 +142,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
         Raises:
             ProcessNotRunError: the process has not been run.
             ProcessInvalidStreamError: stdout was not created with `PIPE`.
+            ProcessError: bytes have been lost for want of memory; the cause is chained.
         """
         ...
 
@@ -154,6 +155,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
         Raises:
             ProcessNotRunError: the process has not been run.
             ProcessInvalidStreamError: stderr was not created with `PIPE`.
+            ProcessError: bytes have been lost for want of memory; the cause is chained.
         """
         ...
 
@@ -204,5 +206,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
 
         Raises:
             ProcessNotRunError: the process has not been run.
+            ProcessError: bytes have been lost for want of memory; the cause is chained. The process
+                has been closed all the same.
         """
         ...

@@ -1,0 +1,63 @@
+"""What a case is, and what comes of measuring it."""
+
+from dataclasses import dataclass
+from typing import Callable, Generic, NamedTuple, Optional, Tuple, TypeVar
+
+MIB = 1024**2
+GIB = 1024**3
+
+#: What a job is given, and what it results in.
+G = TypeVar("G")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Case(Generic[G, R]):
+    """One job, done by this library and in the standard library's way.
+
+    Attributes:
+        name: what the command line calls it.
+        module: where it is, for the process that measures it.
+        job: what is done, in a few words.
+        amounts: how much of it; several where the case is measured at several sizes.
+        unit: what the amount counts.
+        prepare: makes what the job is given out of the amount; `int` where that is the amount.
+        ours: does the job with this library.
+        theirs: does the same as it is done without; `None` if there is nothing to compare with.
+        against: what `theirs` uses, in a few words.
+        intact: whether the result, for what was given, is what it should be.
+        seconds: the time that counts, if the job takes it itself; else it is that of the whole job.
+        allowed: the largest ratio of our time to theirs.
+        peak: the most memory of ours, in multiples of the amount.
+        growth: the most bytes by which the job may make our memory grow.
+        memory: what the greedier side needs, in multiples of the amount.
+        rounds: how often both are measured.
+    """
+
+    name: str
+    module: str
+    job: str
+    amounts: Tuple[int, ...]
+    prepare: Callable[[int], G]
+    ours: Callable[[G], R]
+    intact: Callable[[G, R], bool]
+    theirs: Optional[Callable[[G], R]] = None
+    against: str = ""
+    unit: str = "bytes"
+    seconds: Optional[Callable[[R], float]] = None
+    allowed: Optional[float] = None
+    peak: Optional[float] = None
+    growth: Optional[int] = None
+    memory: float = 0.0
+    rounds: int = 5
+
+
+class Measurement(NamedTuple):
+    """What one process has measured."""
+
+    #: What the job took.
+    seconds: float
+    #: The most memory that the process has had, in bytes.
+    peak: int
+    #: By how much of that the job has raised it.
+    growth: int

@@ -1,0 +1,167 @@
+"""The command `bench`: measures one case after the other, and says what came out."""
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from stress.bench.case import Case, Measurement
+from stress.bench.catalogue import CASES
+from stress.bench.summary import Outcome, exit_code
+from stress.bench.table import size, table, verdict
+
+if TYPE_CHECKING:
+    # The class has a name only for the type checker.
+    from argparse import _SubParsersAction
+
+#: Seconds until a measurement has failed.
+_LIMIT = 120.0
+
+#: Columns in a file: the table is not to be squeezed where nothing obliges it to be.
+_PAPER = 140
+
+
+def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `bench` to the command line."""
+    parser = commands.add_parser(
+        "bench",
+        help="time and memory, beside the standard library",
+        description="Measures this library and the standard library in turn. POSIX only. The exit "
+        "code is 0 if everything could be measured, whatever the ratios are.",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[case.name for case in CASES],
+        metavar="NAME",
+        help="measure this case alone (may be repeated)",
+    )
+    parser.add_argument(
+        "--rounds", type=_positive(int), metavar="N", help="measure each case N times"
+    )
+    parser.add_argument(
+        "--scale",
+        type=_positive(float),
+        default=1.0,
+        metavar="X",
+        help="X times the usual amounts. For a quick look: what is allowed is meant for 1",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to FILE")
+    parser.add_argument("--list", action="store_true", help="list the cases, measure nothing")
+    parser.set_defaults(run=_run)
+
+
+def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def number(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise ValueError(text)
+        return value
+
+    return number
+
+
+def _run(options: argparse.Namespace) -> int:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _PAPER)
+    chosen = [case for case in CASES if not options.only or case.name in options.only]
+    if options.list:
+        for case in chosen:
+            console.print(f"{case.name:<18}{case.job}", soft_wrap=True)
+        return 0
+    outcomes = _measure_all(console, chosen, options.rounds, options.scale)
+    console.print(table(outcomes))
+    console.print(f"\n{verdict(outcomes)}")
+    if options.json is not None:
+        options.json.write_text(json.dumps(_report(outcomes, options.scale), indent=2) + "\n")
+    return exit_code(outcomes)
+
+
+def _report(outcomes: List[Outcome], scale: float) -> Dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "scale": scale,
+        "cases": [outcome.to_json() for outcome in outcomes],
+    }
+
+
+def _measure_all(
+    console: Console, cases: List[Case[Any, Any]], rounds: Optional[int], scale: float
+) -> List[Outcome]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        plan = [
+            (case, max(1, round(scale * usual)), rounds or case.rounds)
+            for case in cases
+            for usual in case.amounts
+        ]
+        total = sum(times * len(_sides(case)) for case, _, times in plan)
+        task = progress.add_task("", total=total)
+        outcomes: List[Outcome] = []
+        for case, much, times in plan:
+            goal = progress.tasks[task].completed + times * len(_sides(case))
+
+            def tell(side: str, case: Case[Any, Any] = case) -> None:
+                progress.update(task, advance=1, description=f"{case.name}, {side}")
+
+            outcomes.append(_measure_case(case, much, times, tell))
+            progress.update(task, completed=goal)  # not all of it, if it has failed
+        return outcomes
+
+
+def _measure_case(
+    case: Case[Any, Any], much: int, rounds: int, tell: Callable[[str], None]
+) -> Outcome:
+    needed, available = int(case.memory * much), _available_memory()
+    if available is not None and needed > available:
+        return Outcome(
+            case, much, left_out=f"left out: needs {size(needed)}, free are {size(available)}"
+        )
+    found: Dict[str, List[Measurement]] = {"ours": [], "theirs": []}
+    try:
+        for _ in range(rounds):
+            for side in _sides(case):
+                tell(side)
+                found[side].append(_measure(case, side, much))
+    except RuntimeError as failure:
+        return Outcome(case, much, error=str(failure))
+    return Outcome(case, much, found["ours"], found["theirs"])
+
+
+def _sides(case: Case[Any, Any]) -> List[str]:
+    return ["ours"] if case.theirs is None else ["ours", "theirs"]
+
+
+def _measure(case: Case[Any, Any], side: str, much: int) -> Measurement:
+    """Measure once, in a process of its own.
+
+    Raises:
+        RuntimeError: it has failed, or the result was wrong; its traceback has been printed.
+    """
+    command = [sys.executable, "-m", "stress.bench.measure", case.module, side, str(much)]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=_LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{side} took more than {_LIMIT:g} s") from None
+    if done.returncode != 0:
+        raise RuntimeError(f"{side} failed with exit code {done.returncode}")
+    return Measurement(**json.loads(done.stdout))
+
+
+def _available_memory() -> Optional[int]:
+    """Bytes of memory that are free, where the system tells."""
+    names = ("SC_AVPHYS_PAGES", "SC_PAGE_SIZE")
+    if not all(name in os.sysconf_names for name in names):
+        return None
+    return math.prod(map(os.sysconf, names))
