@@ -193,9 +193,10 @@ async def pipeline(play: Round) -> None:
 async def descriptor(play: Round) -> None:
     """The stream's own descriptor, read by the caller, with other reads in between.
 
-    To wait in `select` is not a wait that the library knows of, so stderr must not need one.
+    To wait in `select` is not a wait that the library knows of, so stderr must not need one: it has
+    less to say than its pipe holds.
     """
-    process = await _flood(play, stderr=200_000)
+    process = await _flood(play, stderr=60_000)
     number = await _fileno(play, process.stdout)
     while True:
         if play.random.random() < 0.1:
