@@ -15,10 +15,10 @@ MIB = 1024 * 1024
 
 #: Bytes an hour that the floor of the memory may rise.
 ALLOWED = 1 * MIB
-#: Bytes by which a floor may differ without a leak: what an allocator does in a minute or so.
-_NOISE = 2 * MIB
-#: Seconds below which a slope says nothing about an hour.
+#: Seconds below which a slope says nothing about an hour, and the bytes by which the floor may have
+#: risen until then: allocators need a while to find their size.
 _SHORT = 600.0
+_NOISE = 16 * MIB
 #: Part of the time, and seconds at most, in which things may still find their size.
 _WARM_UP, _LONGEST_WARM_UP = 0.2, 180.0
 _WINDOWS = 40
@@ -46,24 +46,22 @@ class Verdict(NamedTuple):
     slope: float
     #: Bytes by which it has risen in all.
     growth: float
-    #: How many more there were in the end than after the warm-up.
+    #: How many more there always were in the second half than there ever were in the first.
     descriptors: int
     threads: int
     #: What is wrong, in words.
     problems: Tuple[str, ...]
 
 
-def floor(
-    samples: Sequence[Sample], field: str, windows: int = _WINDOWS
-) -> List[Tuple[float, int]]:
-    """The least of a field in each of a number of windows, and when it was had."""
-    count = min(windows, len(samples))
+def floor(samples: Sequence[Sample]) -> List[Tuple[float, int]]:
+    """The least memory in each of a number of windows of time, and when it was had."""
+    count = min(_WINDOWS, len(samples))
     edges = [len(samples) * index // count for index in range(count + 1)]
-    least: List[Tuple[float, int]] = []
-    for begin, end in zip(edges, edges[1:]):
-        lowest = min(samples[begin:end], key=lambda sample: int(getattr(sample, field)))
-        least.append((lowest.seconds, int(getattr(lowest, field))))
-    return least
+    lowest = [
+        min(samples[begin:end], key=lambda sample: sample.memory)
+        for begin, end in zip(edges, edges[1:])
+    ]
+    return [(sample.seconds, sample.memory) for sample in lowest]
 
 
 def slope(points: Sequence[Tuple[float, float]]) -> float:
@@ -84,6 +82,13 @@ def warm(samples: Sequence[Sample]) -> List[Sample]:
     return [sample for sample in samples if sample.seconds >= warm_up]
 
 
+def _more(samples: Sequence[Sample], field: str) -> int:
+    """What there is more of in the second half, which comes and goes with the work."""
+    numbers = [int(getattr(sample, field)) for sample in samples]
+    middle = len(numbers) // 2
+    return max(0, min(numbers[middle:]) - max(numbers[:middle]))
+
+
 def judge(samples: Sequence[Sample], problems: Sequence[str] = ()) -> Verdict:
     """The verdict on a collector.
 
@@ -95,20 +100,19 @@ def judge(samples: Sequence[Sample], problems: Sequence[str] = ()) -> Verdict:
     looked_at = warm(samples)
     if len(looked_at) < 2:
         return Verdict(math.nan, 0, 0, 0, (*found, "it has not run for long enough"))
-    points = floor(looked_at, "memory")
+    points = floor(looked_at)
     seconds = points[-1][0] - points[0][0]
     rise = slope(points)
     growth = rise * seconds
     if seconds >= _SHORT and rise * 3600 > ALLOWED:
         found.append(f"memory rises by {rise * 3600 / MIB:.1f} MiB an hour")
-    if growth > _NOISE:
+    if seconds < _SHORT and growth > _NOISE:
         found.append(f"memory has risen by {growth / MIB:.1f} MiB")
     more = []
     for field in ("descriptors", "threads"):
-        floors = [least for _, least in floor(looked_at, field, windows=2)]
-        more.append(floors[-1] - floors[0])
-        if more[-1] > 0:
-            found.append(f"{more[-1]} {field} more than after the warm-up")
+        more.append(_more(looked_at, field))
+        if more[-1]:
+            found.append(f"{more[-1]} {field} more than in the first half")
     if looked_at[-1].bytes == looked_at[len(looked_at) // 2].bytes:
         found.append("it has stood still")
     return Verdict(rise * 3600, growth, more[0], more[1], tuple(found))

@@ -9,8 +9,8 @@ from stress.demonstration.scenarios.plain import Popen, child, create
 from stress.pattern import pattern
 
 _DATA = pattern(2 * 1024 * 1024)
-_PAUSE = 2
-_LESS_THAN_THE_PAUSE = 1.0
+_PAUSE = 1
+_LESS_THAN_THE_PAUSE = 0.5
 
 
 class AskAgain(Scenario):
