@@ -38,9 +38,14 @@ def size(number: Optional[float]) -> str:
     return f"{number:.{digits}f} {_UNITS[power]}"
 
 
+def growth(number: float) -> str:
+    """How much more memory there is."""
+    return f"{number / 1024**2:+.2f} MiB"
+
+
 def rise(number: float) -> str:
     """How much memory rises in an hour."""
-    return "unknown" if math.isnan(number) else f"{number / 1024**2:+.2f} MiB an hour"
+    return f"{growth(number)} an hour"
 
 
 def many(number: float) -> str:

@@ -45,6 +45,7 @@ def render(results: Dict[str, Any]) -> str:
     environment.filters.update(
         seconds=figures.seconds,
         size=figures.size,
+        growth=figures.growth,
         rise=figures.rise,
         many=figures.many,
         ratio=figures.ratio,

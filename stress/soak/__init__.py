@@ -6,6 +6,7 @@ At the end there is a verdict on each (`drift`).
 """
 
 import argparse
+import math
 import time
 from typing import TYPE_CHECKING, List, Sequence
 
@@ -97,10 +98,10 @@ def _conclude(console: Console, watched: Sequence[Watched]) -> int:
             console.print(f"[red]{one.name}:[/]", end=" ")
             console.print(problem, markup=False)
         if not verdict.problems:
+            hourly = "" if math.isnan(verdict.slope) else f", {verdict.slope / MIB:+.2f} an hour"
             console.print(
-                f"{one.name}: floor of the memory {verdict.growth / MIB:+.2f} MiB"
-                f" ({verdict.slope / MIB:+.2f} MiB an hour), descriptors {verdict.descriptors:+d},"
-                f" threads {verdict.threads:+d}"
+                f"{one.name}: memory {verdict.growth / MIB:+.2f} MiB after the warm-up{hourly};"
+                f" descriptors {verdict.descriptors:+d}, threads {verdict.threads:+d}"
             )
     console.print("Nothing grows." if good else "[red]Something is wrong.[/]")
     return 0 if good else 1

@@ -42,7 +42,7 @@ class Sample(NamedTuple):
 class Verdict(NamedTuple):
     """What has become of a collector."""
 
-    #: Bytes an hour by which the floor of the memory rises; not a number if there is no telling.
+    #: Bytes an hour by which the floor of the memory rises; not a number if the time was too short.
     slope: float
     #: Bytes by which it has risen in all.
     growth: float
@@ -102,11 +102,11 @@ def judge(samples: Sequence[Sample], problems: Sequence[str] = ()) -> Verdict:
         return Verdict(math.nan, 0, 0, 0, (*found, "it has not run for long enough"))
     points = floor(looked_at)
     seconds = points[-1][0] - points[0][0]
-    rise = slope(points)
-    growth = rise * seconds
-    if seconds >= _SHORT and rise * 3600 > ALLOWED:
-        found.append(f"memory rises by {rise * 3600 / MIB:.1f} MiB an hour")
-    if seconds < _SHORT and growth > _NOISE:
+    growth = slope(points) * seconds
+    hourly = slope(points) * 3600 if seconds >= _SHORT else math.nan
+    if hourly > ALLOWED:
+        found.append(f"memory rises by {hourly / MIB:.1f} MiB an hour")
+    if math.isnan(hourly) and growth > _NOISE:
         found.append(f"memory has risen by {growth / MIB:.1f} MiB")
     more = []
     for field in ("descriptors", "threads"):
@@ -115,4 +115,4 @@ def judge(samples: Sequence[Sample], problems: Sequence[str] = ()) -> Verdict:
             found.append(f"{more[-1]} {field} more than in the first half")
     if looked_at[-1].bytes == looked_at[len(looked_at) // 2].bytes:
         found.append("it has stood still")
-    return Verdict(rise * 3600, growth, more[0], more[1], tuple(found))
+    return Verdict(hourly, growth, more[0], more[1], tuple(found))
