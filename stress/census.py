@@ -31,7 +31,7 @@ def take() -> Census:
 def growth(before: Census, after: Census) -> List[str]:
     """What there is more of, in words; empty if nothing has leaked."""
     return [
-        f"{now - then} {name}"
+        f"{name} +{now - then}"
         for name, then, now in zip(Census._fields, before, after)
         if now > then
     ]

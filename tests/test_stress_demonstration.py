@@ -39,8 +39,8 @@ def test_differences_are_named(got: bytes, expected: str) -> None:
     ("expected", "got", "leaks", "outcome"),
     [
         (b"abc", b"abc", [], Outcome.PASSED),
-        (b"abc", b"ab", ["1 threads"], Outcome.LOST),
-        (b"abc", b"abc", ["1 threads"], Outcome.LEAKED),
+        (b"abc", b"ab", ["threads +1"], Outcome.LOST),
+        (b"abc", b"abc", ["threads +1"], Outcome.LEAKED),
         (0, 0, [], Outcome.PASSED),
         (0, -13, [], Outcome.ERROR),
         (0, None, [], Outcome.ERROR),
@@ -56,7 +56,7 @@ def test_a_census_shows_what_there_is_more_of() -> None:
     before = census.take()
     ends = os.pipe()
     try:
-        assert census.settle(before, patience=0) == ["2 descriptors"]
+        assert census.settle(before, patience=0) == ["descriptors +2"]
         assert census.growth(census.take(), before) == []
     finally:
         for end in ends:
@@ -108,7 +108,7 @@ def test_a_play_is_judged(library: Library, monkeypatch: pytest.MonkeyPatch) -> 
     leaked = play(_Fake(leak), library)
     for end in ends:
         os.close(end)
-    assert (leaked.outcome, leaked.detail) == (Outcome.LEAKED, "2 descriptors")
+    assert (leaked.outcome, leaked.detail) == (Outcome.LEAKED, "descriptors +2")
 
 
 def test_outcomes_are_counted() -> None:

@@ -126,7 +126,7 @@ def test_a_leak_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "PATIENCE", 0.0)
     monkeypatch.setattr(worker, "CHILDREN", 2)
     problems = worker.play(Plan(1, 1, SYNC, "leave", ("storm",))).problems
-    assert problems == ["left behind: 2 descriptors"]
+    assert problems == ["left behind: descriptors +2"]
     for end in ends:
         os.close(end)
 

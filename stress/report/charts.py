@@ -31,32 +31,31 @@ def bars(ratios: Sequence[Tuple[Optional[float], Optional[float]]]) -> List[Bar]
 
 
 class Curve(NamedTuple):
-    """Numbers over time, as the points of an SVG polyline in a box of 100 by 100."""
+    """Numbers over time, as the points of an SVG polyline in a box of 100 by 100, from 0 on."""
 
     points: str
-    #: What the bottom and the top of the box, and its right edge, stand for.
-    lowest: float
+    #: The highest of the numbers, and the time at the right edge.
     highest: float
     last: float
 
 
+#: How much higher than its highest number the box of a curve is.
+_HEADROOM = 1.1
 #: Points that a curve needs at most.
 _POINTS = 400
 
 
-def curve(xs: Sequence[float], ys: Sequence[float], lowest: float = 0.0) -> Curve:
+def curve(xs: Sequence[float], ys: Sequence[float]) -> Curve:
     """A curve that shows the highest of its numbers, whatever is left out.
 
     Args:
         xs: increasing, from about 0 on.
-        ys: as many.
-        lowest: what the bottom stands for.
+        ys: as many, not all of them 0.
     """
-    highest = max(*ys, lowest + 1e-9)
-    last = xs[-1] or 1e-9
+    highest, last = max(ys), xs[-1]
     step = -(-len(xs) // _POINTS)
     places = []
     for begin in range(0, len(xs), step):
         x, y = xs[begin], max(ys[begin : begin + step])
-        places.append(f"{100 * x / last:.2f},{100 - 100 * (y - lowest) / (highest - lowest):.2f}")
-    return Curve(" ".join(places), lowest, highest, last)
+        places.append(f"{100 * x / last:.2f},{100 - 100 * y / (_HEADROOM * highest):.2f}")
+    return Curve(" ".join(places), highest, last)

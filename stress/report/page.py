@@ -3,7 +3,7 @@
 import math
 import statistics
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import jinja2
 
@@ -22,7 +22,7 @@ _COMMANDS = {
 class Tile(NamedTuple):
     """One answer on the first screen."""
 
-    question: str
+    title: str
     #: The answer, as short as can be.
     figure: str
     text: str
@@ -50,8 +50,10 @@ def render(results: Dict[str, Any]) -> str:
         many=figures.many,
         ratio=figures.ratio,
     )
+    answers = tiles(parts)
     return environment.get_template("page.html").render(
-        tiles=tiles(parts),
+        summary=summary(answers),
+        tiles=answers,
         commands=_COMMANDS,
         machines=sorted({_machine(part["machine"]) for part in results.values()}),
         bars=_bars(parts["bench"]),
@@ -67,68 +69,82 @@ def _machine(machine: Dict[str, str]) -> str:
 def tiles(parts: Dict[str, Any]) -> List[Tile]:
     """The answers on the first screen."""
     makers = {
-        "demonstration": ("Does it hang?", _held),
-        "bench": ("How fast is it?", _fast),
-        "soak": ("Does it grow?", _flat),
-        "faults": ("Does it survive?", _survived),
-        "explore": ("Could it hang?", _searched),
+        "demonstration": ("Traps", _held),
+        "bench": ("Speed", _fast),
+        "soak": ("Memory", _flat),
+        "faults": ("Faults", _survived),
+        "explore": ("Search", _searched),
     }
     found = []
-    for part, (question, make) in makers.items():
+    for part, (title, make) in makers.items():
         if parts[part] is None:
             command = f"python -m stress {_COMMANDS[part]} --report DIR"
-            found.append(Tile(question, "not run", command, None, part))
+            found.append(Tile(title, "not run", command, None, part))
         else:
-            found.append(make(question, parts[part]))
+            found.append(Tile(title, *make(parts[part]), part))
     return found
 
 
-def _held(question: str, data: Any) -> Tile:
+def summary(answers: List[Tile]) -> str:
+    """Whether it holds, and how fast it is, in a sentence."""
+    holding = [tile for tile in answers if tile.part != "bench" and tile.good is not None]
+    speed = next(tile for tile in answers if tile.part == "bench")
+    broken = [tile.title.lower() for tile in holding if not tile.good]
+    if not holding:
+        sentence = "Whether it holds has not been tried"
+    else:
+        sentence = f"It does not hold (see {', '.join(broken)})" if broken else "It holds"
+    if speed.good is None:
+        return f"{sentence}. How fast it is has not been measured."
+    return f"{sentence}, and takes {speed.figure} the time of the standard library."
+
+
+#: Figure and text of a tile, and whether it is good.
+_Answer = Tuple[str, str, bool]
+
+
+def _held(data: Any) -> _Answer:
     count = {True: 0, False: 0}
     for library in data["libraries"]:
         count[library["ours"]] += library["tally"].get("passed", 0)
     ours = sum(library["ours"] for library in data["libraries"])
     plays = ours * len(data["scenarios"])
-    good = count[True] == plays
     others = (len(data["libraries"]) - ours) * len(data["scenarios"])
-    return Tile(
-        question,
-        "No" if good else "Yes",
-        f"{count[True]} of {plays} traps passed; standard library: {count[False]} of {others}",
-        good,
-        "demonstration",
-    )
+    text = f"traps passed. The standard library: {count[False]} of {others}"
+    return f"{count[True]} of {plays}", text, count[True] == plays
 
 
-def _fast(question: str, data: Any) -> Tile:
-    cases = [case for case in data["cases"] if case["ratio"] is not None]
+def _fast(data: Any) -> _Answer:
+    ratios = [case["ratio"] for case in data["cases"] if case["ratio"] is not None]
     slow = [case["name"] for case in data["cases"] if case["too_slow"]]
     failed = [case["name"] for case in data["cases"] if case["error"]]
-    if not cases:
-        return Tile(question, "unknown", "no case has an opponent", False, "bench")
-    middle = statistics.median(case["ratio"] for case in cases)
-    text = f"the time of the standard library, in the middle of {len(cases)} cases; "
+    if not ratios:
+        return "unknown", "no case has an opponent", False
+    text = f"the time of the standard library, the median of {len(ratios)} cases. "
     if failed:
-        text += f"failed: {', '.join(failed)}"
+        text += f"Failed: {', '.join(failed)}"
+    elif slow:
+        text += f"Slower than allowed: {', '.join(slow)}"
     else:
-        text += f"slower than allowed: {', '.join(slow)}" if slow else "none slower than allowed"
-    return Tile(question, figures.ratio(middle), text, not failed and not slow, "bench")
+        text += "None is slower than allowed"
+    return figures.ratio(statistics.median(ratios)), text, not failed and not slow
 
 
-def _flat(question: str, data: Any) -> Tile:
+def _flat(data: Any) -> _Answer:
     collectors = data["collectors"]
-    good = not any(collector["verdict"]["problems"] for collector in collectors)
-    slopes = [collector["verdict"]["slope"] for collector in collectors]
-    known = [slope for slope in slopes if not math.isnan(slope)]
+    verdicts = [collector["verdict"] for collector in collectors]
     lines = sum(_last(collector, "lines") for collector in collectors)
     amount = sum(_last(collector, "bytes") for collector in collectors)
     text = (
-        f"{data['minutes']:g} minutes, {len(collectors)} collectors, {figures.many(lines)} lines"
-        f" ({figures.size(amount)}) verified"
+        f"at most, in {len(collectors)} collectors over {data['minutes']:g} minutes;"
+        f" {figures.many(lines)} lines ({figures.size(amount)}) verified"
     )
-    if known:
-        text += f"; memory at most {figures.rise(max(known))}"
-    return Tile(question, "No" if good else "Yes", text, good, "soak")
+    hourly = [verdict["slope"] for verdict in verdicts if not math.isnan(verdict["slope"])]
+    if hourly:
+        figure = figures.rise(max(hourly))
+    else:
+        figure = figures.growth(max((verdict["growth"] for verdict in verdicts), default=0.0))
+    return figure, text, not any(verdict["problems"] for verdict in verdicts)
 
 
 def _last(collector: Any, field: str) -> int:
@@ -138,25 +154,19 @@ def _last(collector: Any, field: str) -> int:
     return value
 
 
-def _survived(question: str, data: Any) -> Tile:
+def _survived(data: Any) -> _Answer:
     bad = len(data["problems"])
-    strikes = sum(data["strikes"].values())
-    text = (
-        f"{figures.many(strikes)} faults in {data['rounds']:,} rounds:"
-        f" {bad or 'none'} with a hang, a loss or a leak"
-    )
-    return Tile(question, "No" if bad else "Yes", text, not bad, "faults")
+    strikes = figures.many(sum(data["strikes"].values()))
+    text = f"with a hang, a loss or a leak, under {strikes} faults"
+    return f"{bad} of {data['rounds']:,} rounds", text, not bad
 
 
-def _searched(question: str, data: Any) -> Tile:
+def _searched(data: Any) -> _Answer:
     worlds = data["worlds"]
-    states = sum(world["states"] for world in worlds)
-    good = not any(world["violation"] for world in worlds)
+    violated = sum(world["violation"] is not None for world in worlds)
     whole = sum(world["complete"] for world in worlds)
-    text = (
-        f"{figures.many(states)} states in {len(worlds)} worlds visited, {whole} of them completely"
-    )
-    return Tile(question, "No" if good else "Yes", text, good, "explore")
+    text = f"visited in {len(worlds)} worlds, {whole} of them to the end; {violated} violated"
+    return f"{figures.many(sum(world['states'] for world in worlds))} states", text, not violated
 
 
 def _bars(bench: Any) -> List[charts.Bar]:

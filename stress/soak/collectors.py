@@ -1,6 +1,7 @@
 """Programs that collect what children write, for as long as they are let, and verify all of it."""
 
 import asyncio
+import itertools
 import time
 from typing import Any, Callable, Dict
 
@@ -49,14 +50,14 @@ class Collector:
 def unread(collector: Collector) -> None:
     """Stdout line by line while stderr floods, unread for a long time."""
     with Process(command()) as process:
-        first = 0
-        while not collector.over:
-            for number in range(first, first + _UNREAD * BLOCK):
-                collector.verify(process.stdout.readline(), number)
-            for number in range(first, first + _UNREAD * BLOCK):
-                collector.verify(process.stderr.readline(), STDERR + number)
-            first += _UNREAD * BLOCK
-        process.kill()
+        for turn in itertools.count():
+            for stream, begin in ((process.stdout, 0), (process.stderr, STDERR)):
+                for block in range(turn * _UNREAD, (turn + 1) * _UNREAD):
+                    if collector.over:
+                        process.kill()
+                        return
+                    for number in range(begin + block * BLOCK, begin + (block + 1) * BLOCK):
+                        collector.verify(stream.readline(), number)
 
 
 def tasks(collector: Collector) -> None:

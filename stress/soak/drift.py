@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
     slope: float
     #: Bytes by which it has risen in all.
     growth: float
-    #: How many more there always were in the second half than there ever were in the first.
+    #: How many more there always were in the last third than there ever were in the first.
     descriptors: int
     threads: int
     #: What is wrong, in words.
@@ -83,10 +83,10 @@ def warm(samples: Sequence[Sample]) -> List[Sample]:
 
 
 def _more(samples: Sequence[Sample], field: str) -> int:
-    """What there is more of in the second half, which comes and goes with the work."""
+    """What there is more of in the end than at the beginning. It comes and goes with the work."""
     numbers = [int(getattr(sample, field)) for sample in samples]
-    middle = len(numbers) // 2
-    return max(0, min(numbers[middle:]) - max(numbers[:middle]))
+    third = -(-len(numbers) // 3)
+    return max(0, min(numbers[-third:]) - max(numbers[:third]))
 
 
 def judge(samples: Sequence[Sample], problems: Sequence[str] = ()) -> Verdict:
@@ -112,7 +112,7 @@ def judge(samples: Sequence[Sample], problems: Sequence[str] = ()) -> Verdict:
     for field in ("descriptors", "threads"):
         more.append(_more(looked_at, field))
         if more[-1]:
-            found.append(f"{more[-1]} {field} more than in the first half")
+            found.append(f"{more[-1]} {field} more than at first")
     if looked_at[-1].bytes == looked_at[len(looked_at) // 2].bytes:
         found.append("it has stood still")
     return Verdict(hourly, growth, more[0], more[1], tuple(found))
