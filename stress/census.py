@@ -9,7 +9,7 @@ from typing import Any, List, NamedTuple
 import psutil
 
 #: Seconds that what was let go of has to go away: a thread to end, a child to be reaped.
-PATIENCE = 1.5
+PATIENCE = 1.0
 
 
 class Census(NamedTuple):
