@@ -51,14 +51,11 @@ def flush_at_the_end(size: int) -> None:
     """Say so when ready; on SIGTERM, write `size` bytes to stdout before ending."""
     import signal
 
-    def flush(*_: object) -> None:
-        _write(1, _pattern(size))
-        sys.exit()
-
-    signal.signal(signal.SIGTERM, flush)
+    # Blocked and waited for: a handler might run just before `pause`, which would then not end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     _write(1, b"ready\n")
-    while True:
-        signal.pause()
+    signal.sigwait([signal.SIGTERM])
+    _write(1, _pattern(size))
 
 
 def deaf() -> None:
