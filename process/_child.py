@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import time
+from threading import get_ident
 from typing import Any, Iterable, List, NamedTuple, Optional, Set, Union
 
 from process import _platform
@@ -105,7 +106,11 @@ class Child:
 
     def drop(self) -> None:
         """The process object is gone: end the child. Safe in finalizers."""
-        end([self])
+        if self in _alive and not self.inherited:
+            for stream in (self.stdout, self.stderr):
+                if stream is not None:
+                    stream.source.drop()
+            end([self])
 
     def keep(self, streams: Iterable[Union[Reader, RawReader, None]], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -115,7 +120,10 @@ class Child:
         """
         open_ones: List[str] = []
         wait = Wait()
-        collections = [(stream.source, Collection()) for stream in streams if stream is not None]
+        mine = get_ident()
+        collections = [
+            (stream.source, Collection(thread=mine)) for stream in streams if stream is not None
+        ]
         try:
             wanted = [pair for pair in collections if pair[0].collect(pair[1], wait)]
             if join:
@@ -136,6 +144,7 @@ class Child:
         """
         if self.inherited:
             return []
+        self.plumbing.check_entry()
         if self.stdin is not None:
             self.stdin.close_soon()
         for stream in (self.stdout, self.stderr):
@@ -143,12 +152,17 @@ class Child:
                 stream.close()
         open_ones = self.keep((self.stdout, self.stderr), join=True)
         self.close_streams()
-        if self.popen.returncode is not None:
-            _alive.discard(self)
-            self.plumbing.release()
+        _alive.discard(self)
+        self.plumbing.release()
         for pump in self.pumps():
             pump.check()
         return open_ones
+
+    def close(self) -> List[str]:
+        """The same, and terminate the child first."""
+        self.plumbing.check_entry()
+        self.terminate()
+        return self.finish()
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
@@ -303,11 +317,13 @@ def end(children: List[Child]) -> None:
         if child.stdin is not None:
             child.stdin.sink.pump.stop()
         if child.popen.poll() is None:
-            child.terminate()
+            with contextlib.suppress(PermissionError):  # it has become somebody else's
+                child.terminate()
     _await_all(mine)
     for child in mine:
         if child.popen.returncode is None:
-            child.kill()
+            with contextlib.suppress(PermissionError):
+                child.kill()
     _await_all(mine)
     for child in mine:
         for pump in child.pumps():

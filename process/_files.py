@@ -81,8 +81,8 @@ class RawReader(_Unseekable):
         return chain.from_iterable(self.source.batches())
 
     def close(self) -> None:
-        super().close()
         self.source.close()
+        super().close()
 
 
 class Reader(io.BufferedReader):
@@ -167,14 +167,13 @@ class RawWriter(_Unseekable):
 
     def close(self) -> None:
         if not self.closed:
-            super().close()
+            self.close_soon()
             self.sink.close()
 
     def close_soon(self) -> None:
         """Close without waiting until everything is sent."""
-        if not self.closed:
-            super().close()
         self.sink.close_soon()
+        super().close()
 
     def _check_open(self) -> None:
         if self.closed:

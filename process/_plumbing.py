@@ -8,6 +8,9 @@ into the caller's code. Whoever has to wait does so outside of it:
   waits for that number to grow, so a change cannot fall between looking and waiting;
 - the thread of a pump waits in its `Port`, which is rung when there is something to do.
 
+A signal handler runs on top of the call it interrupts. It may call for the same process: it never
+waits for that call, except for the lock, and there it gets an error instead (`check_entry`).
+
 Who moves the bytes. A caller who waits alone drives: he waits for all pipes that no thread serves,
 at once, and moves what can be moved. So a short conversation costs neither a thread nor a
 hand-over. Threads are employed for what a caller cannot do, or not be relied on to do: to feed
@@ -38,12 +41,13 @@ is a store: a finalizer may do it at any line).
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, List, Optional, Protocol
+from typing import TYPE_CHECKING, Any, List, Optional, Protocol
 
 from process import _platform
 from process._descriptor import Descriptor
 from process._waiting import Waiter, Waiters
 from process.core._flow import Flow, Wait
+from process.core.errors import ProcessError
 
 if TYPE_CHECKING:
     import subprocess
@@ -83,7 +87,7 @@ class Plumbing:
     """The lock, the flow and the wake-ups of one process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: Any = threading.RLock()
         self.flow = Flow()
         #: How often the state has changed in a way that somebody may wait for.
         self.changes = 0
@@ -99,6 +103,16 @@ class Plumbing:
         #: There may be something for him to close.
         self._overdue = False
         self._ended: Optional[float] = None
+
+    def check_entry(self) -> None:
+        """See that a call may begin.
+
+        Raises:
+            ProcessError: a signal handler makes it, and has interrupted another call on the same
+                process just where that holds the lock.
+        """
+        if self.lock._is_owned():
+            raise ProcessError("A signal handler has interrupted another call on this process")
 
     def port(self, descriptor: Descriptor, writing: bool) -> _platform.Port:
         """A port for a pump of this process."""
@@ -118,6 +132,15 @@ class Plumbing:
             self._members.append(member)
             if self._ended is not None:
                 member.process_ended(self._ended)
+
+    def employ_all(self) -> None:
+        """Let threads serve all pipes from now on.
+
+        Raises:
+            RuntimeError: there is no thread to be had.
+        """
+        for member in list(self._members):
+            member.employ()
 
     def await_exit(self, timeout: float) -> None:
         """Wait for the end of the process, without a lock and without moving streams."""
@@ -182,6 +205,8 @@ class Plumbing:
 
     def poll(self) -> None:
         """A caller has looked whether the process still runs."""
+        if self.lock._is_owned():
+            return  # see `check_entry`; nothing depends on a single poll
         wait = Wait()
         with self.lock:
             self.flow.poll()
@@ -202,7 +227,7 @@ class Plumbing:
 
         Args:
             wait: what the caller has registered with the flow, or would.
-            interest: the pump that he waits for, or whatever else.
+            interest: the pump that he waits for, or the end of the process.
             changes: how many there had been when he looked at the state.
             timeout: in seconds; `None`: as long as it takes.
         """
@@ -241,7 +266,10 @@ class Plumbing:
                     polled.append(member)
             if waiter is not None or hub is None:
                 assert waiter is not None
-                waiter.wait(timeout)
+                if isinstance(interest, _platform.ExitWatch):
+                    interest.wait(timeout)
+                else:
+                    waiter.wait(timeout)
                 return
             ports = tuple([member.port for member in polled])
             ready_ports, ended = hub.wait(ports, timeout, self._ended is None)
@@ -273,6 +301,7 @@ class Plumbing:
         While we wait, every stream has room, so the child cannot be held up by us; it ends when it
         ends, or the timeout does.
         """
+        self.check_entry()
         wait = Wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
@@ -283,10 +312,10 @@ class Plumbing:
                 with self.lock:
                     self.flow.enter(wait)
                     self.kick()
-                    ended = self._ended is not None
+                    watch = self._watch
                     changes = self.changes
-                if not ended:
-                    self.wait(wait, popen, changes, remaining)
+                if watch is not None:  # pragma: no branch - else another thread has just reaped it
+                    self.wait(wait, watch, changes, remaining)
         finally:
             with self.lock:
                 self.flow.leave(wait)

@@ -40,6 +40,7 @@ class Sink:
             BrokenPipeError: the child has closed its end.
             ValueError: the stream is closed.
         """
+        self._plumbing.check_entry()
         with self._plumbing.lock:
             self._check()
             self._outbound.put(chunk)
@@ -57,6 +58,7 @@ class Sink:
             BrokenPipeError: the child has closed its end.
             ValueError: the stream is closed.
         """
+        self._plumbing.check_entry()
         with self._plumbing.lock:
             self._check()
             if self.pump.push():
@@ -68,6 +70,7 @@ class Sink:
 
     def close_soon(self) -> None:
         """Close the stream once everything is sent, without waiting for that."""
+        self._plumbing.check_entry()
         with self._plumbing.lock:
             self._outbound.closing = True
             self.pump.kick()

@@ -22,6 +22,7 @@ import os
 import time
 from collections import deque
 from itertools import islice
+from threading import get_ident
 from typing import Callable, Deque, Iterator, List, Optional
 
 from process import _platform
@@ -43,8 +44,8 @@ class _Exposure:
         port = plumbing.port(Descriptor(write), writing=True)
         self.inbound = Inbound(plumbing.flow, kept=pump.inbound.kept)
         self.relay = RelayPump(plumbing, port, f"{pump.name}-relay", pump)
-        #: A thread is reading the pipe right now.
-        self.reading = False
+        #: The thread that is reading the pipe right now; 0: none.
+        self.reading = 0
         self._read: Deque[bytes] = deque()
 
     def discard(self) -> None:
@@ -146,11 +147,12 @@ class Source:
         """
         wait = Wait()
         while True:
+            self._plumbing.check_entry()
             with self._plumbing.lock:
                 self._check_open()
                 if self._exposure is not None:
                     return self._exposure.descriptor.fileno()
-                if not self._inbound.busy:
+                if not self._inbound.taken_by_other(get_ident()):
                     break
                 changes = self._register(wait)
             self._plumbing.wait(wait, self.pump, changes)
@@ -158,7 +160,7 @@ class Source:
         exposure = _Exposure(self._plumbing, self.pump)
         try:
             exposure.relay.start()  # it rests until it is the reader's relay
-            self.pump.employ()
+            self._plumbing.employ_all()  # the caller may wait in `select`, where he moves nothing
             with self._plumbing.lock:
                 if self._exposure is None and not self._closed:
                     self._exposure = exposure
@@ -176,6 +178,7 @@ class Source:
 
         A child that goes on writing gets SIGPIPE or EPIPE, unless somebody else reads.
         """
+        self._plumbing.check_entry()
         with self._plumbing.lock:
             self._closed = True
             exposure = self._exposure
@@ -196,6 +199,13 @@ class Source:
         if not reading:  # else the one who reads closes it
             exposure.descriptor.close()
 
+    def drop(self) -> None:
+        """The process is gone: whoever still reads is told, rather than given a part for the whole.
+
+        Safe in finalizers: readers in other threads are woken when the pump ends.
+        """
+        self._closed = True
+
     # Collecting: everything to the end, as one `bytes` object.
 
     def collect(self, collection: Collection, wait: Wait) -> bool:
@@ -203,11 +213,12 @@ class Source:
 
         From now on, and for as long as `wait` exists, the stream may hold without bound, in memory.
         """
+        self._plumbing.check_entry()
         while True:
             with self._plumbing.lock:
                 if self._closed:
                     return False
-                if not self._inbound.busy:
+                if not self._inbound.taken_by_other(get_ident()):
                     self._inbound.collect(collection, wait)
                     return True
                 changes = self._register(wait)
@@ -224,6 +235,10 @@ class Source:
         while True:
             with self._plumbing.lock:
                 inbound = self._inbound
+                if inbound.closed:
+                    return True
+                if not inbound.collecting(collection):  # a signal handler has taken its bytes
+                    inbound.collect(collection, wait)
                 if inbound.collected(collection) or self._silent():
                     self._plumbing.notify()  # it is the next caller's turn
                     inbound.keep(collection)
@@ -276,13 +291,14 @@ class Source:
         buffer: Optional[Buffer] = None
         position = 0
         data = b""
+        plumbing.check_entry()
         try:
             while True:
                 with plumbing.lock:
                     self._check_open()
                     inbound = self._inbound
                     wait = wait or Wait()
-                    if inbound.busy:
+                    if inbound.taken_by_other(get_ident()):
                         changes = self._register(wait)
                     else:
                         buffer = inbound.buffer
@@ -313,12 +329,13 @@ class Source:
     def _batch(self) -> io.BytesIO:
         """Wait until there are lines to take from at will."""
         wait = Wait()
+        self._plumbing.check_entry()
         try:
             while True:
                 with self._plumbing.lock:
                     self._check_open()
                     inbound = self._inbound
-                    if inbound.busy:
+                    if inbound.taken_by_other(get_ident()):
                         changes = self._register(wait)
                     else:
                         batch = inbound.batch()
@@ -332,7 +349,7 @@ class Source:
                 self._plumbing.flow.leave(wait)
 
     def _read_large(self, goal: float) -> bytes:
-        collection = Collection(goal)
+        collection = Collection(goal, get_ident())
         wait = Wait()
         data = b""
         try:
@@ -340,6 +357,8 @@ class Source:
             while True:
                 with self._plumbing.lock:
                     self._check_open()
+                    if not self._inbound.collecting(collection):  # as in `complete`
+                        self._inbound.collect(collection, wait)
                     if self._inbound.collected(collection):
                         self._plumbing.flow.leave(wait)
                         self._plumbing.notify()  # it is the next caller's turn
@@ -371,14 +390,15 @@ class Source:
         exposure = self._exposure
         if exposure is not None:
             with self._plumbing.lock:
-                mine = not exposure.reading and not self._closed
-                exposure.reading = exposure.reading or mine
+                me = get_ident()  # a signal handler does not wait for whom it has interrupted
+                mine = exposure.reading in {0, me} and not self._closed
+                exposure.reading = me if mine else exposure.reading
             if mine:
                 try:
                     exposure.read(size, timeout)
                 finally:
                     with self._plumbing.lock:
-                        exposure.reading = False
+                        exposure.reading = 0
                         exposure.record()
                         self._plumbing.notify()
                     if self._closed:

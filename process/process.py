@@ -67,9 +67,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             raise ProcessTimeoutError(f"Process did not complete within {timeout} seconds")
 
     def close(self) -> None:
-        child = self._started
-        child.terminate()
-        self._warn(child.finish())
+        self._warn(self._started.close(), stacklevel=3)
 
     def __enter__(self) -> "Self":
         return self.run()
@@ -82,14 +80,14 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     ) -> None:
         child = self._started
         if kind is None:
-            self._warn(child.finish())
+            self._warn(child.finish(), stacklevel=3)
         else:
             child.close_streams()
 
     def _everything(self, name: str, join: bool) -> bytes:
         child = self._started
         stream = self._stream(name)
-        self._warn(child.keep([stream], join))
+        self._warn(child.keep([stream], join), stacklevel=4)
         stream.source.pump.check()
         kept: bytes = stream.source.kept
         return kept

@@ -10,25 +10,28 @@ from typing import Iterator, List, Optional, Set
 
 import pytest
 
+from process import _platform
 from tests.support import Kit, descriptors, make_loop
 
 
-def _variants() -> "List[object]":
+def _loops() -> "List[object]":
     try:
         import uvloop  # noqa: F401
     except ImportError as error:
         skip = pytest.mark.skip(reason=f"uvloop cannot be imported: {error}")
-        return ["sync", "asyncio", pytest.param("uvloop", marks=skip)]
-    return ["sync", "asyncio", "uvloop"]
+        return ["asyncio", pytest.param("uvloop", marks=skip)]
+    return ["asyncio", "uvloop"]
 
 
-@pytest.fixture(params=_variants())
-def kit(request: pytest.FixtureRequest) -> Kit:
-    """Both variants, the asyncio one on both loops."""
+@pytest.fixture(params=["sync", "threads", *_loops()])
+def kit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kit:
+    """Both variants: with callers who drive and with threads for all pipes, and on both loops."""
+    if request.param == "threads":
+        monkeypatch.setattr(_platform, "make_hub", lambda *_: None)
     return Kit(request.param)
 
 
-@pytest.fixture(params=_variants()[1:])
+@pytest.fixture(params=_loops())
 def loops(request: pytest.FixtureRequest) -> Kit:
     """The asyncio variant on both loops."""
     return Kit(request.param)
@@ -56,7 +59,7 @@ def _uvloop_is_warm() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _old_objects_are_frozen() -> Iterator[None]:
-    """What was there before the first test is not searched after each of them."""
+    """What has been found to be in use, before a test or after one, is not searched again."""
     gc.collect()
     gc.freeze()
     yield
@@ -75,11 +78,12 @@ def _no_leaks() -> Iterator[None]:
     while True:
         left = _left(before, threads)
         if not left:
-            return
+            break
         if time.monotonic() > deadline:
             pytest.fail("left behind: " + "; ".join(left))
-        time.sleep(0.01)
+        time.sleep(0.001)
         gc.collect()
+    gc.freeze()
 
 
 def _left(

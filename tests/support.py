@@ -78,6 +78,20 @@ def start_library(script: str) -> List[str]:
     return [sys.executable, "-W", "error", "-c", prepare + script]
 
 
+def start_talkative(script: str) -> List[str]:
+    """The same, with everything on that makes an interpreter say what it does not like.
+
+    Save that a callback took its time: on a busy machine every one does.
+    """
+    quiet = """
+import logging
+logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith("Executing "))
+"""
+    command = start_library(quiet + script)
+    command[1:1] = ["-X", "dev"]
+    return command
+
+
 #: Closes its stdin, and says so.
 DEAF = "shut(0); put(1, b'closed\\n')"
 
@@ -99,7 +113,7 @@ class Kit:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.is_async = name != "sync"
+        self.is_async = name not in {"sync", "threads"}
         self.Process: Any = process.AsyncProcess if self.is_async else Process
 
     def __repr__(self) -> str:
@@ -237,6 +251,14 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
         warnings.simplefilter("always")
         loop.close()
     assert not caught, [str(warning.message) for warning in caught]
+
+
+def rudely_close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop under its transports."""
+    with warnings.catch_warnings():
+        # Of uvloop, about what it finds open; it would hang if that were an error.
+        warnings.simplefilter("ignore", ResourceWarning)
+        loop.close()
 
 
 async def _turns(count: int) -> None:

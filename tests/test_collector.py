@@ -24,6 +24,12 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the grace period passes, because a pump that is to end is the one that waits for it."""
+    monkeypatch.setattr("process._child.GRACE", 0.1)
+
+
 def _in_a_cycle(arguments: List[str], **options: Any) -> "tuple[List[Any], int]":
     """A process that only the collector can drop, once the list is cleared; and its id."""
     child: Any = Process(arguments, **options).run()
@@ -60,7 +66,7 @@ def _collect_when(
     return collected
 
 
-@pytest.mark.usefixtures("no_collector")
+@pytest.mark.usefixtures("no_collector", "short_grace")
 @pytest.mark.parametrize("name", ["feed", "room", "spills", "refill"])
 def test_collected_by_a_pump_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
@@ -72,7 +78,7 @@ def test_collected_by_a_pump_of_the_same_process(
     collected = _collect_when(monkeypatch, Inbound, name, ready, f"process-{pid}-stdout")
     stdout = box[0].stdout
     stdout.source.pump.employ()
-    reader = threading.Thread(target=stdout.read)
+    reader = threading.Thread(target=_read_until_dropped, args=(stdout,))
     reader.start()
     box.clear()
     ready.set()
@@ -96,7 +102,7 @@ def test_collected_by_a_caller_of_the_same_process(
     box, pid = _in_a_cycle(["yes"])
     collected = _collect_when(monkeypatch, Inbound, name, ready, "caller")
     stdout = box[0].stdout
-    caller = threading.Thread(target=stdout.read, name="caller")
+    caller = threading.Thread(target=_read_until_dropped, args=(stdout,), name="caller")
     caller.start()
     box.clear()
     ready.set()
@@ -107,7 +113,7 @@ def test_collected_by_a_caller_of_the_same_process(
     assert descriptors() == before
 
 
-@pytest.mark.usefixtures("no_collector")
+@pytest.mark.usefixtures("no_collector", "short_grace")
 @pytest.mark.parametrize("name", ["front", "sent"])
 def test_collected_by_the_writer_pump_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
@@ -131,6 +137,11 @@ def test_collected_by_the_writer_pump_of_the_same_process(
     assert not is_alive(pid)
     del stdin
     assert descriptors() == before
+
+
+def _read_until_dropped(stream: Any) -> None:
+    with pytest.raises(ValueError, match="closed file"):
+        stream.read()
 
 
 def _pump_threads_are_gone(count: int) -> None:
@@ -166,7 +177,7 @@ def test_collected_by_a_caller_of_another_process(
     assert not is_alive(pid)
 
 
-@pytest.mark.usefixtures("no_collector")
+@pytest.mark.usefixtures("no_collector", "short_grace")
 def test_collected_by_a_pump_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that ignores SIGTERM, dropped by another's pump: that one goes on after it."""
     ready = threading.Event()

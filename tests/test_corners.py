@@ -1,8 +1,10 @@
 """Ways that are seldom gone: each has been thought of, so each is tried."""
 
 import asyncio
+import errno
 import gc
 import io
+import os
 import threading
 from typing import Any, List
 
@@ -10,7 +12,7 @@ import pytest
 
 import process._source
 from process import PIPE, AbstractProcess, Process
-from tests.support import Kit, descriptors, pattern
+from tests.support import Kit, descriptors, is_alive, pattern
 
 
 @pytest.mark.parametrize("buffer_size", [0, None])
@@ -144,6 +146,60 @@ async def test_corners_of_the_async_reader(loops: Kit) -> None:
         assert repr(child.stdout) == "<Reader stdout>"
 
 
+async def test_several_separators(loops: Kit) -> None:
+    """The first of them that comes ends what is read, whichever it is."""
+    async with loops.opened(["printf", "a;b,c;;d"]) as child:
+        separators = (b";;", b",", b";")
+        found = [await child.stdout.readuntil(separators) for _ in range(2)]
+        assert found == [b"a;", b"b,"]
+        assert await child.stdout.readuntil(b";;") == b"c;;"
+        with pytest.raises(ValueError, match="at least one-byte"):
+            await child.stdout.readuntil(())
+        with pytest.raises(asyncio.IncompleteReadError):
+            await child.stdout.readuntil(separators)
+
+
+async def test_a_pipe_that_cannot_be_read_to_its_end(loops: Kit) -> None:
+    """What has come is read, and then the error is raised; `output` has what it has."""
+    error = OSError(errno.EIO, os.strerror(errno.EIO))
+    async with loops.opened(["cat"], stdin=PIPE) as child:
+        child.stdin.write(b"line\nrest")
+        assert await child.stdout.readline() == b"line\n"
+        child._child.protocol.pipe_connection_lost(1, error)
+        assert child.stdout.exception() is error
+        assert await child.stdout.read() == b"rest"
+        for call in (child.stdout.read, child.stdout.readline, lambda: child.stdout.read(5)):
+            with pytest.raises(OSError, match=error.strerror):
+                await call()
+        assert await child.output(join=False) == b""
+
+
+async def test_a_read_during_output_has_its_turn_afterwards(loops: Kit) -> None:
+    """There is nothing left for it then."""
+    async with loops.opened(["cat"], stdin=PIPE) as child:
+        output = asyncio.ensure_future(child.output())
+        await asyncio.sleep(0)
+        others = [
+            asyncio.ensure_future(call)
+            for call in (child.stdout.read(5), child.stdout.read(), child.output(join=False))
+        ]
+        await asyncio.sleep(0)
+        child.stdin.write(pattern(100_000))
+        child.stdin.close()
+        assert await output == pattern(100_000)
+        assert await asyncio.gather(*others) == [b"", b"", pattern(100_000)]
+
+
+async def test_the_stream_of_a_synchronous_process_as_stdin(loops: Kit) -> None:
+    """A pipeline of both variants; the first process can be left before the second has read."""
+    data = pattern(300_000)
+    with Process(["cat"], stdin=data) as first:
+        assert first.stdout.read(1000) == data[:1000]
+        child = await loops.start(["cat"], stdin=first.stdout)
+    assert await child.output() == data[1000:]
+    await child.close()
+
+
 async def test_corners_of_the_async_writer(loops: Kit) -> None:
     """What `asyncio.StreamWriter` promises where nobody looks."""
     async with loops.opened(["cat"], stdin=PIPE) as child:
@@ -174,3 +230,127 @@ def test_a_process_that_has_ended_is_dropped_in_its_loop(loops: Kit) -> None:
         await loops.settle()
 
     loops.run(scenario())
+
+
+def test_unbuffered_streams_say_what_they_are() -> None:
+    """As the buffered ones do."""
+    with Process(["cat"], stdin=PIPE, buffer_size=0) as child:
+        assert repr(child.stdin) == "<RawWriter stdin>"
+        assert repr(child.stdout) == "<RawReader stdout>"
+
+
+def test_a_pipe_that_was_ready_and_is_empty() -> None:
+    """Somebody else was quicker, or the kernel thought better of it: nothing is moved."""
+    with Process(["cat"], stdin=PIPE) as child:
+        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        with pump.plumbing.lock:
+            assert not pump.move()
+
+
+def test_a_thread_that_begins_after_its_start_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It finds that it is not wanted, and leaves the pipe to callers."""
+    late: List[threading.Thread] = []
+
+    def interrupt(thread: threading.Thread) -> None:
+        late.append(thread)
+        raise KeyboardInterrupt
+
+    with Process(["cat"], stdin=b"x") as child:
+        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        with monkeypatch.context() as patch:
+            patch.setattr("process._pump._start", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                pump.employ()
+        late[0].start()
+        late[0].join()
+        assert not pump.attended
+        assert child.output() == b"x"
+
+
+def test_fileno_of_stdin_waits_for_a_write_under_way() -> None:
+    """The descriptor blocks from then on, so nobody must be inside a write that must not."""
+    with Process(["cat"], stdin=PIPE) as child:
+        pump: Any = child.stdin.sink.pump  # type: ignore[union-attr]
+        pump.employ()
+        with pump.plumbing.lock:
+            pump._writing = True
+        asker = threading.Thread(target=child.stdin.fileno)
+        asker.start()
+        while not len(pump.plumbing._waiters):
+            pass
+        with pump.plumbing.lock:
+            pump._writing = False
+            pump.plumbing.notify(pump)
+        asker.join()
+
+
+def test_a_write_after_another_thread_has_closed() -> None:
+    """Nothing is taken that would not be sent."""
+    with Process(["cat"], stdin=PIPE) as child:
+        child.stdin.sink.close_soon()  # type: ignore[union-attr]
+        with pytest.raises(ValueError, match="closed file"):
+            child.stdin.write(b"x")
+
+
+def test_an_exposed_stream_is_closed_while_another_thread_reads_it() -> None:
+    """The reader is told, and it is he who closes the descriptor that he polls."""
+    before = descriptors()
+    child = Process(["cat"], stdin=PIPE).run()
+    child.stdout.fileno()
+    exposure: Any = child.stdout.source._exposure  # type: ignore[union-attr]
+    errors: List[BaseException] = []
+
+    def read() -> None:
+        try:
+            child.stdout.read()
+        except ValueError as error:
+            errors.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while not exposure.reading:
+        pass
+    child.stdout.close()
+    reader.join()
+    assert len(errors) == 1
+    child.close()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("size", [3, 10**6])
+def test_interrupted_after_the_bytes_were_taken(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A handler raises between taking them and returning them: they are put back."""
+    data = pattern(2 * 10**6)
+    with Process(["cat"], stdin=data) as child:
+        child.stdout.read(1)
+        plumbing: Any = child.stdout.source._plumbing  # type: ignore[union-attr]
+        inbound: Any = child.stdout.source.pump.inbound  # type: ignore[union-attr]
+        before = inbound._buffer.position
+
+        def interrupt() -> None:
+            if inbound._buffer.position > before and not inbound.busy:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(plumbing, "kick", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                child.stdout.read(size)
+        assert child.stdout.read(size) == data[1 : 1 + size]
+
+
+def test_an_exit_that_was_seen_by_others() -> None:
+    """Who waits for it without a lock has nothing to wait with, and does not."""
+    with Process(["true"]) as child:
+        pass
+    plumbing: Any = child._child.plumbing  # type: ignore[union-attr]
+    plumbing.await_exit(1000.0)
+
+
+def test_dropped_without_pipes() -> None:
+    """A child that has no streams is ended like any other."""
+    child = Process(["sleep", "1000"], stdout=None, stderr=None).run()
+    pid = child.id
+    del child
+    assert not is_alive(pid)

@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import threading
+import weakref
 from typing import Callable, List
 
 import pytest
 from typing_extensions import Self
 
-from process import PIPE, Process
-from tests.support import LARGE, PROMPT, Kit, pattern, start_library
+from process import PIPE, Process, _descriptor
+from process._descriptor import Descriptor
+from tests.support import LARGE, PROMPT, Kit, pattern, start_library, start_talkative
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks"),
@@ -223,13 +225,19 @@ def check(pid):
     assert os.waitpid(pid, 0)[1] == 0
     assert process.running
 """
-    command = start_library(prelude + _FORKS[script].format(way=way))
-    command[1:1] = ["-X", "dev"]
+    command = start_talkative(prelude + _FORKS[script].format(way=way))
     done = subprocess.run(command, capture_output=True, timeout=10 * PROMPT, check=False)
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
-@pytest.mark.parametrize("way", ["sys.exit()", "os._exit(0)"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "sys.exit()",
+        "os._exit(0)",
+        "process.kill(); await process.close(); del process; sys.exit()",
+    ],
+)
 def test_a_fork_of_a_running_loop_that_exits(loops: Kit, way: str) -> None:
     """A fork that unwinds `run_until_complete` and shuts the loop down ends, and ends nobody."""
     script = f"""
@@ -263,6 +271,30 @@ finally:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(caller.pid, signal.SIGKILL)  # a fork that hangs
+
+
+def test_descriptors_that_a_fork_has_not_got() -> None:
+    """What the caller has closed behind our back, or dropped just now, is no matter in a fork."""
+    kept = Descriptor(os.dup(1))
+    stolen = Descriptor(os.dup2(1, 200))  # a number that nobody is given meanwhile
+    os.close(200)
+    # What the collector leaves before it runs a finalizer.
+    _descriptor._open[0] = weakref.ref(Descriptor(os.dup(1)))
+
+    def work() -> None:  # pragma: no cover - in the fork
+        assert kept.fileno() == -1
+        kept.close()
+
+    try:
+        with Fork(work) as fork:
+            assert fork.worked
+    finally:
+        del _descriptor._open[0]
+    os.dup2(1, 200)
+    for descriptor in (stolen, kept):
+        descriptor.close()
+        descriptor.close()
+        assert descriptor.fileno() == -1
 
 
 @pytest.mark.parametrize("leave", ["close", "__exit__"])

@@ -296,7 +296,8 @@ def test_interrupted_at_every_point_of_close() -> None:
 
 def _nobody_waits(process: Any) -> None:
     """Nobody is registered as waiting, which would let a stream hold without bound."""
-    assert not process._child.plumbing.flow.waited_for
+    any_other_stream: Any = object()
+    assert process._child.plumbing.flow.limit(any_other_stream) == 0
 
 
 # asyncio

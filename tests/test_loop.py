@@ -1,12 +1,14 @@
 """Rule 11: the asyncio variant runs on the loop's own transports and never blocks the loop."""
 
 import asyncio
+import contextlib
+import os
 import threading
 from typing import Any, List
 
 import pytest
 
-from process import PIPE, AsyncProcess
+from process import PIPE, AsyncProcess, _platform
 from tests.support import LARGE, MIB, PROMPT, Kit, lines, pattern, python
 
 
@@ -160,6 +162,20 @@ async def test_drain_is_woken_by_the_last_piece(loops: Kit) -> None:
         stdin.resume_writing()
         await asyncio.wait_for(task, PROMPT)
     assert process.exit_code == 0
+
+
+async def test_a_signal_for_a_child_that_has_just_ended(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes nowhere, and the loop still gets the exit code: nobody else reaps the child."""
+    async with loops.opened(["sh", "-c", "exit 3"]) as process:
+        with contextlib.suppress(ChildProcessError):  # the watcher of asyncio before 3.12 has it
+            os.waitid(os.P_PID, process.id, os.WEXITED | os.WNOWAIT)
+        with monkeypatch.context() as patch:
+            patch.setattr(_platform, "exit_code", lambda _: None)  # as it was a moment ago
+            process.kill()
+        await process.join()
+        assert process.exit_code == 3
 
 
 async def test_an_exit_code_does_not_go_away(loops: Kit) -> None:

@@ -1,10 +1,13 @@
-"""What is right on every platform, Windows included, is right here: the promises without `poll`.
+"""The platform of Windows, on whatever platform this is: the promises without `poll`.
 
 Blocking reads and writes cannot be woken: a pump in one ends when the other end of its pipe closes.
+What Windows has to be asked is answered by a stand-in.
 """
 
+import ctypes
 import gc
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Callable, Tuple
@@ -13,15 +16,59 @@ import pytest
 
 from process import PIPE, Process, ProcessTimeoutError, _platform
 from process._descriptor import Descriptor
-from process._platform import _portable
-from tests.support import FLOOD_BOTH, LARGE, MIB, Gate, descriptors, is_alive, pattern, python
+from process._platform import _portable, _windows
+from tests.support import (
+    FLOOD_BOTH,
+    LARGE,
+    MIB,
+    Gate,
+    Kit,
+    descriptors,
+    is_alive,
+    pattern,
+    python,
+)
+
+if sys.platform != "win32":
+    import fcntl
+    import select
+    import termios
+
+    class StandIn:
+        """What is used of `msvcrt` and of `ctypes.windll`."""
+
+        @property
+        def kernel32(self) -> "StandIn":
+            return self
+
+        def get_osfhandle(self, descriptor: int) -> int:
+            """The handle behind a descriptor: here they are the same."""
+            return descriptor
+
+        def PeekNamedPipe(self, handle: Any, *arguments: Any) -> int:  # noqa: N802
+            """Says how many bytes a pipe holds; fails if it is empty and the other end closed."""
+            assert arguments[:3] == (None, 0, None)
+            assert arguments[4] is None
+            poll = select.poll()
+            poll.register(handle.value, select.POLLIN)
+            held = bytearray(4)
+            fcntl.ioctl(handle.value, termios.FIONREAD, held)
+            arguments[3]._obj.value = int.from_bytes(held, sys.byteorder)
+            return 0 if poll.poll(0) == [(handle.value, select.POLLHUP)] else 1
+
+    @pytest.fixture(autouse=True)
+    def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+        """The modules that only Windows has."""
+        monkeypatch.setitem(sys.modules, "msvcrt", StandIn())
+        monkeypatch.setattr(ctypes, "windll", StandIn(), raising=False)
 
 
 @pytest.fixture(autouse=True)
-def _portably(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The portable ways for everything."""
+def _as_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ways of Windows for everything but the options of the child."""
     for name in _platform.__all__:
-        monkeypatch.setattr(_platform, name, getattr(_portable, name))
+        if name != "spawn_options":
+            monkeypatch.setattr(_platform, name, getattr(_windows, name))
 
 
 def test_megabytes_through_an_echo() -> None:
@@ -92,6 +139,13 @@ def test_overflow() -> None:
         assert b"".join(iter(lambda: process.stdout.read(MIB), b"")) == data
 
 
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it matters that silence ends a stream, and not how long it lasts."""
+    monkeypatch.setattr("process.core._ending.SILENCE", 0.3)
+
+
+@pytest.mark.usefixtures("short_silence")
 def test_silence_ends_output(tmp_path: Path) -> None:
     """A grandchild that holds the pipes open, while the pumps are stuck in their reads."""
     gate = Gate(tmp_path)
@@ -164,6 +218,49 @@ def test_a_failed_start() -> None:
     with pytest.raises(Exception, match="Failed to run process"):
         Process(["/does/not/exist"], stdin=b"x").run()
     assert descriptors() == before
+
+
+@pytest.mark.usefixtures("short_silence")
+def test_silence_ends_the_output_of_an_exposed_stream(tmp_path: Path) -> None:
+    """The same once `fileno()` was asked for: the second pipe is asked, and holds nothing."""
+    gate = Gate(tmp_path)
+    script = f"put(1, b'early')\nif os.fork(): os._exit(0)\n{Gate.WAIT}put(1, b' late')"
+    process = Process(python(script, gate), stderr=None).run()
+    process.stdout.fileno()
+    with pytest.warns(RuntimeWarning, match="stdout was taken as finished"):
+        assert process.output() == b"early"
+    gate.open()
+    assert process.stdout.read() == b" late"
+    process.close()
+
+
+def test_a_pipe_is_asked_whether_it_can_be_read() -> None:
+    """Whether a read would block, after some time at the latest, or at all."""
+    ready = _platform.wait_readable
+    read, write = os.pipe()
+    assert not ready(read, 0)
+    assert not ready(read, 0.01)
+    thread = threading.Thread(target=os.write, args=(write, b"x"))
+    thread.start()
+    assert ready(read, None)
+    thread.join()
+    assert ready(read, 0)
+    assert os.read(read, 1) == b"x"
+    assert not ready(read, 0)
+    os.close(write)
+    assert ready(read, 0)
+    assert os.read(read, 1) == b""
+    os.close(read)
+
+
+async def test_a_loop_is_asked_for_everything(loops: Kit) -> None:
+    """An asyncio process without the means to look at its child itself."""
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        assert process.running
+        process.kill()
+        assert process.exit_code is None
+        await process.join()
+        assert process.exit_code == -9
 
 
 def test_a_ring_lasts_until_it_is_heard() -> None:

@@ -12,7 +12,7 @@ from typing import Any, List
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, MIB, Gate, lines, pattern, python
+from tests.support import LARGE, MIB, PROMPT, Gate, lines, pattern, python
 
 
 def read_with_os(stream: Any, size: int = -1) -> bytes:
@@ -321,3 +321,13 @@ def test_closing_stdout_is_passed_on() -> None:
         process.join()
     assert process.exit_code == -signal.SIGPIPE
     assert process.output() == b""
+
+
+def test_a_caller_in_select_while_the_other_stream_floods() -> None:
+    """What waits in `select` moves nothing itself: threads do, as far as the bound goes."""
+    script = "put(2, pattern(200_000)); put(1, b'x')"
+    with Process(python(script)) as process:
+        number = process.stdout.fileno()
+        assert select.select([number], [], [], PROMPT)[0] == [number]
+        assert os.read(number, 10) == b"x"
+    assert process.error() == pattern(200_000)

@@ -378,7 +378,7 @@ class _Uvloop(_Machine):
 @pytest.mark.timeout(_LONG + 60)
 def test_calls_in_random_order(kit: Kit) -> None:
     """Each byte comes out exactly once and in order, whatever is called, and every call returns."""
-    machines = {"sync": _Sync, "asyncio": _Asyncio, "uvloop": _Uvloop}
+    machines = {"sync": _Sync, "threads": _Sync, "asyncio": _Asyncio, "uvloop": _Uvloop}
     run_state_machine_as_test(
         machines[kit.name],
         settings=settings(

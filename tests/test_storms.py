@@ -53,7 +53,7 @@ def test_output_and_reads_share_the_bytes(exposed: bool) -> None:
         if exposed:
             process.stdout.fileno()
         calls: List[Callable[[], Any]] = [
-            lambda: b"".join(process.stdout.readline() for _ in range(50 if exposed else 1000)),
+            lambda: b"".join(process.stdout.readline() for _ in range(10 if exposed else 1000)),
             lambda: process.stdout.read(80_000),
             lambda: process.stdout.read(800_000),
             lambda: process.stdout.read(8),
@@ -180,6 +180,10 @@ loop.run_until_complete(main())
 loop.close()
 """,
 }
+_STOPPED["threads"] = f"""
+from process import _platform
+_platform.make_hub = lambda *_: None
+{_STOPPED["sync"]}"""
 
 
 def test_a_caller_that_is_stopped_for_the_whole_silence(kit: Kit, tmp_path: Path) -> None:

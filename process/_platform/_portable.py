@@ -9,9 +9,13 @@ of the interpreter.
 import os
 import threading
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from process._descriptor import Descriptor
+from process._polling import poll_until
+
+if TYPE_CHECKING:
+    import asyncio
 
 spawn_options: Dict[str, Any] = {}
 
@@ -128,11 +132,16 @@ def make_hub(wakeup: Wakeup, watch: ExitWatch) -> Optional[Hub]:
     return None
 
 
-def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
-    """Whether a read would not block, as far as can be told: here one has to try."""
-    return True
+def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
+    """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread."""
+    return poll_until(ended, timeout)
 
 
 def exit_code(pid: int) -> Optional[int]:
     """The exit code of a child that has ended but has not been reaped: here, no way to know."""
     return None
+
+
+def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
+    """Send a signal to the child of a loop, as the loop does it."""
+    transport.send_signal(number)

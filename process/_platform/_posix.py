@@ -24,10 +24,14 @@ import fcntl
 import os
 import select
 import sys
-from typing import Any, Callable, Dict, List, Optional, Protocol, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
+from process._polling import poll_until
+
+if TYPE_CHECKING:
+    import asyncio
 
 spawn_options: Dict[str, Any] = {}
 
@@ -79,17 +83,46 @@ def exit_code(pid: int) -> Optional[int]:
     """The exit code of a child that has ended but has not been reaped; `None` otherwise.
 
     The child stays as it is: whoever is to reap it (a child watcher of asyncio) still can.
+
+    Raises:
+        ChildProcessError: it has been reaped, or is not ours.
     """
     if not hasattr(os, "waitid"):  # macOS before Python 3.13: the loop will tell
         return None
-    try:
-        result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
+    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if result is None:
         return None
     status: int = result.si_status
     return status if result.si_code == os.CLD_EXITED else -status
+
+
+def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
+    """Send a signal to the child of a loop, unless it has ended.
+
+    Not by way of the transport. Before Python 3.13 that asks `Popen` to, which reaps a child that
+    has just ended, so that the loop has to make an exit code up (gh-87744); from then on it does
+    not look whether the number belongs to somebody else by now (gh-127049).
+
+    Raises:
+        ProcessLookupError: the child has ended.
+        ChildProcessError: it has been reaped, too.
+    """
+    pid = transport.get_pid()
+    if exit_code(pid) is None:
+        os.kill(pid, number)
+
+
+def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
+    """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread.
+
+    Where there is a pidfd it becomes readable; else the child is looked at again and again.
+    """
+    try:
+        pidfd = Descriptor(_make_pidfd(pid))
+    except OSError:  # there is none, or the child has been reaped
+        return poll_until(ended, timeout)
+    wait_readable(pidfd.fileno(), timeout)
+    return ended()
 
 
 class Ringable(Protocol):
@@ -291,7 +324,10 @@ class Hub(_portable.AnyHub[Port]):
 
     def _prepare(self, ports: Tuple[Port, ...], watch: bool) -> None:
         self._polled = (), False  # in case that an exception strikes in the middle
-        self._numbers = {port.descriptor.fileno(): port for port in ports}
+        # One that is closed already was closed by a signal handler, just now: then we are rung.
+        numbers = {port.descriptor.fileno(): port for port in ports}
+        numbers.pop(-1, None)
+        self._numbers = numbers
         self._poll = select.poll()
         self._poll.register(self._wakeup.fileno(), select.POLLIN)
         if watch and self._watch.fileno() >= 0:

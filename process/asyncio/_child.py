@@ -19,6 +19,7 @@ from typing import AsyncGenerator, Iterable, List, Optional, Set
 from process import _platform
 from process._child import GRACE, SIGKILL, Redirections
 from process._files import lendable
+from process._polling import poll_until
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._streams import Reader, Writer
@@ -39,8 +40,6 @@ class Child:
         self.stdin: Optional[Writer] = protocol.stdin
         self.stdout: Optional[Reader] = protocol.stdout
         self.stderr: Optional[Reader] = protocol.stderr
-        #: A fork inherits this object, but not the child.
-        self.owner = os.getpid()
         #: The exit code, once it has been seen: between the one who reaps the child and the loop
         #: that is told of it, nobody else can say.
         self._code: Optional[int] = None
@@ -60,8 +59,10 @@ class Child:
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended, whether the loop has noticed or not."""
         if self._code is None:
-            code = self.transport.get_returncode()
-            self._code = _platform.exit_code(self.transport.get_pid()) if code is None else code
+            self._code = self.transport.get_returncode()
+            if self._code is None:
+                with contextlib.suppress(ChildProcessError):  # reaped; the loop will be told
+                    self._code = _platform.exit_code(self.transport.get_pid())
         return self._code
 
     def poll(self) -> Optional[int]:
@@ -84,10 +85,10 @@ class Child:
         return True
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless the child has ended."""
-        if self.look() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.transport.send_signal(number)
+        """Send a signal, unless the child has ended, or is not ours."""
+        if self in _alive and self.look() is None:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                _platform.send_signal(self.transport, number)
 
     def terminate(self) -> None:
         """Ask the child to end, unless it has."""
@@ -120,6 +121,8 @@ class Child:
 
     async def finish(self) -> List[str]:
         """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
+        if self not in _alive:
+            return []
         if self.stdin is not None:
             self.stdin.close()
         open_ones = await self.keep((self.stdout, self.stderr), join=True)
@@ -133,6 +136,8 @@ class Child:
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
+        if self.turnstile.loop.is_closed():
+            return  # the block of a task that nobody runs any more is left: see `_orphans`
         if self.stdin is not None:
             self.stdin.abort()
         for stream in (self.stdout, self.stderr):
@@ -141,7 +146,7 @@ class Child:
 
     def drop(self) -> None:
         """Nobody refers to the process any more. Safe in finalizers, in any thread."""
-        if self.owner != os.getpid() or self not in _alive:
+        if self not in _alive:
             return
         loop = self.turnstile.loop
         if loop.is_running():
@@ -153,25 +158,31 @@ class Child:
     def _end(self) -> None:
         """End the child, in the loop."""
         self.close_streams()
-        self.terminate()
+        self._try(signal.SIGTERM)
         if self.protocol.exited:
             self._end_at_last()
         else:
             self.turnstile.loop.call_later(GRACE, self._end_at_last)
 
     def _end_at_last(self) -> None:
-        self.kill()  # the protocol closes the transport once the child has ended
+        self._try(SIGKILL)  # the protocol closes the transport once the child has ended
         _alive.discard(self)
 
+    def _try(self, number: int) -> None:
+        """Send a signal to a child that may have taken rights which forbid it."""
+        with contextlib.suppress(PermissionError):
+            self.send_signal(number)
+
     async def end(self) -> None:
-        """End the child and wait until it is gone: the loop is shutting down."""
+        """End the child and wait until it is gone, or cannot be made to: the loop shuts down."""
         self.close_streams()
-        self.terminate()
+        self._try(signal.SIGTERM)
         if not await self.wait(GRACE):
-            self.kill()
+            self._try(SIGKILL)
             await self.wait(GRACE)
-        self.transport.close()
-        while not self.protocol.gone:
+        with contextlib.suppress(PermissionError):
+            self.transport.close()
+        while self.protocol.exited and not self.protocol.gone:
             await self.turnstile.changed()
         _alive.discard(self)
 
@@ -237,6 +248,7 @@ def _reserve_descriptors() -> None:
             os.close(end)
 
 
+#: The children of this very process that have not been closed or ended. A fork has none.
 _alive: Set[Child] = set()
 
 
@@ -250,9 +262,10 @@ async def _guard() -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        loop = asyncio.get_running_loop()
-        theirs = [child.end() for child in list(_alive) if child.turnstile.loop is loop]
-        await asyncio.gather(*theirs, return_exceptions=True)
+        if _alive:
+            loop = asyncio.get_running_loop()
+            theirs = [child.end() for child in list(_alive) if child.turnstile.loop is loop]
+            await asyncio.gather(*theirs, return_exceptions=True)
 
 
 _guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None, None]]" = (
@@ -261,15 +274,27 @@ _guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[No
 
 
 def _end_orphans(children: List[Child]) -> None:
-    """End children whose loop does not run."""
-    mine = [child for child in children if child.owner == os.getpid() and child in _alive]
-    _alive.difference_update(mine)
-    orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in mine])
+    """End children that are not left to their loop."""
+    _alive.difference_update(children)
+    orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in children])
 
 
 def _end_all() -> None:
-    """End every child that is still there: the interpreter exits."""
-    _end_orphans(list(_alive))
+    """End every child that is still there: the interpreter exits.
+
+    A loop that a daemon thread runs is told to close its pipes, and has a moment to do it.
+    """
+    children = list(_alive)
+    looked_after = [child for child in children if child.turnstile.loop.is_running()]
+    for child in looked_after:
+        with contextlib.suppress(RuntimeError):  # closed in this very moment
+            child.turnstile.loop.call_soon_threadsafe(child.close_streams)
+    _end_orphans(children)
+    poll_until(lambda: all(child.protocol.gone for child in looked_after), GRACE)
+    # Dropped unfinished, a guard wakes its loop; so late, a daemon thread in uvloop crashes of it.
+    for guard in list(_guards.values()):
+        with contextlib.suppress(StopIteration, RuntimeError):  # it is over now, or at work
+            guard.aclose().send(None)
 
 
 atexit.register(_end_all)

@@ -11,8 +11,7 @@ import logging
 import os
 import signal
 import time
-from functools import partial
-from typing import Any, List, NamedTuple, Optional, Set
+from typing import Any, List, NamedTuple, Set
 
 from process import _platform
 from process._child import GRACE, SIGKILL
@@ -29,28 +28,35 @@ class Orphan(NamedTuple):
         """The process id."""
         return self.transport.get_pid()
 
-    def exit_code(self) -> Optional[int]:
-        """The exit code, if the child has ended."""
-        code = self.transport.get_returncode()
-        return _platform.exit_code(self.pid) if code is None else code
+    def ended(self) -> bool:
+        """Whether the child has ended; it is reaped, unless its loop is going to."""
+        if self.transport.get_returncode() is not None:
+            return True
+        popen = self.transport.get_extra_info("subprocess")
+        if popen is not None:
+            return popen.poll() is not None
+        # uvloop has no `Popen`; until it is closed it reaps by itself, and counts on it.
+        try:
+            if self.loop.is_closed():
+                return os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
+            return _platform.exit_code(self.pid) is not None
+        except ChildProcessError:
+            return True  # reaped already
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended."""
-        if self.exit_code() is None:
-            with contextlib.suppress(ProcessLookupError):
+        if not self.ended():
+            with contextlib.suppress(OSError):  # it has other rights, or has just ended
                 os.kill(self.pid, number)
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the end until `deadline`, and reap the child; whether it has ended."""
-        if self.transport.get_returncode() is not None:
-            return True
-        popen = self.transport.get_extra_info("subprocess")  # there is none with uvloop
-        wait = partial(os.waitpid, self.pid, 0) if popen is None else popen.wait
-        watch = _platform.ExitWatch(self.pid, wait, _do_nothing)
-        watch.wait(max(0.0, deadline - time.monotonic()))
-        if popen is None:
-            return self.exit_code() is not None
-        return popen.poll() is not None
+        """Wait for the end until `deadline`; whether the child has ended.
+
+        This is a finalizer's last resort, perhaps with no descriptor left for a pidfd, and late in
+        the exit of the interpreter, where Python 3.12 refuses to start a thread. The deadline ends
+        it, whatever there is to wait with.
+        """
+        return _platform.await_end(self.pid, self.ended, max(0.0, deadline - time.monotonic()))
 
 
 def end(orphans: List[Orphan]) -> None:
@@ -71,10 +77,6 @@ def end(orphans: List[Orphan]) -> None:
 def forget(pid: int) -> None:
     """The number `pid` has been given out again."""
     _outlived.discard(pid)
-
-
-def _do_nothing() -> None:
-    """For a watch that has nobody to tell."""
 
 
 def _silence(transport: Any, loop: Any) -> None:

@@ -50,20 +50,19 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         return reader
 
     def pause_writing(self) -> None:
-        if self.stdin is not None:
-            self.stdin.pause_writing()
+        assert self.stdin is not None
+        self.stdin.pause_writing()
 
     def resume_writing(self) -> None:
-        if self.stdin is not None:
-            self.stdin.resume_writing()
+        assert self.stdin is not None
+        self.stdin.resume_writing()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        reader = self._open.get(fd)
-        if reader is not None:
-            reader.feed_data(data)
+        self._open[fd].feed_data(data)
 
     def pipe_connection_lost(self, fd: int, exc: Optional[Exception]) -> None:
-        if fd == 0 and self.stdin is not None:
+        if fd == 0:
+            assert self.stdin is not None
             self.stdin.connection_lost()
         reader = self._open.pop(fd, None)
         if reader is not None:

@@ -149,9 +149,7 @@ class Reader(asyncio.StreamReader):
                 data = inbound.buffer.take(size)
                 inbound.taken()
                 self.resume_if_room()
-                if not data and self._error is not None:
-                    raise self._error
-                return data
+                return self._checked(data)
             with self._turnstile.waiting(inbound, need or inbound.held + BOUND):
                 await self._turnstile.changed()
 
@@ -164,9 +162,15 @@ class Reader(asyncio.StreamReader):
             with self._turnstile.waiting(self.inbound):
                 while not self.inbound.collected(collection):
                     await self._turnstile.changed()
-            return self.inbound.finish(collection)
+            return self._checked(self.inbound.finish(collection))
         finally:
             self.abandon(collection)
+
+    def _checked(self, data: bytes) -> bytes:
+        """What was read; a pipe that could not be read to its end says so when nothing is left."""
+        if not data and self._error is not None:
+            raise self._error
+        return data
 
     # Collecting: everything to the end, as one `bytes` object.
 
@@ -214,8 +218,7 @@ class Reader(asyncio.StreamReader):
         """Close the reading end and throw away what has not been read."""
         self.inbound.close()
         self._turnstile.notify()
-        if not self._turnstile.loop.is_closed():
-            self._pipe.close()
+        self._pipe.close()
 
 
 class Writer(asyncio.StreamWriter):

@@ -62,7 +62,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
     async def close(self) -> None:
         child = self._started
         child.terminate()
-        self._warn(await child.finish())
+        self._warn(await child.finish(), stacklevel=3)
 
     async def __aenter__(self) -> "Self":
         return await self.run()
@@ -75,13 +75,13 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
     ) -> None:
         child = self._started
         if kind is None:
-            self._warn(await child.finish())
+            self._warn(await child.finish(), stacklevel=3)
         else:
             child.close_streams()
 
     async def _everything(self, name: str, join: bool) -> bytes:
         child = self._started
         stream = self._stream(name)
-        self._warn(await child.keep([stream], join))
+        self._warn(await child.keep([stream], join), stacklevel=4)
         kept: bytes = stream.inbound.kept
         return kept

@@ -170,12 +170,18 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
             raise ProcessInvalidStreamError(f"Process was not created with `{name}=PIPE`")
         return stream
 
-    def _warn(self, held_open: List[str]) -> None:
-        """Say which streams were taken as finished though they are open."""
+    def _warn(self, held_open: List[str], stacklevel: int) -> None:
+        """Say which streams were taken as finished though they are open.
+
+        Args:
+            held_open: the names of the streams.
+            stacklevel: where the caller's line is, as for `warnings.warn`, counted from here. The
+                frames above a coroutine are those who await it, so it is the same in both variants.
+        """
         for name in held_open:
             warnings.warn(
                 f"{self!r}: {name} was taken as finished after a second of silence, but another "
                 "process holds it open",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )

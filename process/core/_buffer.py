@@ -140,10 +140,11 @@ class Buffer:
         return -1
 
     def find_last(self, separator: bytes) -> int:
-        """The number of bytes up to and including the last `separator` in the first chunk, or 0."""
+        """The number of bytes up to and including the last `separator` in the first chunk, or 0.
+
+        Of a buffer that is not empty.
+        """
         self.discard()
-        if not self._chunks:
-            return 0
         start, chunk = self._chunks[0]
         index = bytes(chunk).rfind(separator)
         return 0 if index < 0 else max(0, start + index + len(separator) - self._position)

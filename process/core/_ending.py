@@ -28,11 +28,6 @@ class Ending:
         self._over: Optional[float] = None
         self._heard = -1.0
 
-    @property
-    def process_over(self) -> bool:
-        """Whether the end of the process is known here."""
-        return self._over is not None
-
     def arrived(self, now: float) -> None:
         """A chunk has come, or is known to be on its way."""
         self._heard = max(self._heard, now)

@@ -81,11 +81,6 @@ class Flow:
         for stream in self._streams:
             stream.grant()
 
-    @property
-    def waited_for(self) -> bool:
-        """Whether any caller waits."""
-        return any(wait() is not None for wait, _, _ in self._waits.values())
-
     def need(self, stream: Stream) -> float:
         """How many bytes of `stream` the callers who read it want to have at hand."""
         return max(

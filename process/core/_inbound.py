@@ -46,10 +46,12 @@ class Collection:
 
     """
 
-    __slots__ = ("_buffer", "_data", "_owner", "_start", "goal")
+    __slots__ = ("_buffer", "_data", "_owner", "_start", "goal", "thread")
 
-    def __init__(self, goal: float = math.inf) -> None:
+    def __init__(self, goal: float = math.inf, thread: object = None) -> None:
         self.goal = goal
+        #: Who gathers, if that matters; see `Inbound.taken_by_other`.
+        self.thread = thread
         self._owner: Optional[weakref.ref[Wait]] = None
         self._data = io.BytesIO()
         self._buffer = Buffer()
@@ -303,6 +305,19 @@ class Inbound:
         """Whether a collection is under way: other callers take their turn after it."""
         collection = self._parts.collection
         return collection is not None and collection.active
+
+    def taken_by_other(self, thread: object) -> bool:
+        """The same, unless the collection is that of `thread` itself.
+
+        A signal handler may interrupt a caller who collects and call for the same bytes. Waiting
+        for its turn it would wait for ever, so it takes what there is, as from an abandoned one.
+        """
+        collection = self._parts.collection
+        return collection is not None and collection.active and collection.thread != thread
+
+    def collecting(self, collection: Collection) -> bool:
+        """Whether `collection` is under way: nobody has taken its bytes."""
+        return self._parts.collection is collection
 
     def taken(self) -> None:
         """The caller has taken bytes: what polls have granted is used up."""

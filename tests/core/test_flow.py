@@ -25,7 +25,6 @@ def test_nobody_waits() -> None:
     """While nobody waits, no stream has to hold anything."""
     flow = Flow()
     assert flow.limit(FakeStream()) == 0
-    assert not flow.waited_for
 
 
 def test_a_wait_for_something_else_frees_every_stream() -> None:
@@ -34,7 +33,6 @@ def test_a_wait_for_something_else_frees_every_stream() -> None:
     wait = Wait()
     flow.enter(wait)
     assert flow.limit(FakeStream()) == UNBOUNDED
-    assert flow.waited_for
 
 
 def test_a_reader_frees_the_streams_he_does_not_read() -> None:
@@ -98,11 +96,9 @@ def test_a_wait_that_nobody_refers_to_is_over() -> None:
     del lost
     gc.collect()  # for interpreters that do not count references
     assert flow.limit(mine) == 3
-    assert flow.waited_for
     del wait
     gc.collect()
     assert flow.limit(mine) == 0
-    assert not flow.waited_for
 
 
 def test_a_poll_grants_every_stream() -> None:
@@ -147,7 +143,6 @@ class FlowMachine(RuleBasedStateMachine):
     def limits_follow_from_the_waits(self) -> None:
         for number, stream in enumerate(self.streams):
             waits = self.waits.values()
-            assert self.flow.waited_for == bool(waits)
             if any(own != number for own, _ in waits):
                 assert self.flow.limit(stream) == UNBOUNDED
             else:

@@ -1,0 +1,29 @@
+"""Waiting for what cannot wake anybody: by looking, again and again."""
+
+import time
+from typing import Callable, Optional
+
+#: Seconds before the second look; what is about to happen has usually happened by then.
+_FIRST_PAUSE = 0.001
+
+#: Seconds between two looks at most.
+_LONGEST_PAUSE = 0.05
+
+
+def poll_until(holds: Callable[[], bool], timeout: Optional[float] = None) -> bool:
+    """Wait until `holds()`, or for `timeout` seconds; whether it holds.
+
+    The pauses between two looks grow, but each is short and none is longer than what remains. So
+    this ends at the timeout, if there is one, or soon after what is waited for.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = _FIRST_PAUSE
+    while not holds():
+        if deadline is not None:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            pause = min(pause, remaining)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return True

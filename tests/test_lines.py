@@ -1,0 +1,129 @@
+"""Rule 4: lines that are iterated over come once, in order, whoever else reads in between."""
+
+import threading
+from typing import Any, Iterator, List
+
+import pytest
+
+from process import PIPE, Process
+from process.core._inbound import Inbound
+from tests.support import lines
+
+COUNT = 30_000
+
+
+@pytest.fixture(params=[None, 0], ids=["buffered", "unbuffered"])
+def process(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A process that writes lines and then a piece of one."""
+    data = b"".join(lines(COUNT)) + b"no end"
+    with Process(["cat"], stdin=data, buffer_size=request.param) as child:
+        yield child
+
+
+def test_all_of_them(process: Any) -> None:
+    """The last one is without its end; after it, nothing comes."""
+    assert list(process.stdout) == [*lines(COUNT), b"no end"]
+    assert list(process.stdout) == []
+    assert process.stdout.read() == b""
+
+
+def test_other_reads_in_between(process: Any) -> None:
+    """Each goes on where the other has stopped."""
+    expected = iter([*lines(COUNT), b"no end"])
+    for number, line in enumerate(process.stdout):
+        assert line == next(expected)
+        if number % 3 == 0:
+            assert process.stdout.readline() == next(expected)
+        if number % 100 == 0:
+            wanted = next(expected)
+            assert process.stdout.read(3) == wanted[:3]
+            assert process.stdout.readline() == wanted[3:]
+        if number % 1000 == 0:
+            wanted = next(expected)
+            assert process.stdout.readline(2) == wanted[:2]
+            assert next(iter(process.stdout)) == wanted[2:]
+    assert next(expected, None) is None
+
+
+def test_a_loop_is_left(process: Any) -> None:
+    """What it has not taken is there for `output`."""
+    for number, _ in enumerate(process.stdout):
+        if number == 99:
+            break
+    assert process.output() == b"".join(lines(COUNT)[100:]) + b"no end"
+
+
+def test_two_iterators(process: Any) -> None:
+    """They share the lines."""
+    pairs = list(zip(process.stdout, process.stdout))
+    assert [line for pair in pairs for line in pair] == lines(COUNT)
+
+
+def test_closed_in_a_loop(process: Any) -> None:
+    """The loop ends as one over a file does."""
+    stream = iter(process.stdout)
+    next(stream)
+    process.stdout.close()
+    with pytest.raises(ValueError, match="closed file"):
+        next(stream)
+
+
+def test_a_loop_while_another_thread_collects(process: Any) -> None:
+    """It waits for its turn, and finds nothing left."""
+    first = next(iter(process.stdout))
+    collected: List[bytes] = []
+    thread = threading.Thread(target=lambda: collected.append(process.output()))
+    thread.start()
+    taken = list(process.stdout)
+    thread.join()
+    assert b"".join([first, *taken]) + collected[0] == b"".join(lines(COUNT)) + b"no end"
+
+
+def test_a_loop_waits_for_a_collection() -> None:
+    """Lines that come while `output` is under way are for `output`."""
+    with Process(["cat"], stdin=PIPE) as process:
+        inbound: Any = process.stdout.source.pump.inbound  # type: ignore[union-attr]
+        collector = threading.Thread(target=process.output, args=(False,))
+        collector.start()
+        while not inbound.busy:
+            pass
+        taken: List[bytes] = []
+        looper = threading.Thread(target=lambda: taken.extend(process.stdout))
+        looper.start()
+        process.stdin.write(b"a\nb\n")
+        process.stdin.close()
+        collector.join()
+        looper.join()
+    assert b"".join(taken) + process.output() == b"a\nb\n"
+
+
+def test_interrupted_in_readline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was taken and could not be returned is there for the next call."""
+
+    def take(batch: Iterator[bytes], _: int) -> Iterator[bytes]:
+        yield next(batch)
+        raise KeyboardInterrupt
+
+    with Process(["printf", "a\nb\nc\n"]) as process:
+        assert next(iter(process.stdout)) == b"a\n"
+        with monkeypatch.context() as patch:
+            patch.setattr("process._source.islice", take)
+            with pytest.raises(KeyboardInterrupt):
+                process.stdout.readline()
+        assert process.stdout.readline() == b"b\n"
+        assert process.output() == b"c\n"
+
+
+def test_recalled_twice() -> None:
+    """An exception may strike after a batch was recalled and before that was recorded."""
+    from process.core._flow import Flow
+
+    inbound = Inbound(Flow())
+    inbound.feed(b"a\nb\nc")
+    batch = inbound.batch()
+    assert batch is not None
+    assert next(batch) == b"a\n"
+    record: Any = inbound._batch
+    assert record.recall() == record.recall() == 2
+    assert list(batch) == []
+    assert inbound.buffer.take(10) == b"b\nc"

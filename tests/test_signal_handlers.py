@@ -1,0 +1,193 @@
+"""Rules 4 and 10: a signal handler calls for the very process whose caller it has interrupted."""
+
+import contextlib
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
+
+import pytest
+
+from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from process.core._inbound import Inbound
+from tests.support import LARGE, MIB, pattern, python
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no signals to be sent")
+
+#: Floods, interrupts its parent, and goes on when told to.
+_CHILD = f"""
+import signal
+put(1, pattern({LARGE}))
+os.kill(os.getppid(), signal.SIGUSR1)
+get(3)
+put(1, b"end\\n")
+"""
+_ALL = pattern(LARGE) + b"end\n"
+
+
+class Handler:
+    """Makes one call when SIGUSR1 comes, and again if it has come in the wrong moment."""
+
+    def __init__(self, process: Any, call: Callable[[Any], Any]) -> None:
+        self.results: List[Any] = []
+        self._process, self._call = process, call
+        self._before: Dict[int, Any] = {}
+
+    def __enter__(self) -> "Self":
+        for number in (signal.SIGUSR1, signal.SIGALRM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, *_: object) -> None:
+        try:
+            self.results.append(self._call(self._process))
+        except ProcessTimeoutError:
+            self.results.append("timeout")
+        except ProcessError:  # the interrupted call holds the lock
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+
+def _go_on(process: Any) -> None:
+    with contextlib.suppress(BrokenPipeError):  # at the second attempt, it may have ended
+        process.stdin.write(b"on\n")
+        process.stdin.flush()
+
+
+def _output(process: Any) -> bytes:
+    _go_on(process)
+    result: bytes = process.output()
+    return result
+
+
+def _read(process: Any) -> bytes:
+    _go_on(process)
+    result: bytes = process.stdout.read(10)
+    return result
+
+
+def _join(process: Any) -> None:
+    _go_on(process)
+    process.join()
+
+
+def _join_in_vain(process: Any) -> None:
+    try:
+        process.join(timeout=0.01)
+    finally:
+        _go_on(process)
+
+
+_HANDLED = [_output, _read, _join, _join_in_vain]
+_INTERRUPTED: List[Any] = [
+    pytest.param(lambda process: process.stdout.read(), id="read"),
+    pytest.param(lambda process: process.output(), id="output"),
+    pytest.param(lambda process: process.error() and b"", id="error"),
+    pytest.param(lambda process: process.join() or b"", id="join"),
+]
+
+
+@pytest.fixture(params=["driven", "threads"])
+def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By callers who drive, or by threads."""
+    if request.param == "threads":
+        monkeypatch.setattr("process._platform.make_hub", lambda *_: None)
+
+
+@pytest.mark.usefixtures("_served")
+@pytest.mark.parametrize("handled", _HANDLED)
+@pytest.mark.parametrize("interrupted", _INTERRUPTED)
+def test_called_in_the_middle_of_a_call(
+    interrupted: Callable[[Any], bytes], handled: Callable[[Any], Any]
+) -> None:
+    """Both return, and each byte has come to one of them, or is kept for `output`."""
+    with Process(python(_CHILD), stdin=PIPE) as process, Handler(process, handled) as handler:
+        taken = interrupted(process)
+    assert len(handler.results) == 1
+    pieces = handler.results[0] if handled is _read else b""
+    if taken != process.output():
+        pieces += taken
+    assert pieces + process.output() == _ALL
+
+
+@pytest.mark.usefixtures("_served")
+@pytest.mark.parametrize("interrupted", _INTERRUPTED)
+def test_closed_in_the_middle_of_a_call(interrupted: Callable[[Any], bytes]) -> None:
+    """The handler ends the child; the call that it has interrupted returns."""
+    process = Process(python(_CHILD), stdin=PIPE).run()
+    with Handler(process, lambda process: process.close()) as handler:
+        try:
+            taken = interrupted(process)
+        except ValueError:  # the stream has been closed
+            taken = b""
+        while not handler.results:  # it has come in the wrong moment, and comes again
+            signal.pause()
+    assert process.exit_code == -signal.SIGTERM
+    assert pattern(LARGE) in {taken, process.output()}
+
+
+def test_called_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets an error at once, rather than a deadlock, and the interrupted call is unharmed."""
+    real = Inbound.feed
+    errors: List[ProcessError] = []
+    calls: List[Callable[[], Any]] = []
+
+    def feed(self: Inbound, data: bytes) -> None:
+        real(self, data)
+        if calls and threading.current_thread() is threading.main_thread():
+            call = calls.pop()
+            with pytest.raises(ProcessError, match="signal handler has interrupted") as caught:
+                call()
+            errors.append(caught.value)
+            assert process.running
+
+    monkeypatch.setattr(Inbound, "feed", feed)
+    with Process(["cat"], stdin=PIPE) as process:
+        stdin, stdout = process.stdin, process.stdout
+        calls += [
+            process.output,
+            process.join,
+            process.close,
+            stdout.read,
+            stdout.readline,
+            lambda: list(stdout),
+            stdout.fileno,
+            stdout.close,
+            stdin.flush,
+            lambda: stdin.write(b"x"),
+        ]
+        wanted = len(calls)
+        for number in range(wanted):
+            stdin.write(pattern(1000, number))
+            stdin.flush()
+            assert stdout.read(1000) == pattern(1000, number)
+    assert len(errors) == wanted
+
+
+def test_a_storm_of_handlers_that_call() -> None:
+    """Handlers strike everywhere; each either gets through or gets an error."""
+    results: List[Any] = []
+
+    def handle(*_: object) -> None:
+        try:
+            results.append(process.running)
+            process.join(timeout=0)
+        except ProcessError as error:
+            results.append(type(error))
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        with Process(["cat"], stdin=pattern(64 * MIB)) as process:
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+            assert process.output() == pattern(64 * MIB)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert results
