@@ -3,18 +3,20 @@
 Rule 8: and nothing is left behind by one that strikes `run`.
 """
 
+import contextlib
 import os
 import select
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
 
 import process as library
-from process import PIPE, Process
-from tests.support import MIB, PROMPT, descriptors, lines, pattern
+from process import PIPE, Process, ProcessError
+from tests.support import MIB, PROMPT, descriptors, lines, pattern, refuse_threads
 
 
 class InterruptedByTestError(BaseException):
@@ -221,6 +223,36 @@ def test_interrupted_at_every_point_of_run() -> None:
             os.waitpid(-1, os.WNOHANG)
         point += 1
     assert point > 50
+
+
+@pytest.mark.parametrize("lack", ["program", "thread"])
+def test_interrupted_at_every_point_of_a_run_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lack: str
+) -> None:
+    """It can be run again, whether the interruption or the failure came first."""
+    before, threads = descriptors(), threading.active_count()
+    program = "cat"
+    if lack == "program":
+        program = str(tmp_path / "program")
+    else:
+        refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
+    process = Process([program], stdin=pattern(MIB))
+    point = 1
+    injector = Injector()
+    interrupted = True
+    while interrupted:
+        injector.point = point
+        with contextlib.suppress(ProcessError):
+            interrupted = False
+            interrupted = injector.call(process.run)
+        assert vars(process).get("_child") is None
+        assert "_runner" not in vars(process), f"at point {point}"
+        assert descriptors() == before, f"at point {point}"
+        assert threading.active_count() == threads, f"at point {point}"
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        point += 1
+    assert point > 30
 
 
 def test_run_again_after_it_was_interrupted() -> None:
