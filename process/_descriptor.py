@@ -14,17 +14,38 @@ seeing end of file, so all of them are closed in a process that the caller forks
 import os
 import weakref
 from collections import deque
-from typing import Dict, List
+from itertools import chain, islice
+from typing import Any, Callable, Dict, List, Tuple
 
 
 class Descriptor:
-    """Owner of one descriptor."""
+    """Owner of one descriptor.
+
+    Making the descriptor and noting its number, or taking that out and closing it, happens inside
+    one call into C, so that neither an exception from a signal handler nor a second thread can come
+    between the two.
+    """
 
     __slots__ = ("__weakref__", "_number")
 
-    def __init__(self, number: int) -> None:
-        self._number: List[int] = [number]
+    def __init__(self) -> None:
+        self._number: List[int] = []
         _open[id(self)] = weakref.ref(self)
+
+    @classmethod
+    def own(cls, make: Callable[..., int], *arguments: Any) -> "Descriptor":
+        """The owner of the descriptor that `make` makes of the arguments."""
+        descriptor = cls()
+        descriptor._number.extend(map(make, *zip(arguments)))
+        return descriptor
+
+    @classmethod
+    def pipe(cls) -> "Tuple[Descriptor, Descriptor]":
+        """The owners of the reading and the writing end of a new pipe."""
+        ends = cls(), cls()
+        numbers = chain.from_iterable(islice(iter(os.pipe, None), 1))
+        deque(map(list[int].append, [end._number for end in ends], numbers), maxlen=0)
+        return ends
 
     def fileno(self) -> int:
         """The number, or -1 once closed."""
@@ -35,11 +56,7 @@ class Descriptor:
             return -1
 
     def close(self) -> None:
-        """Close it, unless that has been done.
-
-        Taking the number out and closing it happens inside one call into C, so that neither a
-        second thread nor an exception from a signal handler can come between the two.
-        """
+        """Close it, unless that has been done."""
         _open.pop(id(self), None)
         try:
             deque(map(os.close, iter(self._number.pop, None)), maxlen=0)
@@ -47,7 +64,10 @@ class Descriptor:
             pass  # nothing (more) to take out
 
     def __del__(self) -> None:
-        self.close()
+        try:
+            self.close()
+        except AttributeError:
+            pass  # an exception has struck before there was anything to own
 
 
 _open: Dict[int, "weakref.ref[Descriptor]"] = {}

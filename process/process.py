@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from process._child import Child  # noqa: F401 - the base is made for it
+    from process._child import Child
 
 __all__ = ["Process"]
 
@@ -36,25 +36,37 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
 
     def run(self) -> "Self":
         runner = object()
+        child: Optional[Child] = None
         try:
-            # One call into C, so that of two threads only one can have it.
-            if vars(self).setdefault("_runner", runner) is not runner:
-                raise ProcessAlreadyRunError
-            # Imported here, so that `import process` is cheap; here, so that a failure has a name.
-            from process._child import Redirections, start
+            try:
+                # One call into C, so that of two threads only one can have it.
+                if vars(self).setdefault("_runner", runner) is not runner:
+                    raise ProcessAlreadyRunError
+                # Imported here: `import process` is cheap, and a failure has a name.
+                from process import _child
 
-            check_arguments(self._arguments)
-            redirections = Redirections(self._stdin, self._stdout, self._stderr)
-            self._child = start(self._arguments, redirections, self._buffer_size)
-        except ProcessAlreadyRunError:
-            raise
-        except Exception as error:
-            raise ProcessError(f"Failed to run process: {error!r}") from error
+                check_arguments(self._arguments)
+                redirections = _child.Redirections(self._stdin, self._stdout, self._stderr)
+                child = _child.Child()
+                _child.start(child, self._arguments, redirections, self._buffer_size)
+                self._child = child
+            except ProcessAlreadyRunError:
+                raise
+            except Exception as error:
+                raise ProcessError(f"Failed to run process: {error!r}") from error
+            finally:
+                self._give_up(runner, child)
         finally:
-            if self._child is None and vars(self).get("_runner") is runner:
-                del self._runner
+            self._give_up(runner, child)  # an exception may have struck in the middle of that
         self._stdin = None  # the pump has it now, and lets go of it once it is fed
         return self
+
+    def _give_up(self, runner: object, child: "Optional[Child]") -> None:
+        """Undo what a `run` has done, unless it has succeeded. Done twice is as good as done."""
+        if self._child is None and child is not None:
+            child.take_back()
+        if self._child is None and vars(self).get("_runner") is runner:
+            del self._runner
 
     def output(self, join: bool = True) -> bytes:
         return self._everything("stdout", join)

@@ -4,8 +4,12 @@ import argparse
 import sys
 from typing import List
 
-from stress import demonstration
+from stress import demonstration, faults, soak
 from stress.bench import command as bench
+from stress.explore import command as explore
+
+#: Each adds a command of its own.
+_COMMANDS = (demonstration, bench, soak, faults, explore)
 
 
 def main(arguments: List[str]) -> int:
@@ -14,8 +18,8 @@ def main(arguments: List[str]) -> int:
         prog="python -m stress", description="Shows what the library promises."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    demonstration.add_command(commands)
-    bench.add_command(commands)
+    for command in _COMMANDS:
+        command.add_command(commands)
     # Without a command, the one that a newcomer wants to see.
     options = parser.parse_args(arguments or ["demo"])
     exit_code: int = options.run(options)

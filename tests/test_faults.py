@@ -10,6 +10,7 @@ from typing import Any, Iterator, List
 import pytest
 
 from process import PIPE, Process, ProcessAlreadyRunError, ProcessError
+from process.core._buffer import Buffer
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
 from tests.support import LARGE, MIB, Kit, descriptors, pattern, python, refuse_threads
@@ -248,6 +249,22 @@ def test_no_memory_for_what_a_thread_has_read(monkeypatch: pytest.MonkeyPatch) -
     assert descriptors() == before
     with Process(["echo", "x"]) as process:
         assert process.output() == b"x\n"
+
+
+def test_no_memory_on_the_way_to_the_callers_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads there is told that it is a part for the whole."""
+    before, threads = descriptors(), threading.active_count()
+    with monkeypatch.context() as patch:
+        process = Process(["cat"], stdin=PIPE).run()
+        _out_of_memory(patch, Buffer, "skip", f"process-{process.id}-stdout-relay")
+        process.stdout.fileno()
+        process.stdin.write(b"x")
+        process.stdin.close()
+        for call in (process.stdout.read, process.output, process.close):
+            with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+                call()
+    assert threading.active_count() == threads
+    assert descriptors() == before
 
 
 def test_no_memory_for_what_a_thread_is_to_write(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,13 @@
 """Rule 4: an exception in the middle of any call loses nothing; the next call goes on."""
 
 import asyncio
-import os
 import signal
-import sys
-from functools import partial
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
-import process as library
 from process import PIPE, Process
-from tests.support import LARGE, MIB, PROMPT, Kit, lines, pattern, python
+from tests.support import LARGE, PROMPT, Kit, lines, pattern, python
 
 
 class InterruptedByTestError(Exception):
@@ -136,158 +132,6 @@ put(1, get_all())
         process.stdin.flush()
         process.stdin.write(b"more")
     assert process.output() == data[1:] + b"more"
-
-
-class Injector:
-    """Raises at the n-th point at which a signal handler could run inside the library.
-
-    The interpreter runs signal handlers where a Python function is entered and where a function
-    written in C has returned. A profiler is called at the same places, so it can stand in for a
-    signal that comes at any one of them.
-    """
-
-    def __init__(self) -> None:
-        self.point = 0
-        self._count = 0
-        self._root = os.path.dirname(library.__file__)  # noqa: PTH120
-
-    def call(self, function: Callable[[], Any]) -> bool:
-        """Call `function`; whether it was interrupted."""
-        self._count = self.point
-        try:
-            sys.setprofile(self._profile)
-            function()
-        except InterruptedByTestError:
-            self.point += 1
-            return True
-        finally:
-            sys.setprofile(None)
-        return False
-
-    def _profile(self, frame: Any, event: str, _: Any) -> None:
-        if event not in ("call", "c_return"):
-            return
-        if not frame.f_code.co_filename.startswith(self._root) or _in_a_finalizer(frame):
-            return
-        self._count -= 1
-        if self._count == 0:
-            sys.setprofile(None)
-            raise InterruptedByTestError
-
-
-def _in_a_finalizer(frame: Any) -> bool:
-    """Whether an exception would not get through to the caller, whoever raised it."""
-    while frame is not None:
-        if frame.f_code.co_name == "__del__":
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _each_point(function: Callable[[], Any], check: Callable[[], None]) -> int:
-    """Interrupt `function` at its first point, at its second, and so on; how many there were."""
-    injector = Injector()
-    injector.point = 1
-    while injector.call(function):
-        check()
-        assert injector.point < 2000
-    return injector.point - 1
-
-
-def _extend(found: List[bytes], way: Callable[[Any], bytes], stream: Any) -> None:
-    """Read and keep, with no point in between at which an exception could strike here."""
-    found.extend(map(way, (stream,)))
-
-
-_WAYS: List[Any] = [
-    pytest.param(lambda stdout: stdout.readline(), id="readline"),
-    pytest.param(lambda stdout: stdout.read(10), id="read-10"),
-    pytest.param(lambda stdout: stdout.read1(10), id="read1"),
-    pytest.param(lambda stdout: stdout.read(300_000), id="read-300000"),
-    pytest.param(next, id="next"),
-]
-
-
-@pytest.mark.parametrize("way", _WAYS)
-def test_interrupted_at_every_point_of_a_read(way: Callable[[Any], bytes]) -> None:
-    """Wherever a signal strikes a read, the bytes come out whole with the reads that follow."""
-    data = b"".join(lines(100_000))
-    found: List[bytes] = []
-    with Process(["cat"], stdin=data) as process:
-        points = _each_point(
-            partial(_extend, found, way, process.stdout), lambda: _nobody_waits(process)
-        )
-        assert points > 5
-        rest = process.output()
-    assert b"".join(found) + rest == data
-
-
-def test_interrupted_at_every_point_of_output() -> None:
-    """Wherever a signal strikes `output`, the next call returns everything."""
-    data = pattern(MIB)
-    with Process(["cat"], stdin=data) as process:
-        points = _each_point(process.output, lambda: _nobody_waits(process))
-        assert points > 5
-        assert process.output() == data
-
-
-def test_interrupted_at_every_point_of_join() -> None:
-    """Wherever a signal strikes `join`, nobody is left waiting, and the next call works."""
-    with Process(["cat"], stdin=PIPE) as process:
-
-        def join() -> None:
-            with pytest.raises(library.ProcessTimeoutError):
-                process.join(0)
-
-        assert _each_point(join, lambda: _nobody_waits(process)) > 5
-        process.stdin.write(b"on")
-    assert process.output() == b"on"
-
-
-def test_interrupted_at_every_point_of_a_write() -> None:
-    """Wherever a signal strikes a write, its bytes are on their way whole, or not at all."""
-    sent: List[bytes] = []
-    number = 0
-
-    with Process(["cat"], stdin=PIPE) as process:
-
-        def write() -> None:
-            nonlocal number
-            number += 1
-            sent.append(b"%d:%s\n" % (number, b"x" * 10_000))
-            process.stdin.write(sent[-1])
-            process.stdin.flush()
-
-        assert _each_point(write, lambda: _nobody_waits(process)) > 5
-    received = process.output().splitlines(keepends=True)
-    assert received == [line for line in sent if line in set(received)]
-    assert received[-1] == sent[-1]
-    assert len(received) > len(sent) / 2
-
-
-def test_interrupted_at_every_point_of_close() -> None:
-    """Wherever a signal strikes `close`, the next call completes it and keeps everything."""
-    data = pattern(MIB)
-    point = 1
-    injector = Injector()
-    interrupted = True
-    while interrupted:
-        process = Process(["cat"], stdin=data).run()
-        process.join()
-        injector.point = point
-        interrupted = injector.call(process.close)
-        process.close()
-        assert process.output() == data
-        _nobody_waits(process)
-        del process
-        point += 7  # a process each: not every point, but all parts
-    assert point > 30
-
-
-def _nobody_waits(process: Any) -> None:
-    """Nobody is registered as waiting, which would let a stream hold without bound."""
-    any_other_stream: Any = object()
-    assert process._child.plumbing.flow.limit(any_other_stream) == 0
 
 
 # asyncio

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
@@ -156,15 +156,26 @@ def test_no_temporary_file_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_cycle_keeps_a_closed_process() -> None:
-    """A closed process goes by reference counting alone, with its output."""
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing is freed but by reference counts."""
     gc.collect()
     gc.disable()
-    try:
-        with Process(["cat"], stdin=b"x") as process:
-            process.output()
-        reference = weakref.ref(process)
-        del process
-        assert reference() is None
-    finally:
-        gc.enable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("leave", ["close", "drop"])
+@pytest.mark.parametrize("use", _USES)
+def test_no_cycle_keeps_what_is_over(use: Callable[[Any], Any], leave: str) -> None:
+    """It goes with the last reference, and its output with it, without a collector."""
+    process = Process(["cat"], stdin=pattern(LARGE)).run()
+    use(process)
+    if leave == "close":
+        process.close()
+    pumps = [stream.source.pump for stream in (process.stdout, process.stderr)]  # type: ignore[union-attr]
+    references = [weakref.ref(thing) for pump in pumps for thing in (pump, pump.inbound)]
+    references.append(weakref.ref(process))
+    del process, pumps
+    assert [reference() for reference in references] == [None] * len(references)

@@ -8,7 +8,6 @@ imported by then, keeps its own.
 
 import ast
 import ctypes
-import os
 import subprocess
 import sys
 import threading
@@ -207,11 +206,10 @@ class Transport:
 def test_what_the_portable_way_leaves_to_others() -> None:
     """Signals for a loop's child go by the loop; what cannot be known is not made up."""
     transport: Any = Transport()
-    watch: Any = None
     _portable.send_signal(transport, 15)
     assert transport.signals == [15]
     assert _portable.exit_code(1) is None
-    assert _portable.make_hub(watch) is None
+    assert _portable.make_hub() is None
     assert _portable.spawn_options == {}
 
 
@@ -233,7 +231,7 @@ def test_the_portable_watch_waits_in_a_thread() -> None:
 def test_a_portable_port_moves_bytes() -> None:
     """Reads and writes block, and nothing is known before they are tried."""
     watch: Any = None
-    read, write = map(Descriptor, os.pipe())
+    read, write = Descriptor.pipe()
     reader = _portable.Port(read, _portable.Wakeup(), watch, writing=False)
     writer = _portable.Port(write, _portable.Wakeup(), watch, writing=True)
     assert reader.blocking

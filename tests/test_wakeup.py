@@ -23,10 +23,10 @@ class _NoWatch:
 
 
 def _port(wakeup: Wakeup) -> Port:
-    read, write = os.pipe()
-    os.close(write)
+    read, write = Descriptor.pipe()
+    write.close()
     watch: Any = _NoWatch()
-    return Port(Descriptor(read), wakeup, watch, writing=False)
+    return Port(read, wakeup, watch, writing=False)
 
 
 def _readable(wakeup: Wakeup) -> bool:

@@ -1,0 +1,97 @@
+"""The demonstration: what hangs elsewhere, and what becomes of it here.
+
+Each scenario is a trap that the contract is about, written four times in the same plain words
+(`scenarios`). Each is played in a process of its own (`play`), which is killed when its time is up
+(`stage`), because the point of many of them is that they never end.
+"""
+
+import argparse
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Dict, List
+
+from rich.console import Console
+from rich.live import Live
+
+from stress import report
+from stress.demonstration.scenario import Library, Scenario
+from stress.demonstration.scenarios import SCENARIOS
+from stress.demonstration.stage import perform
+from stress.demonstration.table import Outcomes
+
+if TYPE_CHECKING:
+    # The class has a name only for the type checker.
+    from argparse import _SubParsersAction
+
+
+def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `demo` to the command line."""
+    parser = commands.add_parser("demo", help="what hangs elsewhere, side by side (the default)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=3.0,
+        metavar="SECONDS",
+        help="given to the standard library in each scenario (default: 3)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=SCENARIOS,
+        metavar="SCENARIO",
+        help="play this one, by the name it has in the table; can be given again",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=3, help="scenarios played at the same time (default: 3)"
+    )
+    report.add_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    console = Console(highlight=False)
+    scenarios = _chosen(options.only or list(SCENARIOS))
+    console.print(
+        f"{len(scenarios)} traps, each with the standard library and with this one, each in a"
+        f" process of its own.\nThe standard library has {options.patience:g} seconds for each;"
+        " what has not come to an end by then has hung.\n"
+    )
+    outcomes = Outcomes(scenarios)
+    with Live(outcomes.table(), console=console, refresh_per_second=8) as live:
+        _perform_all(list(scenarios), options, outcomes, live)
+    report.publish(options, "demonstration", outcomes.as_json())
+    failures = outcomes.failures()
+    if failures:
+        console.print("\n[red]This library has not kept its promise:[/]")
+        for failure in failures:
+            console.print(f"  {failure}", markup=False)
+        return 1
+    console.print("\nNothing of ours hung, lost a byte, failed or left anything behind.")
+    return 0
+
+
+def _chosen(names: List[str]) -> Dict[str, Scenario]:
+    return {
+        name: SCENARIOS[name] for name in names if os.name == "posix" or not SCENARIOS[name].posix
+    }
+
+
+def _perform_all(
+    names: List[str], options: argparse.Namespace, outcomes: Outcomes, live: Live
+) -> None:
+    """Play every scenario with every library, some at a time, and show how it goes."""
+
+    def perform_one(name: str, library: Library) -> None:
+        outcomes.begin(name, library)
+        outcomes.end(name, library, perform(name, library, options.patience))
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        pending = [pool.submit(perform_one, name, library) for name in names for library in Library]
+        try:
+            for done in as_completed(pending):
+                done.result()
+                live.update(outcomes.table())
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise

@@ -1,0 +1,117 @@
+"""Each state of the real objects, kept once and known by a number."""
+
+import io
+import weakref
+from collections import deque
+from typing import Any, Dict, List, Tuple
+
+from process.core._buffer import Buffer
+from process.core._ending import Ending
+from process.core._flow import Flow
+from process.core._inbound import Collection
+from stress.explore.core import Core, no_file
+from stress.explore.world import Shell, World
+
+_ATOMS = frozenset((bool, int, float, str, bytes, type(None), type(no_file), type, Shell))
+
+
+def _attributes(thing: object) -> List[str]:
+    names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    return [name for name in names if name != "__weakref__"] + list(getattr(thing, "__dict__", ()))
+
+
+def _copy(thing: Any, memo: Dict[int, Any]) -> Any:
+    """A deep copy. `copy.deepcopy` does the same, several times slower."""
+    kind = type(thing)
+    if kind in _ATOMS:
+        return thing
+    twin = memo.get(id(thing))
+    if twin is not None:
+        return twin
+    if isinstance(thing, tuple):
+        parts = [_copy(part, memo) for part in thing]
+        return tuple(parts) if kind is tuple else kind(*parts)
+    if isinstance(thing, dict):
+        return {key: _copy(value, memo) for key, value in thing.items()}
+    if isinstance(thing, (list, deque)):
+        return kind(_copy(part, memo) for part in thing)
+    if isinstance(thing, io.BytesIO):
+        twin = io.BytesIO(thing.getvalue())
+        twin.seek(thing.tell())
+        memo[id(thing)] = twin
+        return twin
+    if kind is weakref.ref:
+        target = thing()
+        return None if target is None else weakref.ref(_copy(target, memo))
+    if isinstance(thing, Flow):  # knows who waits by identity
+        twin = memo[id(thing)] = kind()
+        for stream in [reference() for reference in thing._streams]:
+            if stream is not None:
+                twin.add(_copy(stream, memo))
+        for reference, own, need in thing._waits.values():
+            wait = reference()
+            if wait is not None:
+                twin.enter(_copy(wait, memo), _copy(own, memo), need)
+        return twin
+    twin = memo[id(thing)] = object.__new__(kind)
+    for name in _attributes(thing):
+        setattr(twin, name, _copy(getattr(thing, name), memo))
+    return twin
+
+
+def _freeze(thing: Any, now: float, seen: Dict[int, int]) -> Any:
+    """A hashable value that is the same for objects that will behave the same."""
+    kind = type(thing)
+    if kind in _ATOMS:
+        return thing
+    if id(thing) in seen:
+        return ("seen", seen[id(thing)])
+    if isinstance(thing, Buffer):
+        # Not where in the stream it is, and not where one chunk ends and the next begins.
+        searched = getattr(thing, "_searched", 0) - thing.position
+        return thing.peek(len(thing)), max(0, searched)
+    if isinstance(thing, Flow):  # the rest follows from what has been entered
+        seen[id(thing)] = len(seen)
+        return _freeze([reference() for reference in thing._streams], now, seen)
+    if isinstance(thing, Collection):
+        return thing.goal, thing.active, thing.getvalue()
+    if isinstance(thing, Ending):
+        return thing.eof, thing.remaining(now)
+    if isinstance(thing, io.BytesIO):
+        return thing.getvalue()
+    if isinstance(thing, dict):
+        return tuple((key, _freeze(thing[key], now, seen)) for key in sorted(thing))
+    if isinstance(thing, (tuple, list, deque)):
+        return tuple(_freeze(part, now, seen) for part in thing)
+    seen[id(thing)] = len(seen)
+    return tuple(_freeze(getattr(thing, name), now, seen) for name in _attributes(thing))
+
+
+class Cores:
+    """Each state of the real objects once, by number, and where each section leads."""
+
+    def __init__(self, world: World) -> None:
+        self._cores: List[Core] = []
+        self._numbers: Dict[Any, int] = {}
+        self._known: Dict[Tuple[Any, ...], Tuple[int, Any]] = {}
+        self._intern(Core(world))
+
+    def _intern(self, core: Core) -> int:
+        now = core.now
+        core.now = 0.0
+        key = _freeze(core, now, {})
+        core.now = now
+        number = self._numbers.setdefault(key, len(self._cores))
+        if number == len(self._cores):
+            self._cores.append(core)
+        return number
+
+    def do(self, number: int, section: str, *arguments: Any) -> Tuple[int, Any]:
+        """The number of the core after `section`, and what it has returned."""
+        key = (number, section, arguments)
+        known = self._known.get(key)
+        if known is None:
+            core: Core = _copy(self._cores[number], {})
+            value = getattr(core, section)(*arguments)
+            known = self._known[key] = (self._intern(core), value)
+        return known

@@ -1,0 +1,59 @@
+"""Everything that may happen in a world, and what must never be."""
+
+from typing import Iterator, Optional
+
+from stress.explore.callers import CallerSteps
+from stress.explore.child import ChildSteps
+from stress.explore.pumps import PumpSteps
+from stress.explore.state import State, Step, there
+from stress.explore.world import NAMES, STDIN, Call, broken
+
+
+class Steps(ChildSteps, PumpSteps, CallerSteps):
+    """The steps of one world."""
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """Everything that may happen next."""
+        yield from self._child_steps(state)
+        for stream in self.streams:
+            move = self._writer_step if stream == STDIN else self._reader_step
+            self.label = f"{NAMES[stream]} pump: {there(state.pumps[stream]).at}"
+            after = move(state, stream)
+            if after is not None:
+                yield self.label, True, after
+        for index in range(len(state.callers)):
+            yield from self._caller_steps(state, index)
+        after = self._tick(state)
+        if after is not None:
+            yield "a second passes", True, after
+
+    def check(self, state: State) -> None:
+        """Look at a state for what must never be."""
+        for stream in self.outputs:
+            if there(state.pumps[stream]).at == "done" or self._ask(state, "closed", stream):
+                continue
+            held = self._ask(state, "held", stream) + len(there(state.pumps[stream]).data)
+            if held != self._beyond(state, stream):
+                broken("lost", f"{held} bytes of {NAMES[stream]} held")
+        if all(caller.call is None for caller in state.callers):
+            for stream in self.streams:
+                pump = there(state.pumps[stream])
+                if pump.at == "wait" and not pump.rung and self._movable(state, stream):
+                    broken("asleep", f"the pump of {NAMES[stream]} rests though it may move")
+
+    def waits(self, state: State) -> Optional[Call]:
+        """The call of a caller who waits for what is bound to come, if there is one."""
+        child = state.child
+        for caller in state.callers:
+            if caller.call is None:
+                continue
+            given = child.blocked == STDIN and child.moved[STDIN] == state.passed[STDIN]
+            if given and not self._ask(state, "outbound_is")[0]:
+                continue  # He has to write more, or close stdin.
+            part = caller.program[0]
+            read = part[1] if part[0] in ("take", "gather") else None
+            left_behind = not child.alive and self.world.grandchild
+            if left_behind and read is not None and there(state.pipes[read]).writer:
+                continue  # This is for the grandchild to end.
+            return caller.call
+        return None

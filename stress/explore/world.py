@@ -1,0 +1,105 @@
+"""What there is to be explored, and what can be found out about it."""
+
+import enum
+from typing import Any, Callable, NamedTuple, NoReturn, Optional, Tuple
+
+from process.core._flow import Flow
+from process.core._inbound import Inbound
+from process.core._outbound import Outbound
+
+#: A call, or a part of one: its name and what it is given.
+Call = Tuple[Any, ...]
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+NAMES = ("stdin", "stdout", "stderr")
+#: What passes through each stream: no byte twice, so that order shows.
+PATTERNS = (b"0123456789", b"abcdefghij", b"ABCDEFGHIJ")
+
+
+class Shell(enum.Flag):
+    """What pumps and callers take care of; tests leave one out to see that it is missed."""
+
+    NOTHING = 0
+    #: Who waits for the end of a stream is known to the flow.
+    COMPLETE_ENTERS = enum.auto()
+    #: Who has taken bytes rings the pumps that have got room.
+    TAKE_KICKS = enum.auto()
+    #: Who has handed over bytes rings the pump.
+    PUT_KICKS = enum.auto()
+    #: Bytes between the pipe and the record count as on their way.
+    BUSY = enum.auto()
+    #: So do bytes on their way into the overflow.
+    SPILL_BUSY = enum.auto()
+    #: And bytes that lie there, even after end of file.
+    SPILLED = enum.auto()
+    ALL = COMPLETE_ENTERS | TAKE_KICKS | PUT_KICKS | BUSY | SPILL_BUSY | SPILLED
+
+
+class World(NamedTuple):
+    """A world to be explored."""
+
+    #: What callers may call; see `_program`.
+    calls: Tuple[Call, ...]
+    #: How many calls a caller makes, one after the other.
+    length: int = 2
+    callers: int = 1
+    #: How many bytes the child may write to stdout and stderr; `None`: no pipe.
+    stdout: Optional[int] = 2
+    stderr: Optional[int] = None
+    #: Whether stdin is a pipe.
+    stdin: bool = False
+    #: Bytes given for stdin in advance, after which it is closed.
+    given: Optional[int] = None
+    #: Bytes that a pipe takes.
+    capacity: int = 1
+    bound: int = 1
+    #: Bytes in memory before the rest overflows. At least 2: a stream is refilled below half of it.
+    memory: int = 2
+    #: Whether the child may leave somebody behind who holds its stdout and stderr.
+    grandchild: bool = False
+    shell: Shell = Shell.ALL
+    flow: Callable[[], Flow] = Flow
+    inbound: Callable[[Flow, int, int], Inbound] = Inbound
+    outbound: Callable[[int], Outbound] = Outbound
+
+
+class Violation(NamedTuple):
+    """A property that does not hold, and how to get there."""
+
+    kind: str
+    text: str
+    trace: Tuple[str, ...]
+
+    def __str__(self) -> str:
+        steps = "".join(f"\n{number:4}. {step}" for number, step in enumerate(self.trace, 1))
+        return f"{self.kind}: {self.text}{steps}"
+
+
+class Result(NamedTuple):
+    """What a search has found."""
+
+    #: How many different states were visited.
+    states: int
+    #: How many steps were taken between them.
+    steps: int
+    #: Whether that is all there are.
+    complete: bool
+    violation: Optional[Violation]
+
+
+class BrokenError(Exception):
+    """A property does not hold."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.kind = kind
+        self.text = text
+
+
+def broken(kind: str, text: str) -> NoReturn:
+    raise BrokenError(kind, text)
+
+
+def name_of(call: Call) -> str:
+    """A call, in words."""
+    return " ".join(map(str, call))

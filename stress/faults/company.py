@@ -1,0 +1,91 @@
+"""Faults that are others' doings in the same program: forks, collections, onlookers."""
+
+import contextlib
+import gc
+import os
+import signal
+import time
+from types import TracebackType
+from typing import Any, Optional, Type
+
+from process import Process, ProcessError, ProcessTimeoutError
+from stress.faults import child
+from stress.faults.fault import Striking
+
+#: Seconds until a fork that does next to nothing is stuck.
+_STUCK = 20.0
+
+
+class Forks(Striking):
+    """Another thread forks, and the fork goes on for a moment."""
+
+    name = "forks"
+    most = 10
+
+    def strike(self) -> None:
+        what = self.random.randrange(3)
+        pid = os.fork()
+        if pid == 0:
+            # As little as possible, since the other threads' locks may be held for good.
+            if what == 1:
+                gc.collect()
+            elif what == 2:
+                time.sleep(0.01)
+            os._exit(0)
+        self.struck()
+        deadline = time.monotonic() + _STUCK
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline:
+                self.play.problems.append(f"a fork is stuck (it was to do thing {what})")
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return
+            time.sleep(0.001)
+
+
+class Collections(Striking):
+    """The collector runs in any thread, and finds processes that were dropped."""
+
+    name = "collections"
+    most = 20
+
+    def __enter__(self) -> None:
+        self._threshold = gc.get_threshold()
+        gc.set_threshold(50, 2, 2)
+        super().__enter__()
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        gc.set_threshold(*self._threshold)
+
+    def strike(self) -> None:
+        self.struck()
+        if self.random.random() < 0.3:
+            with contextlib.suppress(ProcessError):  # there may be a shortage
+                dropped: Any = Process(child.command(stdout=1_000_000)).run()
+                dropped.myself = dropped
+        gc.collect(self.random.randrange(3))
+
+
+class Onlookers(Striking):
+    """Another thread looks at the process, and waits for it a little."""
+
+    name = "onlookers"
+
+    def strike(self) -> None:
+        target = self.play.target
+        if target is None:
+            return
+        self.struck()
+        repr(target)
+        _ = target.running
+        with contextlib.suppress(ProcessTimeoutError):
+            target.join(timeout=self.random.uniform(0, 0.01))
+
+
+FAULTS = (Forks, Collections, Onlookers)

@@ -1,0 +1,32 @@
+"""Helper processes that are ended together with whatever they have left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from typing import IO, List
+
+import psutil
+
+
+def start(
+    command: List[str], stdout: "int | IO[bytes]", stderr: IO[bytes]
+) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own, so that Ctrl-C is left to us.
+
+    With the standard library, of course: nothing that is to be watched may watch.
+    """
+    return subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill the process and whatever it has left behind."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    elif process.poll() is None:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.kill()
+    process.wait()

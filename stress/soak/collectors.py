@@ -1,0 +1,136 @@
+"""Programs that collect what children write, for as long as they are let, and verify all of it."""
+
+import asyncio
+import itertools
+import time
+from typing import Any, Callable, Dict
+
+from process import AsyncProcess, Process
+from stress.pattern import pattern
+from stress.soak.lines import BLOCK, STDERR, command, line
+
+#: How many blocks of stderr lie unread before they are caught up with: more than stays in memory.
+_UNREAD = 128
+_INPUT = 16 * 1024 * 1024
+
+
+class VerificationError(Exception):
+    """A line is not what it should be."""
+
+
+class Collector:
+    """What a collector has done so far, and whether it is to go on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self.lines = 0
+        self.bytes = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() > self._deadline
+
+    def verify(self, got: bytes, number: int) -> None:
+        """Hold a line against what it should be, and count it."""
+        if got != line(number):
+            raise VerificationError(f"{got[:40]!r} in place of line {number}")
+        self.lines += 1
+        self.bytes += len(got)
+
+    def verify_all(self, got: bytes, first: int, blocks: int) -> None:
+        """The same for many lines at once."""
+        count = 0
+        for count, one in enumerate(got.splitlines(keepends=True), 1):
+            self.verify(one, first + count - 1)
+        if count != blocks * BLOCK:
+            raise VerificationError(f"{count} lines in place of {blocks * BLOCK}")
+
+
+def unread(collector: Collector) -> None:
+    """Stdout line by line while stderr floods, unread for a long time."""
+    with Process(command()) as process:
+        for turn in itertools.count():
+            for stream, begin in ((process.stdout, 0), (process.stderr, STDERR)):
+                for block in range(turn * _UNREAD, (turn + 1) * _UNREAD):
+                    if collector.over:
+                        process.kill()
+                        return
+                    for number in range(begin + block * BLOCK, begin + (block + 1) * BLOCK):
+                        collector.verify(stream.readline(), number)
+
+
+def tasks(collector: Collector) -> None:
+    """Both outputs with asyncio, a task for each."""
+
+    async def collect(stream: asyncio.StreamReader, number: int) -> None:
+        while not collector.over:
+            collector.verify(await stream.readline(), number)
+            number += 1
+
+    async def main() -> None:
+        async with AsyncProcess(command()) as process:
+            await asyncio.gather(collect(process.stdout, 0), collect(process.stderr, STDERR))
+            process.kill()
+
+    asyncio.run(main())
+
+
+def restarts(collector: Collector) -> None:
+    """Processes that begin and end all the time, closed, left, dropped or killed."""
+    turn = 0
+    while not collector.over:
+        _RESTARTS[turn % len(_RESTARTS)](collector)
+        turn += 1
+
+
+def _left(collector: Collector) -> None:
+    with Process(command(2)) as process:
+        for number, got in enumerate(process.stdout):
+            collector.verify(got, number)
+    collector.verify_all(process.error(), STDERR, 2)
+
+
+def _closed(collector: Collector) -> None:
+    process = Process(command(2)).run()
+    collector.verify_all(process.output(), 0, 2)
+    process.close()
+    collector.verify_all(process.error(), STDERR, 2)
+
+
+def _joined(collector: Collector) -> None:
+    process = Process(command(20)).run()
+    process.join()
+    collector.verify_all(process.stdout.read(), 0, 20)
+    process.close()
+
+
+def _killed(collector: Collector) -> None:
+    with Process(command()) as process:
+        for number in range(BLOCK):
+            collector.verify(process.stdout.readline(), number)
+        process.kill()
+
+
+def _dropped(collector: Collector) -> None:
+    process = Process(command()).run()
+    collector.verify(process.stdout.readline(), 0)
+
+
+_RESTARTS = (_left, _closed, _joined, _killed, _dropped)
+
+
+def inputs(collector: Collector) -> None:
+    """Large inputs that are given at the start and come back, again and again."""
+    data = pattern(_INPUT)
+    while not collector.over:
+        with Process(["cat"], stdin=data) as process:
+            if process.output() != data:
+                raise VerificationError("what has come back is not what was given")
+        collector.bytes += len(data)
+
+
+#: By name.
+COLLECTORS: Dict[str, Callable[[Collector], Any]] = {
+    collect.__name__: collect for collect in (unread, tasks, restarts, inputs)
+}

@@ -1,0 +1,343 @@
+"""Rule 4: an exception strikes at any point at all of a call, once at each.
+
+Rule 8: and nothing is left behind by one that strikes `run`.
+"""
+
+import contextlib
+import os
+import select
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, List
+
+import pytest
+
+import process as library
+from process import PIPE, Process, ProcessError
+from tests.support import MIB, PROMPT, descriptors, lines, pattern, refuse_threads
+
+
+class InterruptedByTestError(BaseException):
+    """What a signal handler raises; no `except Exception` may swallow it."""
+
+
+class Injector:
+    """Raises at the n-th point at which a signal handler could run inside the library.
+
+    The interpreter runs signal handlers where a Python function is entered and where a function
+    written in C has returned. A profiler is called at the same places, so it can stand in for a
+    signal that comes at any one of them.
+    """
+
+    def __init__(self) -> None:
+        self.point = 0
+        self._count = 0
+        self._root = os.path.dirname(library.__file__)  # noqa: PTH120
+
+    def call(self, function: Callable[[], Any]) -> bool:
+        """Call `function`; whether it was interrupted."""
+        self._count = self.point
+        try:
+            sys.setprofile(self._profile)
+            function()
+        except InterruptedByTestError:
+            self.point += 1
+            return True
+        finally:
+            sys.setprofile(None)
+        return False
+
+    def _profile(self, frame: Any, event: str, _: Any) -> None:
+        if event not in ("call", "c_return"):
+            return
+        if not frame.f_code.co_filename.startswith(self._root) or _in_a_finalizer(frame):
+            return
+        self._count -= 1
+        if self._count == 0:
+            sys.setprofile(None)
+            raise InterruptedByTestError
+
+
+def _in_a_finalizer(frame: Any) -> bool:
+    """Whether an exception would not get through to the caller, whoever raised it."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _each_point(function: Callable[[], Any], check: Callable[[], None]) -> int:
+    """Interrupt `function` at its first point, at its second, and so on; how many there were."""
+    injector = Injector()
+    injector.point = 1
+    while injector.call(function):
+        check()
+        assert injector.point < 2000
+    return injector.point - 1
+
+
+def _extend(found: List[bytes], way: Callable[[Any], bytes], stream: Any) -> None:
+    """Read and keep, with no point in between at which an exception could strike here."""
+    found.extend(map(way, (stream,)))
+
+
+def _into(name: str) -> Callable[[Any], bytes]:
+    def read(stdout: Any) -> bytes:
+        buffer = bytearray(5000)
+        return bytes(buffer[: getattr(stdout, name)(buffer)])
+
+    return read
+
+
+_WAYS: List[Any] = [
+    pytest.param(lambda stdout: stdout.readline(), id="readline"),
+    pytest.param(lambda stdout: b"".join(stdout.readlines(5)), id="readlines"),
+    pytest.param(lambda stdout: stdout.read(10), id="read-10"),
+    pytest.param(lambda stdout: stdout.read(300_000), id="read-300000"),
+    pytest.param(next, id="next"),
+]
+
+_BUFFERED: List[Any] = [
+    pytest.param(lambda stdout: stdout.read1(10), id="read1"),
+    pytest.param(_into("readinto1"), id="readinto1"),
+]
+
+
+@pytest.mark.parametrize("buffer_size", [0, 4096])
+@pytest.mark.parametrize("way", [*_WAYS, pytest.param(_into("readinto"), id="readinto")])
+def test_interrupted_at_every_point_of_a_read(
+    way: Callable[[Any], bytes], buffer_size: int
+) -> None:
+    """Wherever a signal strikes a read, the bytes come out whole with the reads that follow."""
+    _interrupt_reads(way, buffer_size)
+
+
+@pytest.mark.parametrize("way", _BUFFERED)
+def test_interrupted_at_every_point_of_a_buffered_read(way: Callable[[Any], bytes]) -> None:
+    """The same for what only buffered streams have."""
+    _interrupt_reads(way, 4096)
+
+
+def _interrupt_reads(way: Callable[[Any], bytes], buffer_size: int) -> None:
+    data = b"".join(lines(100_000))
+    found: List[bytes] = []
+    with Process(["cat"], stdin=data, buffer_size=buffer_size) as process:
+        points = _each_point(
+            partial(_extend, found, way, process.stdout), lambda: _nobody_waits(process)
+        )
+        assert points > 5
+        rest = process.output()
+    assert b"".join(found) + rest == data
+
+
+def test_interrupted_at_every_point_of_output() -> None:
+    """Wherever a signal strikes `output`, the next call returns everything."""
+    data = pattern(MIB)
+    with Process(["cat"], stdin=data) as process:
+        points = _each_point(process.output, lambda: _nobody_waits(process))
+        assert points > 5
+        assert process.output() == data
+
+
+def test_interrupted_at_every_point_of_join() -> None:
+    """Wherever a signal strikes `join`, nobody is left waiting, and the next call works."""
+    with Process(["cat"], stdin=PIPE) as process:
+
+        def join() -> None:
+            with pytest.raises(library.ProcessTimeoutError):
+                process.join(0)
+
+        assert _each_point(join, lambda: _nobody_waits(process)) > 5
+        process.stdin.write(b"on")
+    assert process.output() == b"on"
+
+
+def test_interrupted_at_every_point_of_a_write() -> None:
+    """Wherever a signal strikes a write, its bytes are on their way whole, or not at all."""
+    sent: List[bytes] = []
+    number = 0
+
+    with Process(["cat"], stdin=PIPE) as process:
+
+        def write() -> None:
+            nonlocal number
+            number += 1
+            sent.append(b"%d:%s\n" % (number, b"x" * 10_000))
+            process.stdin.write(sent[-1])
+            process.stdin.flush()
+
+        assert _each_point(write, lambda: _nobody_waits(process)) > 5
+    received = process.output().splitlines(keepends=True)
+    assert received == [line for line in sent if line in set(received)]
+    assert received[-1] == sent[-1]
+    assert len(received) > len(sent) / 2
+
+
+def test_interrupted_at_every_point_of_close() -> None:
+    """Wherever a signal strikes `close`, the next call completes it and keeps everything."""
+    data = pattern(MIB)
+    point = 1
+    injector = Injector()
+    interrupted = True
+    while interrupted:
+        process = Process(["cat"], stdin=data).run()
+        process.join()
+        injector.point = point
+        interrupted = injector.call(process.close)
+        process.close()
+        assert process.output() == data
+        _nobody_waits(process)
+        del process
+        point += 7  # a process each: not every point, but all parts
+    assert point > 30
+
+
+def _nobody_waits(process: Any) -> None:
+    """Nobody is registered as waiting, which would let a stream hold without bound."""
+    any_other_stream: Any = object()
+    assert process._child.plumbing.flow.limit(any_other_stream) == 0
+
+
+def test_interrupted_at_every_point_of_run() -> None:
+    """It either runs, and can be closed, or there is nothing left of it."""
+    with Process(["cat"], stdin=b"first"):
+        pass
+    before, threads = descriptors(), threading.active_count()
+    point = 1
+    injector = Injector()
+    interrupted = True
+    while interrupted:
+        # It takes more input than the pipe does, so threads are started as well.
+        process = Process(["sh", "-c", "exec sleep 100"], stdin=pattern(MIB))
+        injector.point = point
+        interrupted = injector.call(process.run)
+        if vars(process).get("_child") is not None:
+            process.close()
+        del process
+        assert descriptors() == before, f"at point {point}"
+        assert threading.active_count() == threads, f"at point {point}"
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        point += 1
+    assert point > 50
+
+
+@pytest.mark.parametrize("lack", ["program", "thread"])
+def test_interrupted_at_every_point_of_a_run_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lack: str
+) -> None:
+    """It can be run again, whether the interruption or the failure came first."""
+    before, threads = descriptors(), threading.active_count()
+    program = "cat"
+    if lack == "program":
+        program = str(tmp_path / "program")
+    else:
+        refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
+    process = Process([program], stdin=pattern(MIB))
+    point = 1
+    injector = Injector()
+    interrupted = True
+    while interrupted:
+        injector.point = point
+        with contextlib.suppress(ProcessError):
+            interrupted = False
+            interrupted = injector.call(process.run)
+        assert vars(process).get("_child") is None
+        assert "_runner" not in vars(process), f"at point {point}"
+        assert descriptors() == before, f"at point {point}"
+        assert threading.active_count() == threads, f"at point {point}"
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        point += 1
+    assert point > 30
+
+
+def test_run_again_after_it_was_interrupted() -> None:
+    """A process that has not been run can be run, and has its input."""
+    data = pattern(MIB)
+    point = 1
+    injector = Injector()
+    interrupted = True
+    while interrupted:
+        process = Process(["cat"], stdin=data)
+        injector.point = point
+        interrupted = injector.call(process.run)
+        if vars(process).get("_child") is None:
+            process.run()
+        assert process.output() == data
+        process.close()
+        point += 7  # two processes each: not every point, but all parts
+    assert point > 50
+
+
+def test_a_stream_that_was_not_lent_after_all() -> None:
+    """Whoever has started nothing has borrowed nothing: the lender reads on."""
+    data = pattern(MIB)
+    point = 1
+    injector = Injector()
+    interrupted = True
+    while interrupted:
+        with Process(["cat"], stdin=data) as lender:
+            # It does not read: what it had read would be gone with it.
+            borrower = Process(["sh", "-c", "exec sleep 100"], stdin=lender.stdout)
+            injector.point = point
+            interrupted = injector.call(borrower.run)
+            if vars(borrower).get("_child") is None:
+                assert lender.output() == data
+            else:
+                borrower.kill()
+                borrower.close()
+        del borrower
+        point += 7
+    assert point > 50
+
+
+def test_interrupted_at_every_point_of_fileno() -> None:
+    """Asked again, it gives a descriptor on which everything arrives."""
+    data = b"".join(lines(20_000))
+    point = 1
+    injector = Injector()
+    interrupted = True
+    while interrupted:
+        with Process(["cat"], stdin=data) as process:
+            injector.point = point
+            interrupted = injector.call(process.stdout.fileno)
+            number = process.stdout.fileno()
+            received: List[bytes] = [b""]
+            while received[-1] or len(received) == 1:
+                assert select.select([number], [], [], PROMPT)[0], f"at point {point}"
+                received.append(os.read(number, 65536))
+            assert b"".join(received) == data
+        point += 1
+    assert point > 30
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_interrupted_at_every_point_of_a_read_of_the_callers_pipe(
+    way: Callable[[Any], bytes],
+) -> None:
+    """After `fileno()`, others read on: another thread, and whoever has the descriptor."""
+    data = b"".join(b"%d\n" % number for number in range(40_000))
+    point = 1
+    injector = Injector()
+    interrupted = True
+    while interrupted:
+        found: List[bytes] = []
+        with Process(["cat"], stdin=data) as process:
+            number = process.stdout.fileno()
+            injector.point = point
+            read = partial(_extend, found, way, process.stdout)
+            interrupted = injector.call(read)
+            other = threading.Thread(target=read)
+            other.start()
+            other.join(PROMPT)
+            assert not other.is_alive(), f"at point {point}"
+            if select.select([number], [], [], 0)[0]:
+                found.append(os.read(number, 5000))
+            found.append(process.output())
+        assert b"".join(found) == data, f"at point {point}"
+        point += 3  # a process each: not every point, but all parts
+    assert point > 30
