@@ -189,3 +189,18 @@ async def test_an_exit_code_does_not_go_away(loops: Kit) -> None:
                     thread.join()
             assert process.exit_code == 3
             assert not process.running
+
+
+async def test_writing_to_a_child_that_is_over(loops: Kit) -> None:
+    """The pipe is broken; the stream has not been closed by the caller, and does not say so."""
+    process = await loops.start(["true"], stdin=PIPE)
+    await process.output()
+    await loops.settle()
+    for _ in range(2):
+        process.stdin.write(b"x")
+        with pytest.raises(BrokenPipeError):
+            await process.stdin.drain()
+    assert process.stdin.is_closing()
+    await process.close()
+    with pytest.raises(ValueError, match="closed"):
+        process.stdin.write(b"x")

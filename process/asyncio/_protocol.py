@@ -88,5 +88,5 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         """Close the transport once nothing more can come: left open it would complain."""
         if self.exited and not self._open and self.transport is not None:
             if self.stdin is not None:
-                self.stdin.abort()
+                self.stdin.break_off()
             self.transport.close()

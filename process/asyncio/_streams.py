@@ -317,6 +317,10 @@ class Writer(asyncio.StreamWriter):
     def abort(self) -> None:
         """Throw away what has not been sent, and close the pipe."""
         self._outbound.closing = True
+        self.break_off()
+
+    def break_off(self) -> None:
+        """The same, of a pipe that nobody reads: whoever writes on gets a `BrokenPipeError`."""
         self._outbound.break_off()
         if self._pipe.get_write_buffer_size():
             self._pipe.abort()
