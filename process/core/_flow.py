@@ -51,12 +51,12 @@ class Flow:
     __slots__ = ("_streams", "_waits")
 
     def __init__(self) -> None:
-        self._streams: List[Stream] = []
+        self._streams: List[weakref.ref[Stream]] = []
         self._waits: Dict[int, Tuple[weakref.ref[Wait], Optional[Stream], float]] = {}
 
     def add(self, stream: Stream) -> None:
         """Make `stream` one that moves while a caller waits."""
-        self._streams.append(stream)
+        self._streams.append(weakref.ref(stream))
 
     def enter(self, wait: Wait, own: Optional[Stream] = None, need: float = 0) -> None:
         """A caller begins to wait, or has changed what he waits for.
@@ -78,8 +78,10 @@ class Flow:
 
     def poll(self) -> None:
         """A caller has looked whether the process still runs."""
-        for stream in self._streams:
-            stream.grant()
+        for reference in self._streams:
+            stream = reference()
+            if stream is not None:
+                stream.grant()
 
     def need(self, stream: Stream) -> float:
         """How many bytes of `stream` the callers who read it want to have at hand."""
