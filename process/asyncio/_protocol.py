@@ -70,6 +70,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
                 reader.feed_eof()
             else:
                 reader.set_exception(exc)
+            self.turnstile.remove(reader)
         self._close_if_over()
 
     def process_exited(self) -> None:
@@ -82,6 +83,9 @@ class ChildProtocol(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self.gone = True
+        # They refer to the protocol, some for good: it would take the garbage collector to free
+        # them, and what a reader has kept may be large.
+        self.transport = self.stdin = self.stdout = self.stderr = None
         self.turnstile.notify()
 
     def _close_if_over(self) -> None:

@@ -40,6 +40,10 @@ class Turnstile:
         """A stream joins."""
         self._streams.append(stream)
 
+    def remove(self, stream: Pausable) -> None:
+        """A stream leaves: it has no pipe any more, and nothing to resume."""
+        self._streams.remove(stream)
+
     def resume(self) -> None:
         """Read on wherever there is room."""
         for stream in self._streams:
