@@ -10,6 +10,8 @@ him, and the guard of the loop waits for it.
 
 import asyncio
 import os
+from collections import deque
+from itertools import repeat, starmap
 from typing import List, Optional, Set
 
 from process import _platform
@@ -155,13 +157,16 @@ def _reserve_descriptors() -> None:
     Running out in the middle, `subprocess.Popen` leaks two of them before Python 3.11, and uvloop
     six. So it is better not to begin.
 
+    Making them and writing their numbers down is one call into C, and so is closing them, for the
+    same reason as in `Descriptor.close`.
+
     Raises:
         OSError: there are too few.
     """
     ends: List[int] = []
+    pipes = map(ends.extend, starmap(os.pipe, repeat((), 6)))
+    closed = map(os.close, ends)
     try:
-        for _ in range(6):
-            ends.extend(os.pipe())
+        deque(pipes, maxlen=0)
     finally:
-        for end in ends:
-            os.close(end)
+        deque(closed, maxlen=0)
