@@ -4,13 +4,15 @@ import asyncio
 import gc
 import os
 import sys
+import warnings
+from pathlib import Path
 from typing import Any, Awaitable, Callable, Generator, List, Optional, Tuple
 
 import pytest
 
 import process as library
 from process import PIPE
-from tests.support import MIB, Kit, lines, pattern, python
+from tests.support import MIB, Gate, Kit, lines, pattern, python
 
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -226,6 +228,30 @@ async def test_cancelled_at_each_point_of_close(loops: Kit, woken: bool) -> None
         assert await process.output() == b"ine\n"
         assert process.exit_code in (0, -15)
     assert point > 1
+
+
+@_WOKEN
+async def test_cancelled_at_each_point_of_close_while_somebody_holds_the_pipes(
+    loops: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, woken: bool
+) -> None:
+    """One of the calls says so, once for each stream."""
+    monkeypatch.setattr("process.core._ending.SILENCE", 0.01)
+    gate = Gate(tmp_path)
+    point = 0
+    cancelled = True
+    while cancelled:
+        point += 1
+        process = await loops.start(["sh", "-c", 'cat "$0" & exec cat', str(gate)], stdin=PIPE)
+        held = os.open(gate.path, os.O_WRONLY)  # the grandchild is there, and waits
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                cancelled, _ = await cancelled_at(point, woken, process.close())
+                await process.close()
+        finally:
+            os.close(held)
+        assert len(caught) == 2, [str(warning.message) for warning in caught]
+    assert point > 4
 
 
 @_WOKEN

@@ -38,6 +38,8 @@ class Child:
         #: The exit code, once it has been seen: between the one who reaps the child and the loop
         #: that is told of it, nobody else can say.
         self._code: Optional[int] = None
+        #: What `finish` has to tell; it may be cancelled before it can.
+        self._held_open: List[str] = []
         alive.add(self)
         orphans.forget(self.pid)
 
@@ -129,12 +131,12 @@ class Child:
             return []
         if self.stdin is not None:
             self.stdin.close()
-        open_ones = await self.keep((self.stdout, self.stderr), join=True)
+        self._held_open += await self.keep((self.stdout, self.stderr), join=True)
         self.close_streams()
         self.transport.close()
         await self.disappear()
         alive.discard(self)
-        return open_ones
+        return self._held_open
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
