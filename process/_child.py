@@ -1,8 +1,9 @@
 """The life of one child: started, awaited, ended, cleaned up.
 
 Theory of operation. `start` makes the pipes, spawns the child, and starts the pumps; if anything
-fails, or an exception strikes, at any point, what was made so far is taken back: the child is ended
-and reaped, pumps and descriptors are gone.
+fails, or an exception strikes, at any point, `take_back` undoes what was done so far: the child is
+ended and reaped, pumps and descriptors are gone. Whoever starts a child has made the object before,
+and so has it in hand whatever happens.
 
 `end` is the way out for children that nobody will wait for: a finalizer's, and those still running
 when the interpreter exits. It may run at any line of any thread, a pump of the same child that
@@ -20,7 +21,7 @@ from threading import get_ident
 from typing import Any, Iterable, List, NamedTuple, Optional, Set, Union
 
 from process import _platform
-from process._descriptor import Descriptor
+from process._descriptor import Descriptor, own_pipe
 from process._files import RawReader, RawWriter, Reader, Writer, lendable
 from process._plumbing import Plumbing
 from process._pump import Pump, ReaderPump, WriterPump
@@ -49,11 +50,16 @@ class Redirections(NamedTuple):
 
 
 class Child:
-    """A child process that has been started, and its streams."""
+    """A child process, its streams, and what moves them."""
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", plumbing: Plumbing) -> None:
-        self.popen = popen
-        self.plumbing = plumbing
+    def __init__(self) -> None:
+        #: Initialised when it is spawned; so it is known even if an exception strikes late.
+        self.popen = _new_popen()
+        self.plumbing = Plumbing()
+        #: The pipes that were made for it, both ends.
+        self.descriptors: List[Descriptor] = []
+        #: The stream of another process that is its stdin.
+        self.borrowed: Optional[Source] = None
         self.stdin: Union[Writer, RawWriter, None] = None
         self.stdout: Union[Reader, RawReader, None] = None
         self.stderr: Union[Reader, RawReader, None] = None
@@ -186,61 +192,70 @@ class Child:
         return pumps
 
 
-def start(arguments: List[str], to: Redirections, buffer_size: int) -> Child:
+def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int) -> None:
     """Start a child and the pumps for its streams.
 
     Raises:
-        Exception: whatever has prevented it. Nothing is left behind.
+        Exception: whatever has prevented it; `take_back` is to follow.
     """
-    # Made before it is initialised, so that a child is known even if an exception strikes late.
-    popen = _new_popen()
-    plumbing = Plumbing()
-    child = Child(popen, plumbing)
-    ours: List[Descriptor] = []
     theirs: List[Descriptor] = []
 
     def pipe(upstream: bool) -> "tuple[Descriptor, int]":
-        read, write = map(Descriptor, os.pipe())
+        child.descriptors.extend(own_pipe())
+        read, write = child.descriptors[-2:]
         mine, other = (read, write) if upstream else (write, read)
-        ours.append(mine)
         theirs.append(other)
         return mine, other.fileno()
 
-    try:
-        ends: List[Optional[Descriptor]] = [None, None, None]
-        files: List[Union[File, None]] = [None, to.stdout, to.stderr]
-        if isinstance(to.stdin, bytes) or _is_pipe(to.stdin):
-            ends[0], files[0] = pipe(upstream=False)
-        else:
-            files[0] = to.stdin
-        borrowed = lendable(files[0])
-        if borrowed is not None:
-            files[0] = borrowed.fileno()
-        for index in (1, 2):
-            if _is_pipe(files[index]):
-                ends[index], files[index] = pipe(upstream=True)
-        subprocess.Popen.__init__(
-            popen,
-            arguments,
-            stdin=files[0],
-            stdout=files[1],
-            stderr=files[2],
-            **_platform.spawn_options,
-        )
-        _alive.add(child)
-        plumbing.watch_exit(popen)
-        _attach(child, ends, to.stdin, buffer_size)
-        for pump in child.pumps():
-            pump.start()
-        if borrowed is not None:
-            borrowed.lent = True
-    except BaseException:
-        _take_back(child, ours)
-        raise
-    finally:
-        for descriptor in theirs:
-            descriptor.close()
-    return child
+    child.plumbing.open()
+    ends: List[Optional[Descriptor]] = [None, None, None]
+    files: List[Union[File, None]] = [None, to.stdout, to.stderr]
+    if isinstance(to.stdin, bytes) or _is_pipe(to.stdin):
+        ends[0], files[0] = pipe(upstream=False)
+    else:
+        files[0] = to.stdin
+    borrowed = lendable(files[0])
+    if borrowed is not None:
+        files[0] = borrowed.fileno()
+    for index in (1, 2):
+        if _is_pipe(files[index]):
+            ends[index], files[index] = pipe(upstream=True)
+    subprocess.Popen.__init__(
+        child.popen,
+        arguments,
+        stdin=files[0],
+        stdout=files[1],
+        stderr=files[2],
+        **_platform.spawn_options,
+    )
+    _alive.add(child)
+    child.plumbing.watch_exit(child.popen)
+    _attach(child, ends, to.stdin, buffer_size)
+    for pump in child.pumps():
+        pump.start()
+    for descriptor in theirs:
+        descriptor.close()
+    if borrowed is not None:
+        child.borrowed = borrowed
+        borrowed.lent = True
+
+
+def take_back(child: Child) -> None:
+    """End what was begun, when it cannot be completed. Nothing is left behind."""
+    popen = child.popen
+    if child.borrowed is not None:
+        child.borrowed.lent = False
+    for pump in child.pumps():
+        pump.stop()
+    if getattr(popen, "pid", None) is not None and popen.returncode is None:
+        child.kill()
+        popen.wait()
+    for pump in child.pumps():
+        pump.join()
+    for descriptor in child.descriptors:
+        descriptor.close()
+    _alive.discard(child)
+    child.plumbing.release()
 
 
 def _new_popen() -> subprocess.Popen[bytes]:
@@ -281,22 +296,6 @@ def _attach(
             stream = Reader(raw_reader, buffer_size) if buffer_size else raw_reader
             setattr(child, name, stream)
             setattr(popen, name, stream)
-
-
-def _take_back(child: Child, ours: List[Descriptor]) -> None:
-    """End what was begun, when it cannot be completed."""
-    popen = child.popen
-    for pump in child.pumps():
-        pump.stop()
-    if getattr(popen, "pid", None) is not None and popen.returncode is None:
-        child.kill()
-        popen.wait()
-    for pump in child.pumps():
-        pump.join()
-    for descriptor in ours:
-        descriptor.close()
-    _alive.discard(child)
-    child.plumbing.release()
 
 
 _alive: Set[Child] = set()

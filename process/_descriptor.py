@@ -14,16 +14,17 @@ seeing end of file, so all of them are closed in a process that the caller forks
 import os
 import weakref
 from collections import deque
-from typing import Dict, List
+from itertools import chain, islice
+from typing import Any, Callable, Dict, List, Tuple
 
 
 class Descriptor:
-    """Owner of one descriptor."""
+    """Owner of one descriptor; see `own` for how it comes by it."""
 
     __slots__ = ("__weakref__", "_number")
 
-    def __init__(self, number: int) -> None:
-        self._number: List[int] = [number]
+    def __init__(self) -> None:
+        self._number: List[int] = []
         _open[id(self)] = weakref.ref(self)
 
     def fileno(self) -> int:
@@ -47,7 +48,29 @@ class Descriptor:
             pass  # nothing (more) to take out
 
     def __del__(self) -> None:
-        self.close()
+        try:
+            self.close()
+        except AttributeError:
+            pass  # an exception has struck before there was anything to own
+
+
+# Making a descriptor and noting its number happens inside one call into C, for the reason given in
+# `Descriptor.close`.
+
+
+def own(make: Callable[..., int], *arguments: Any) -> Descriptor:
+    """The owner of the descriptor that `make` makes of the arguments."""
+    descriptor = Descriptor()
+    descriptor._number.extend(map(make, *zip(arguments)))
+    return descriptor
+
+
+def own_pipe() -> Tuple[Descriptor, Descriptor]:
+    """The owners of the reading and the writing end of a new pipe."""
+    ends = Descriptor(), Descriptor()
+    made = chain.from_iterable(islice(iter(os.pipe, None), 1))
+    deque(map(list.append, [end._number for end in ends], made), maxlen=0)
+    return ends
 
 
 _open: Dict[int, "weakref.ref[Descriptor]"] = {}

@@ -81,7 +81,7 @@ class RawReader(_Lines, _Unseekable):
         return self.source.read(-1)
 
     def readinto(self, buffer: "Buffer", /) -> int:
-        return _fill(buffer, self.source.read_available)
+        return _fill(self.source, self.source.read_available, buffer)
 
     def close(self) -> None:
         self.source.close()
@@ -109,10 +109,10 @@ class Reader(_Lines, io.BufferedReader):
         return self.source.peek(self._buffer_size)
 
     def readinto(self, buffer: "Buffer", /) -> int:
-        return _fill(buffer, self.source.read)
+        return _fill(self.source, self.source.read, buffer)
 
     def readinto1(self, buffer: "Buffer", /) -> int:
-        return _fill(buffer, self.source.read_available)
+        return _fill(self.source, self.source.read_available, buffer)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         raise io.UnsupportedOperation("a pipe is not seekable")
@@ -207,11 +207,16 @@ class Writer(io.BufferedWriter):
         self._unbuffered.close_soon()
 
 
-def _fill(buffer: "Buffer", read: Callable[[int], bytes]) -> int:
-    with memoryview(buffer) as view, view.cast("B") as target:
-        data = read(len(target))
-        target[: len(data)] = data
+def _fill(source: Source, read: Callable[[int], bytes], buffer: "Buffer") -> int:
+    data = b""
+    try:
+        with memoryview(buffer) as view, view.cast("B") as target:
+            data = read(len(target))
+            target[: len(data)] = data
         return len(data)
+    except BaseException:
+        source.unread(data)
+        raise
 
 
 def _read_lines(source: Source, hint: Optional[int]) -> List[bytes]:

@@ -35,7 +35,9 @@ objects: a live pump does not keep a dropped process alive.
 Clean-up. The wake-up descriptor and the watch for the exit are used by pumps and callers in any
 thread. They are closed when nobody refers to them any more: each pump lets go of them when it ends,
 each caller when he returns, however he does, and the plumbing when the process is closed (`release`
-is a few stores and a ring: a finalizer may do it at any line).
+is a few stores and a ring: a finalizer may do it at any line). Pumps that have ended leave the
+plumbing, so that what is kept of a closed process is no part of a cycle: large output is given back
+when the last reference to it goes, and not when the garbage collector comes.
 """
 
 import contextlib
@@ -94,8 +96,9 @@ class Plumbing:
         #: How often the state has changed in a way that somebody may wait for.
         self.changes = 0
         self._waiters = Waiters()
+        #: Those that have not ended; replaced rather than changed, so whoever looks through it can.
         self._members: List[Member] = []
-        self._wakeup: Optional[_platform.Wakeup] = _platform.Wakeup()
+        self._wakeup: Optional[_platform.Wakeup] = None
         self._watch: Optional[_platform.ExitWatch] = None
         self._hub: Optional[_platform.Hub] = None
         #: Refers to what lives as long as the call of the caller who drives.
@@ -105,6 +108,15 @@ class Plumbing:
         #: There may be something for him to close.
         self._overdue = False
         self._ended: Optional[float] = None
+
+    def open(self) -> None:
+        """Make what callers and pumps are woken by.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
+        self._wakeup = _platform.Wakeup()
+        self._hub = _platform.make_hub()
 
     def check_entry(self) -> None:
         """See that a call may begin.
@@ -125,14 +137,17 @@ class Plumbing:
     def watch_exit(self, popen: "subprocess.Popen[bytes]") -> None:
         """Begin to watch for the end of `popen`."""
         self._watch = _platform.ExitWatch(popen.pid, popen.wait, self.process_ended)
-        self._hub = _platform.make_hub(self._watch)
 
     def add(self, member: Member) -> None:
         """A pump joins."""
         with self.lock:
-            self._members.append(member)
+            self._members = [*self._members, member]
             if self._ended is not None:
                 member.process_ended(self._ended)
+
+    def remove(self, member: Member) -> None:
+        """A pump has ended. The lock is held."""
+        self._members = [other for other in self._members if other is not member]
 
     def employ_all(self) -> None:
         """Let threads serve all pipes from now on.
@@ -140,7 +155,7 @@ class Plumbing:
         Raises:
             RuntimeError: there is no thread to be had.
         """
-        for member in list(self._members):
+        for member in self._members:
             member.employ()
 
     def await_exit(self, timeout: float) -> None:
@@ -153,6 +168,8 @@ class Plumbing:
         """No more pumps will be started, and the process has been reaped. Safe in finalizers."""
         self._wakeup = None
         self._watch = None
+        if self.undriven():  # else he lets go of them
+            self._members = [member for member in self._members if member.attended]
         hub, self._hub = self._hub, None
         if hub is not None:
             hub.ring()  # from now on every change releases those who wait, and rings nobody
@@ -238,10 +255,11 @@ class Plumbing:
         try:
             with self.lock:
                 hub = self._hub
+                watch = self._watch if self._ended is None else None
                 if hub is None or self.driven:
                     waiter = self._waiters.enrol()
                 else:
-                    self._driver = weakref.ref(wait)
+                    self._driver = weakref.ref(wait, self.forsaken)
                 served = False
                 for member in self._members:
                     if member.done or member.attended:
@@ -273,7 +291,7 @@ class Plumbing:
                     waiter.wait(timeout)
                 return
             ports = tuple([member.port for member in polled])
-            ready_ports, ended = hub.wait(ports, timeout, self._ended is None)
+            ready_ports, ended = hub.wait(ports, timeout, watch)
             with self.lock:
                 for port in ready_ports:
                     member = polled[ports.index(port)]
@@ -286,6 +304,13 @@ class Plumbing:
             if self._driver is not None and self._driver() is wait:
                 with self.lock:
                     self._leave()
+
+    def forsaken(self, reference: "weakref.ref[Any]") -> None:
+        """A caller was interrupted just where he was to say that it is the turn of others.
+
+        Safe in finalizers.
+        """
+        self._waiters.notify()
 
     def _leave(self) -> None:
         """The caller who drives does so no longer; somebody else may. The lock is held."""

@@ -122,16 +122,16 @@ class Pump(ABC):
             RuntimeError: there is no thread to be had.
         """
         thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        with self.plumbing.lock:
-            if self.attended or self.done:
-                return
-            self.attended = True
-            self._thread = thread
         try:
+            with self.plumbing.lock:
+                if self.attended or self.done:
+                    return
+                self._thread = thread
+                self.attended = True
             _start(thread)
         except BaseException:
             with self.plumbing.lock:
-                if not self._begun:
+                if self._thread is thread and not self._begun:
                     # Interrupted, it may begin all the same, and finds that it is not wanted.
                     self.attended, self._thread = False, None
             raise
@@ -171,8 +171,10 @@ class Pump(ABC):
     def kick(self) -> None:
         """Ring the thread if it waits although it may move. The lock is held."""
         if not self.done and self._waits is not _Waits.NOTHING and self._movable():
-            self._waits = _Waits.NOTHING  # one ring is enough: it will look at everything anew
             self.port.ring()
+            # One ring is enough: it will look at everything anew. (But rung first, in case that an
+            # exception strikes in between.)
+            self._waits = _Waits.NOTHING
 
     def process_ended(self, now: float) -> None:  # noqa: B027 - of interest to readers only
         """The process has ended. The lock is held."""
@@ -210,6 +212,7 @@ class Pump(ABC):
         self.port.descriptor.close()
         self._finish()
         self.done = True
+        self.plumbing.remove(self)
         self.plumbing.notify()
         self.port.release()
 

@@ -18,14 +18,14 @@ process is closed belongs to the borrower, and is left to him.
 
 import io
 import math
-import os
 import time
+import weakref
 from itertools import islice
 from threading import get_ident
 from typing import Callable, Iterator, List, Optional
 
 from process import _platform
-from process._descriptor import Descriptor
+from process._descriptor import own_pipe
 from process._hand import Hand
 from process._plumbing import Plumbing
 from process._pump import ReaderPump, RelayPump
@@ -35,18 +35,34 @@ from process.core._flow import BOUND, Wait
 from process.core._inbound import CHUNK, Collection, Inbound
 
 
+class _Turn:
+    """The turn of a caller who reads the pipe of an `_Exposure`, for as long as it is referred to.
+
+    See `Wait` for why.
+    """
+
+    __slots__ = ("__weakref__", "thread")
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
+
+
 class _Exposure:
     """The pipe that `fileno()` names, read by whoever calls."""
 
     def __init__(self, plumbing: Plumbing, pump: ReaderPump) -> None:
-        read, write = os.pipe()
-        self.descriptor = Descriptor(read)
-        port = plumbing.port(Descriptor(write), writing=True)
+        self.descriptor, write = own_pipe()
+        port = plumbing.port(write, writing=True)
         self.inbound = Inbound(plumbing.flow, kept=pump.inbound.kept)
         self.relay = RelayPump(plumbing, port, f"{pump.name}-relay", pump)
-        #: The thread that is reading the pipe right now; 0: none.
-        self.reading = 0
+        self.turn: Optional[weakref.ref[_Turn]] = None
         self.hand = Hand(self.inbound)
+
+    @property
+    def reader(self) -> int:
+        """The thread that is reading the pipe right now; 0: none. The lock is held."""
+        turn = None if self.turn is None else self.turn()
+        return 0 if turn is None else turn.thread
 
     def discard(self) -> None:
         """It has not come to be used."""
@@ -156,14 +172,21 @@ class Source:
             with self._plumbing.lock:
                 if self._exposure is None and not self._closed:
                     self._exposure = exposure
-                    self._inbound = exposure.inbound
-                    self.pump.relay = exposure.relay
-                    exposure.relay.kick()
-                    self._plumbing.notify()
+                    self._use(exposure)
         finally:
-            if self._exposure is not exposure:
+            if self._exposure is exposure:
+                with self._plumbing.lock:
+                    self._use(exposure)  # an exception may have struck in the middle of that
+            else:
                 exposure.discard()
         return self.fileno()
+
+    def _use(self, exposure: _Exposure) -> None:
+        """Let the bytes take that way from now on. The lock is held."""
+        self._inbound = exposure.inbound
+        self.pump.relay = exposure.relay
+        exposure.relay.kick()
+        self._plumbing.notify()
 
     def close(self) -> None:
         """Close the reading end and throw away what has not been read. Closing twice is harmless.
@@ -187,8 +210,8 @@ class Source:
             exposure.relay.join()
             self.pump.join()
         with self._plumbing.lock:
-            reading = exposure.reading
-        if not reading:  # else the one who reads closes it
+            reader = exposure.reader
+        if not reader:  # else the one who reads closes it
             exposure.descriptor.close()
 
     def drop(self) -> None:
@@ -385,16 +408,19 @@ class Source:
         """
         exposure = self._exposure
         if exposure is not None and size:
+            turn = _Turn()
             with self._plumbing.lock:
-                me = get_ident()  # a signal handler does not wait for whom it has interrupted
-                mine = exposure.reading in {0, me} and not self._closed
-                exposure.reading = me if mine else exposure.reading
+                # A signal handler does not wait for whom it has interrupted.
+                mine = exposure.reader in {0, turn.thread} and not self._closed
+                interrupted = exposure.turn
+                if mine:
+                    exposure.turn = weakref.ref(turn, self._plumbing.forsaken)
             if mine:
                 try:
                     exposure.read(size, timeout)
                 finally:
                     with self._plumbing.lock:
-                        exposure.reading = 0
+                        exposure.turn = interrupted
                         exposure.hand.record()
                         self._plumbing.notify()
                     if self._closed:

@@ -50,6 +50,9 @@ class Waiters:
         return waiter
 
     def notify(self) -> None:
-        """Something has changed: release everybody enrolled."""
-        while self._waiters:
-            self._waiters.popleft().release()
+        """Something has changed: release everybody enrolled. Safe in finalizers."""
+        try:
+            while self._waiters:
+                self._waiters.popleft().release()
+        except IndexError:
+            pass  # somebody else does the same at once, and has got the last

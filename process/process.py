@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from process._child import Child  # noqa: F401 - the base is made for it
+    from process._child import Child
 
 __all__ = ["Process"]
 
@@ -36,23 +36,29 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
 
     def run(self) -> "Self":
         runner = object()
+        child: Optional[Child] = None
         try:
             # One call into C, so that of two threads only one can have it.
             if vars(self).setdefault("_runner", runner) is not runner:
                 raise ProcessAlreadyRunError
             # Imported here, so that `import process` is cheap; here, so that a failure has a name.
-            from process._child import Redirections, start
+            from process import _child
 
             check_arguments(self._arguments)
-            redirections = Redirections(self._stdin, self._stdout, self._stderr)
-            self._child = start(self._arguments, redirections, self._buffer_size)
+            redirections = _child.Redirections(self._stdin, self._stdout, self._stderr)
+            child = _child.Child()
+            _child.start(child, self._arguments, redirections, self._buffer_size)
+            self._child = child
         except ProcessAlreadyRunError:
             raise
         except Exception as error:
             raise ProcessError(f"Failed to run process: {error!r}") from error
         finally:
-            if self._child is None and vars(self).get("_runner") is runner:
-                del self._runner
+            if self._child is None:
+                if child is not None:
+                    _child.take_back(child)
+                if vars(self).get("_runner") is runner:
+                    del self._runner
         self._stdin = None  # the pump has it now, and lets go of it once it is fed
         return self
 

@@ -387,8 +387,9 @@ def _copy(thing: Any, memo: Dict[int, Any]) -> Any:
         return None if target is None else weakref.ref(_copy(target, memo))
     if isinstance(thing, Flow):  # knows who waits by identity
         twin = memo[id(thing)] = kind()
-        for stream in thing._streams:
-            twin.add(_copy(stream, memo))
+        for stream in [reference() for reference in thing._streams]:
+            if stream is not None:
+                twin.add(_copy(stream, memo))
         for reference, own, need in thing._waits.values():
             wait = reference()
             if wait is not None:
@@ -413,7 +414,7 @@ def _freeze(thing: Any, now: float, seen: Dict[int, int]) -> Any:
         return thing.peek(len(thing)), max(0, searched)
     if isinstance(thing, Flow):  # the rest follows from what has been entered
         seen[id(thing)] = len(seen)
-        return _freeze(thing._streams, now, seen)
+        return _freeze([reference() for reference in thing._streams], now, seen)
     if isinstance(thing, Collection):
         return thing.goal, thing.active, thing.getvalue()
     if isinstance(thing, Ending):

@@ -310,7 +310,7 @@ def test_an_exposed_stream_is_closed_while_another_thread_reads_it() -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    while not exposure.reading:
+    while not exposure.reader:
         pass
     child.stdout.close()
     reader.join()

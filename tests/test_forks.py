@@ -15,7 +15,7 @@ import pytest
 from typing_extensions import Self
 
 from process import PIPE, Process, _descriptor
-from process._descriptor import Descriptor
+from process._descriptor import own
 from tests.support import LARGE, PROMPT, Kit, pattern, start_library, start_talkative
 
 pytestmark = [
@@ -275,11 +275,11 @@ finally:
 
 def test_descriptors_that_a_fork_has_not_got() -> None:
     """What the caller has closed behind our back, or dropped just now, is no matter in a fork."""
-    kept = Descriptor(os.dup(1))
-    stolen = Descriptor(os.dup2(1, 200))  # a number that nobody is given meanwhile
+    kept = own(os.dup, 1)
+    stolen = own(os.dup2, 1, 200)  # a number that nobody is given meanwhile
     os.close(200)
     # What the collector leaves before it runs a finalizer.
-    _descriptor._open[0] = weakref.ref(Descriptor(os.dup(1)))
+    _descriptor._open[0] = weakref.ref(own(os.dup, 1))
 
     def work() -> None:  # pragma: no cover - in the fork
         assert kept.fileno() == -1

@@ -7,7 +7,7 @@ from typing import Iterator, List, Tuple
 import pytest
 
 from process import Process
-from process._descriptor import Descriptor
+from process._descriptor import own_pipe
 from process._platform import _posix
 from tests.support import LARGE, MIB, pattern, python
 
@@ -24,7 +24,7 @@ def _size(port: _posix.Port) -> int:
 @pytest.fixture
 def ports() -> Iterator[List[_posix.Port]]:
     """More ports than may be large at a time."""
-    pipes = [tuple(map(Descriptor, os.pipe())) for _ in range(10)]
+    pipes = [own_pipe() for _ in range(10)]
     wakeup = _posix.Wakeup()
     watch = _posix.ExitWatch(os.getpid(), lambda: None, lambda: None)
     ports = [_posix.Port(read, wakeup, watch, writing=False) for read, _ in pipes]

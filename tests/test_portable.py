@@ -15,7 +15,7 @@ from typing import Any, Callable, Tuple
 import pytest
 
 from process import PIPE, Process, ProcessTimeoutError, _platform
-from process._descriptor import Descriptor
+from process._descriptor import own_pipe
 from process._platform import _portable, _windows
 from tests.support import (
     FLOOD_BOTH,
@@ -265,7 +265,7 @@ async def test_a_loop_is_asked_for_everything(loops: Kit) -> None:
 
 def test_a_ring_lasts_until_it_is_heard() -> None:
     """A port that is rung twice before it waits wakes up once."""
-    read, write = map(Descriptor, os.pipe())
+    read, write = own_pipe()
     watch: Any = None
     port = _portable.Port(read, _portable.Wakeup(), watch, writing=False)
     port.ring()

@@ -15,7 +15,7 @@ from typing import Any, List
 import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
-from process._descriptor import Descriptor
+from process._descriptor import own_pipe
 from tests.support import (
     FLOOD_BOTH,
     LARGE,
@@ -116,9 +116,9 @@ def test_more_rings_than_a_pipe_holds() -> None:
 
 
 def _port(wakeup: Wakeup, watch: Any = None) -> Port:
-    read, write = os.pipe()
-    os.close(write)
-    return Port(Descriptor(read), wakeup, watch, writing=False)
+    read, write = own_pipe()
+    write.close()
+    return Port(read, wakeup, watch, writing=False)
 
 
 def test_a_port_that_has_been_released_is_quiet() -> None:
@@ -134,7 +134,7 @@ def test_a_port_that_has_been_released_is_quiet() -> None:
 def test_a_shared_end_is_written_to_only_while_it_has_room() -> None:
     """It blocks, for the caller's sake, but it does not block the pump."""
     watch: Any = None
-    read, write = map(Descriptor, os.pipe())
+    read, write = own_pipe()
     port = Port(write, Wakeup(), watch, writing=True)
     assert os.get_blocking(port.share())
     written = 0

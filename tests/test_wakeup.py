@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from process._descriptor import Descriptor
+from process._descriptor import own_pipe
 
 if sys.platform == "win32":
     pytest.skip("POSIX only: elsewhere a pump parks on a lock", allow_module_level=True)
@@ -23,10 +23,10 @@ class _NoWatch:
 
 
 def _port(wakeup: Wakeup) -> Port:
-    read, write = os.pipe()
-    os.close(write)
+    read, write = own_pipe()
+    write.close()
     watch: Any = _NoWatch()
-    return Port(Descriptor(read), wakeup, watch, writing=False)
+    return Port(read, wakeup, watch, writing=False)
 
 
 def _readable(wakeup: Wakeup) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 spawn_options: Dict[str, Any] = {}
 
 P = TypeVar("P")
+W = TypeVar("W")
 
 
 class Wakeup:
@@ -101,7 +102,7 @@ class ExitWatch:
         self._over.wait(timeout)
 
 
-class AnyHub(ABC, Generic[P]):
+class AnyHub(ABC, Generic[P, W]):
     """Several ports of one process, waited for at once by a caller.
 
     There is none here: where reads block, each pipe needs a thread.
@@ -109,11 +110,11 @@ class AnyHub(ABC, Generic[P]):
 
     @abstractmethod
     def wait(
-        self, ports: Tuple[P, ...], timeout: Optional[float], watch: bool
+        self, ports: Tuple[P, ...], timeout: Optional[float], watch: Optional[W]
     ) -> Tuple[List[P], bool]:
         """Wait to be rung, for one of the ports, for `timeout` seconds, or for the process to end.
 
-        One caller at a time. The end of the process counts with `watch` only.
+        One caller at a time. The end of the process counts if there is a `watch` for it.
 
         Returns:
             The ports that are ready, and whether the process has ended.
@@ -124,10 +125,10 @@ class AnyHub(ABC, Generic[P]):
         """Make the present or the next `wait` return. Safe in finalizers."""
 
 
-Hub = AnyHub[Port]
+Hub = AnyHub[Port, ExitWatch]
 
 
-def make_hub(watch: ExitWatch) -> Optional[Hub]:
+def make_hub() -> Optional[Hub]:
     """The hub of a process, where there can be one."""
     return None
 

@@ -26,7 +26,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple
 
-from process._descriptor import Descriptor
+from process._descriptor import Descriptor, own, own_pipe
 from process._platform import _portable
 from process._polling import poll_until
 
@@ -61,14 +61,14 @@ _enlarged: "Set[Port]" = set()
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
-def _make_pidfd(pid: int) -> int:
+def _make_pidfd(pid: int) -> Descriptor:
     """A descriptor that becomes readable when the process ends.
 
     Raises:
         OSError: with ENOSYS where there is no such thing.
     """
     if sys.platform == "linux" and hasattr(os, "pidfd_open"):
-        return os.pidfd_open(pid)
+        return own(os.pidfd_open, pid)
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
@@ -123,7 +123,7 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
     Where there is a pidfd it becomes readable; else the child is looked at again and again.
     """
     try:
-        pidfd = Descriptor(_make_pidfd(pid))
+        pidfd = _make_pidfd(pid)
     except OSError:  # there is none, or the child has been reaped
         return poll_until(ended, timeout)
     wait_readable(pidfd.fileno(), timeout)
@@ -135,13 +135,11 @@ class _Event:
 
     def __init__(self) -> None:
         if sys.platform == "linux" and sys.version_info >= (3, 10):
-            event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self._read = self._write = Descriptor(event)
+            self._read = self._write = own(os.eventfd, 0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
-            read, write = os.pipe()
-            self._read, self._write = Descriptor(read), Descriptor(write)
-            os.set_blocking(read, False)
-            os.set_blocking(write, False)
+            self._read, self._write = own_pipe()
+            os.set_blocking(self._read.fileno(), False)
+            os.set_blocking(self._write.fileno(), False)
 
     def fileno(self) -> int:
         """The descriptor to poll for input."""
@@ -301,26 +299,26 @@ class Port:
         return self.descriptor.fileno()
 
 
-class Hub(_portable.AnyHub[Port]):
+class Hub(_portable.AnyHub[Port, "ExitWatch"]):
     """See `_portable.AnyHub`.
 
     It has an event of its own: while a thread that was rung takes its time to answer, the wake-up
     stays readable, and who drives would spin.
     """
 
-    def __init__(self, watch: "ExitWatch") -> None:
+    def __init__(self) -> None:
         self._event = _Event()
-        self._watch = watch
-        self._polled: Tuple[Tuple[Port, ...], bool] = (), False
+        self._polled: Tuple[Tuple[Port, ...], int] = (), -1
         self._poll = select.poll()
         self._numbers: Dict[int, Port] = {}
 
     def wait(
-        self, ports: Tuple[Port, ...], timeout: Optional[float], watch: bool
+        self, ports: Tuple[Port, ...], timeout: Optional[float], watch: "Optional[ExitWatch]"
     ) -> Tuple[List[Port], bool]:
         # Ends for the reasons that `Port.wait` does.
-        if self._polled != (ports, watch):
-            self._prepare(ports, watch)
+        watched = -1 if watch is None else watch.fileno()
+        if self._polled != (ports, watched):
+            self._prepare(ports, watched)
         events = self._poll.poll(_milliseconds(timeout))
         numbers = self._numbers
         ready = [numbers[number] for number, _ in events if number in numbers]
@@ -329,33 +327,33 @@ class Hub(_portable.AnyHub[Port]):
         others = {number for number, _ in events}
         if self._event.fileno() in others:
             self._event.clear()
-        return ready, watch and self._watch.fileno() in others
+        return ready, watched in others
 
-    def _prepare(self, ports: Tuple[Port, ...], watch: bool) -> None:
-        self._polled = (), False  # in case that an exception strikes in the middle
+    def _prepare(self, ports: Tuple[Port, ...], watched: int) -> None:
+        self._polled = (), -1  # in case that an exception strikes in the middle
         # One that is closed already was closed by a signal handler, just now: then we are rung.
         numbers = {port.descriptor.fileno(): port for port in ports}
         numbers.pop(-1, None)
         self._numbers = numbers
         self._poll = select.poll()
         self._poll.register(self._event.fileno(), select.POLLIN)
-        if watch and self._watch.fileno() >= 0:
-            self._poll.register(self._watch.fileno(), select.POLLIN)
+        if watched >= 0:
+            self._poll.register(watched, select.POLLIN)
         for number, port in self._numbers.items():
             self._poll.register(number, port.ready)
-        self._polled = ports, watch
+        self._polled = ports, watched
 
     def ring(self) -> None:
         self._event.set()
 
 
-def make_hub(watch: "ExitWatch") -> Optional[Hub]:
+def make_hub() -> Optional[Hub]:
     """The hub of a process.
 
     Raises:
         OSError: there is no descriptor left.
     """
-    return Hub(watch)
+    return Hub()
 
 
 class ExitWatch:
@@ -369,7 +367,7 @@ class ExitWatch:
         self._thread: Optional[_portable.ExitWatch] = None
         try:
             # Not reaped yet, so the number cannot belong to another process.
-            self._pidfd = Descriptor(_make_pidfd(pid))
+            self._pidfd = _make_pidfd(pid)
         except ProcessLookupError:
             # SIGCHLD is ignored: the kernel has reaped it already. `Popen.poll` copes with that.
             ended()

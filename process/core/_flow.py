@@ -51,6 +51,7 @@ class Flow:
     __slots__ = ("_streams", "_waits")
 
     def __init__(self) -> None:
+        #: Weak, so that a flow and its streams are no cycle.
         self._streams: List[weakref.ref[Stream]] = []
         self._waits: Dict[int, Tuple[weakref.ref[Wait], Optional[Stream], float]] = {}
 
