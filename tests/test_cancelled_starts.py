@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from process import PIPE, AsyncProcess, ProcessError, ProcessNotRunError
 from process.asyncio import _guard, _start
+from process.asyncio._child import Child
 from tests.support import LARGE, PROMPT, Gate, Kit, close_loop, descriptors, make_loop, pattern
 
 #: More turns of a loop than the start of a child takes.
@@ -226,3 +228,56 @@ async def test_what_cannot_be_started_is_freed(loops: Kit, monkeypatch: pytest.M
             assert sys.getrefcount(data) == before, turns
     finally:
         gc.enable()
+
+
+def test_the_program_is_left_in_the_middle_of_a_start(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits then; the guard of the loop ends the child."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(Child, "feed", leave)
+    process = AsyncProcess(["cat"], stdin=b"x")
+    loop = make_loop(loops.name)
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(process.run())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    assert no_child()
+    close_loop(loop)
+
+
+@pytest.mark.parametrize("shut_down", [False, True])
+def test_a_loop_is_not_kept(loops: Kit, shut_down: bool) -> None:
+    """Neither one that was shut down, nor, once there is another, one that was just closed."""
+
+    async def scenario() -> None:
+        async with AsyncProcess(["cat"], stdin=b"x"):
+            pass
+
+    references = []
+    for _ in range(3):
+        loop = make_loop(loops.name)
+        references.append(weakref.ref(loop))
+        loop.run_until_complete(scenario())
+        if shut_down:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        close_loop(loop)
+        del loop
+    gc.collect()
+    assert [reference() for reference in references[:2]] == [None, None]
+
+
+@pytest.mark.parametrize("turns", range(2, 10))
+async def test_a_child_that_ends_before_its_start_is_over(loops: Kit, turns: int) -> None:
+    """It is wanted all the same, and so is what it has written."""
+    process = loops.Process(["printf", "x"], stdin=PIPE)
+    task = await run_for(turns, process)
+    with contextlib.suppress(ChildProcessError):  # the watcher of asyncio before 3.12 has it
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    await task
+    assert await process.stdout.read() == b"x"
+    assert await process.output() == b""
+    await process.close()
+    assert process.exit_code == 0

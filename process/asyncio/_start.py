@@ -9,6 +9,7 @@ him, and the guard of the loop waits for it.
 """
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from itertools import repeat, starmap
@@ -70,7 +71,7 @@ class Start:
     def _arrived(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
         """The loop hands the child over, even if it has been told to stop."""
         self.child = Child(transport, protocol)
-        if self._given_up or transport.is_closing():
+        if self._given_up:
             self.child.drop()
 
     def _answered(self, task: "asyncio.Task[None]") -> None:
@@ -81,15 +82,14 @@ class Start:
 
     def give_up(self) -> None:
         """Nobody wants the child any more: it is dropped, now or as soon as it is there."""
-        if self._given_up:
-            return
         self._given_up = True
         if self.child is not None:
             self.child.drop()
         elif self._task is not None and not self._begun:
             self._task.cancel()
-        elif not self.loop.is_closed():
-            self.loop.call_later(_A_MOMENT, self._insist)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self.loop.call_later(_A_MOMENT, self._insist)
 
     def _insist(self) -> None:
         """Tell the loop to stop.
