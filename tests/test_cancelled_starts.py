@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import sys
+import threading
 import warnings
 import weakref
 from pathlib import Path
@@ -178,6 +179,10 @@ def test_all_tasks_are_cancelled_in_the_middle_of_a_start(loops: Kit, turns: int
         loop.run_until_complete(cancel_all())
         loop.run_until_complete(loop.shutdown_asyncgens())
         assert no_child()
+        for thread in threading.enumerate():
+            if "waitpid" in thread.name:  # the watcher of asyncio before 3.12, which has them too
+                thread.join()
+        loop.run_until_complete(loops.settle())
         close_loop(loop)
         loop = task = None
         gc.collect()
