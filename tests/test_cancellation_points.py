@@ -329,6 +329,29 @@ async def test_interrupted_at_each_point_of_a_wait(loops: Kit, wait: Call) -> No
     await process.close()
 
 
+async def test_interrupted_at_each_point_of_a_write(loops: Kit) -> None:
+    """Its bytes are on their way whole, or not at all, and `drain` sends what is."""
+    sent: List[bytes] = []
+    point = 0
+    interrupted = True
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+
+        async def write() -> None:
+            process.stdin.write(sent[-1])
+            process.stdin.write(sent[-1])
+
+        while interrupted:
+            point += 1
+            sent.append(b"%d:%s\n" % (point, b"x" * 40_000))
+            interrupted, _ = await InterruptedAt(point).call(write)
+            await process.stdin.drain()
+        assert point > 10
+    received = (await process.output()).splitlines(keepends=True)
+    assert received == [line for line in sent for _ in range(received.count(line))]
+    assert max(map(received.count, sent)) == 2
+    assert received[-1] == sent[-1]
+
+
 async def test_interrupted_at_each_point_of_close(loops: Kit) -> None:
     """Each of many: the next `close` completes it, and everything is there."""
     point = 0

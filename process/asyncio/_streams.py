@@ -14,7 +14,9 @@ import errno
 import math
 import os
 import time
-from typing import Any, Callable, Iterable, List, Optional, Tuple, cast
+from collections import deque
+from operator import length_hint
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, cast
 
 from process.asyncio._turnstile import Turnstile
 from process.core._buffer import Buffer
@@ -281,6 +283,8 @@ class Writer(asyncio.StreamWriter):
         self._pipe = transport
         self._full = False
         self._lost = False
+        #: The piece that is being handed to the pipe, and the offset in the stream behind it.
+        self._handed: Optional[Tuple[Iterator[memoryview], int]] = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} stdin>"
@@ -312,13 +316,28 @@ class Writer(asyncio.StreamWriter):
 
     def _push(self) -> None:
         outbound = self._outbound
+        self._record()
         while not self._full and len(outbound) and not self._pipe.is_closing():
             piece = outbound.front(BOUND)
-            self._pipe.write(piece)
-            outbound.sent(len(piece))
+            pieces = iter((piece,))
+            self._handed = pieces, outbound.position + len(piece)
+            deque(map(self._pipe.write, pieces), maxlen=0)
+            self._record()
             self._turnstile.notify()  # whoever drains may have looked before this
         if outbound.finished:
             self._pipe.close()
+
+    def _record(self) -> None:
+        """Let go of a piece that the pipe has been given.
+
+        Taking it out of the iterator and giving it to the pipe is one call into C. So if an
+        exception has struck before this, the iterator still tells whether it was given.
+        """
+        if self._handed is not None:
+            pieces, end = self._handed
+            if not length_hint(pieces):
+                self._outbound.sent(max(0, end - self._outbound.position))
+            self._handed = None
 
     # The callers' side.
 
@@ -344,6 +363,7 @@ class Writer(asyncio.StreamWriter):
         return self._outbound.closing or self._pipe.is_closing()
 
     async def drain(self) -> None:
+        self._push()  # what a `write` that was interrupted has left
         with self._turnstile.waiting():
             while (len(self._outbound) or self._full) and not self._lost:
                 await self._turnstile.changed()
