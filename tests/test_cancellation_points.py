@@ -381,3 +381,17 @@ async def test_interrupted_at_each_point_of_run(loops: Kit) -> None:
         else:
             await process.close()
     assert point > 10
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_a_record_of_a_piece_that_was_cut_off(loops: Kit, given: bool) -> None:
+    """It is sent once, whether an exception has struck before the pipe was given it, or after."""
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        stdin = process.stdin
+        stdin._outbound.put(b"piece;")
+        pieces = iter((memoryview(b"piece;"),))
+        stdin._handed = pieces, 6
+        if given:
+            stdin._pipe.write(next(pieces))
+        stdin.write(b"more")
+    assert await process.output() == b"piece;more"
