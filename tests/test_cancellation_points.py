@@ -236,11 +236,11 @@ async def test_cancelled_at_each_point_of_close_while_somebody_holds_the_pipes(
 ) -> None:
     """One of the calls says so, once for each stream."""
     monkeypatch.setattr("process.core._ending.SILENCE", 0.01)
-    gate = Gate(tmp_path)
     point = 0
     cancelled = True
     while cancelled:
         point += 1
+        gate = Gate(tmp_path, str(point))  # the last grandchild may still have the last one open
         process = await loops.start(["sh", "-c", 'cat "$0" & exec cat', str(gate)], stdin=PIPE)
         held = os.open(gate.path, os.O_WRONLY)  # the grandchild is there, and waits
         try:
