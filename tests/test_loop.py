@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import threading
+from pathlib import Path
 from typing import Any, List
 
 import pytest
 
 from process import PIPE, AsyncProcess, _platform
-from tests.support import LARGE, MIB, PROMPT, Kit, lines, pattern, python
+from process.asyncio._turnstile import Turnstile
+from tests.support import LARGE, MIB, PROMPT, Gate, Kit, lines, pattern, python
 
 
 async def test_streams_are_asyncio_streams(loops: Kit) -> None:
@@ -189,3 +191,39 @@ async def test_an_exit_code_does_not_go_away(loops: Kit) -> None:
                     thread.join()
             assert process.exit_code == 3
             assert not process.running
+
+
+async def test_writing_to_a_child_that_is_over(loops: Kit) -> None:
+    """The pipe is broken; the stream has not been closed by the caller, and does not say so."""
+    process = await loops.start(["true"], stdin=PIPE)
+    await process.output()
+    await loops.settle()
+    for _ in range(2):
+        process.stdin.write(b"x")
+        with pytest.raises(BrokenPipeError):
+            await process.stdin.drain()
+    assert process.stdin.is_closing()
+    await process.close()
+    with pytest.raises(ValueError, match="closed"):
+        process.stdin.write(b"x")
+
+
+async def test_what_comes_while_silence_is_being_confirmed(
+    loops: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not silence, and `output` goes on."""
+    gate = Gate(tmp_path)
+    silence = "process.core._ending.SILENCE"
+    monkeypatch.setattr(silence, 0.0)
+    process = await loops.start(["sh", "-c", 'cat "$0" & exit 0', str(gate)])
+    polled = Turnstile.polled
+
+    async def polled_late(turnstile: Turnstile) -> None:
+        gate.open(b"late")
+        while not process.stdout.inbound.held:
+            await polled(turnstile)
+        monkeypatch.setattr(silence, 60.0)
+
+    monkeypatch.setattr(Turnstile, "polled", polled_late)
+    assert await process.output() == b"late"
+    await process.close()

@@ -1,32 +1,27 @@
-"""The life of one child of an asyncio process: started, awaited, ended, cleaned up.
+"""The life of one child of an asyncio process: awaited, ended, cleaned up.
 
-Theory of operation. The child belongs to its loop: the loop reaps it and closes its pipes. `start`
-leaves nothing behind if it fails. `finish` returns when every pipe is closed.
+Theory of operation. The child belongs to its loop: the loop reaps it and closes its pipes. `finish`
+returns when every pipe is closed.
 
 A child that is dropped while its loop runs is left to the loop: SIGTERM at once, SIGKILL after a
-grace period, the pipes closed. One that is still there when its loop shuts down is ended by
+grace period, the pipes closed. One that is still there when its loop shuts down is ended by its
 `_guard`. A child whose loop is closed, or does not run, cannot be left to it: see `_orphans`.
 """
 
 import asyncio
-import atexit
 import contextlib
 import os
 import signal
-import weakref
-from typing import AsyncGenerator, Iterable, List, Optional, Set
+from functools import partial
+from typing import Callable, Iterable, List, Optional, Set
 
 from process import _platform
-from process._child import GRACE, SIGKILL, Redirections
-from process._files import lendable
-from process._polling import poll_until
+from process._child import GRACE, SIGKILL
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._streams import Reader, Writer
 from process.core._flow import Wait
 from process.core._inbound import Collection
-from process.core.constants import PIPE
-from process.core.types import File
 
 
 class Child:
@@ -43,6 +38,10 @@ class Child:
         #: The exit code, once it has been seen: between the one who reaps the child and the loop
         #: that is told of it, nobody else can say.
         self._code: Optional[int] = None
+        #: What `finish` has to tell; it may be cancelled before it can.
+        self._held_open: List[str] = []
+        alive.add(self)
+        orphans.forget(self.pid)
 
     def feed(self, data: bytes) -> None:
         """Feed `data` to stdin, without waiting for it."""
@@ -74,10 +73,17 @@ class Child:
 
     async def wait(self, timeout: Optional[float] = None) -> bool:
         """Wait until the child has ended; whether it has."""
+        return await self._wait_until(lambda: self.protocol.exited, timeout)
+
+    async def disappear(self, timeout: Optional[float] = None) -> bool:
+        """Wait until the child has ended and its pipes are closed; whether that is so."""
+        return await self._wait_until(lambda: self.protocol.gone, timeout)
+
+    async def _wait_until(self, reached: Callable[[], bool], timeout: Optional[float]) -> bool:
         loop = self.turnstile.loop
         deadline = None if timeout is None else loop.time() + timeout
         with self.turnstile.waiting():
-            while not self.protocol.exited:
+            while not reached():
                 remaining = None if deadline is None else deadline - loop.time()
                 if remaining is not None and remaining <= 0:
                     return False
@@ -86,7 +92,7 @@ class Child:
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended, or is not ours."""
-        if self in _alive and self.look() is None:
+        if self in alive and self.look() is None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 _platform.send_signal(self.transport, number)
 
@@ -121,18 +127,16 @@ class Child:
 
     async def finish(self) -> List[str]:
         """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
-        if self not in _alive:
+        if self not in alive:
             return []
         if self.stdin is not None:
             self.stdin.close()
-        open_ones = await self.keep((self.stdout, self.stderr), join=True)
+        self._held_open += await self.keep((self.stdout, self.stderr), join=True)
         self.close_streams()
         self.transport.close()
-        with self.turnstile.waiting():
-            while not self.protocol.gone:
-                await self.turnstile.changed()
-        _alive.discard(self)
-        return open_ones
+        await self.disappear()
+        alive.discard(self)
+        return self._held_open
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
@@ -146,27 +150,28 @@ class Child:
 
     def drop(self) -> None:
         """Nobody refers to the process any more. Safe in finalizers, in any thread."""
-        if self not in _alive:
+        if self not in alive:
             return
         loop = self.turnstile.loop
         if loop.is_running():
             with contextlib.suppress(RuntimeError):  # closed in this very moment
                 loop.call_soon_threadsafe(self._end)
                 return
-        _end_orphans([self])
+        end_orphans([self])
 
     def _end(self) -> None:
         """End the child, in the loop."""
         self.close_streams()
         self._try(signal.SIGTERM)
-        if self.protocol.exited:
-            self._end_at_last()
-        else:
-            self.turnstile.loop.call_later(GRACE, self._end_at_last)
+        if self.protocol.gone:
+            alive.discard(self)
+        else:  # the protocol closes the transport once the child has ended
+            timer = self.turnstile.loop.call_later(GRACE, self._try, SIGKILL)
+            self.protocol.when_gone = partial(self._is_over, timer)
 
-    def _end_at_last(self) -> None:
-        self._try(SIGKILL)  # the protocol closes the transport once the child has ended
-        _alive.discard(self)
+    def _is_over(self, timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
+        alive.discard(self)
 
     def _try(self, number: int) -> None:
         """Send a signal to a child that may have taken rights which forbid it."""
@@ -182,122 +187,19 @@ class Child:
             await self.wait(GRACE)
         with contextlib.suppress(PermissionError):
             self.transport.close()
-        while self.protocol.exited and not self.protocol.gone:
-            await self.turnstile.changed()
-        _alive.discard(self)
-
-
-async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Child:
-    """Start a child and the transports for its streams.
-
-    Raises:
-        Exception: whatever has prevented it. Nothing is left behind.
-    """
-    loop = asyncio.get_running_loop()
-    protocol = ChildProtocol(loop, buffer_size)
-    stdin: Optional[File] = PIPE if isinstance(to.stdin, bytes) else to.stdin
-    borrowed = lendable(stdin)
-    if borrowed is not None:
-        stdin = borrowed.fileno()
-    _reserve_descriptors()
-    transport, _ = await loop.subprocess_exec(
-        lambda: protocol,
-        *arguments,
-        stdin=_descriptor(stdin),
-        stdout=_descriptor(to.stdout),
-        stderr=_descriptor(to.stderr),
-        **_platform.spawn_options,
-    )
-    if borrowed is not None:
-        borrowed.lent = True
-    child = Child(transport, protocol)
-    _alive.add(child)
-    orphans.forget(child.pid)
-    if loop not in _guards:
-        guard = _guards[loop] = _guard()
-        await guard.__anext__()
-    if isinstance(to.stdin, bytes):
-        child.feed(to.stdin)
-    return child
-
-
-def _descriptor(file: Optional[File]) -> Optional[int]:
-    """The descriptor of `file`, asked for before there is any pipe.
-
-    Finding out later that a file has none, `subprocess.Popen` leaks the pipes that it has made by
-    then, before Python 3.11.
-    """
-    return file if file is None or isinstance(file, int) else file.fileno()
-
-
-def _reserve_descriptors() -> None:
-    """See that there are as many descriptors left as the loop may need at once.
-
-    Running out in the middle, `subprocess.Popen` leaks two of them before Python 3.11, and uvloop
-    six. So it is better not to begin.
-
-    Raises:
-        OSError: there are too few.
-    """
-    ends: List[int] = []
-    try:
-        for _ in range(6):
-            ends.extend(os.pipe())
-    finally:
-        for end in ends:
-            os.close(end)
+        if self.protocol.exited:
+            await self.disappear()
+        alive.discard(self)
 
 
 #: The children of this very process that have not been closed or ended. A fork has none.
-_alive: Set[Child] = set()
+alive: Set[Child] = set()
 
 
-async def _guard() -> AsyncGenerator[None, None]:
-    """Ends the children of a loop before it is closed.
-
-    An asynchronous generator that has been begun is closed by `loop.shutdown_asyncgens()`, which
-    `asyncio.run` calls last of all. That is the one moment to end what was never closed: later
-    there is no loop to close a transport with, and uvloop even waits for the child.
-    """
-    try:
-        yield
-    finally:
-        if _alive:
-            loop = asyncio.get_running_loop()
-            theirs = [child.end() for child in list(_alive) if child.turnstile.loop is loop]
-            await asyncio.gather(*theirs, return_exceptions=True)
-
-
-_guards: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None, None]]" = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _end_orphans(children: List[Child]) -> None:
+def end_orphans(children: List[Child]) -> None:
     """End children that are not left to their loop."""
-    _alive.difference_update(children)
+    alive.difference_update(children)
     orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in children])
-
-
-def _end_all() -> None:
-    """End every child that is still there: the interpreter exits.
-
-    A loop that a daemon thread runs is told to close its pipes, and has a moment to do it.
-    """
-    children = list(_alive)
-    looked_after = [child for child in children if child.turnstile.loop.is_running()]
-    for child in looked_after:
-        with contextlib.suppress(RuntimeError):  # closed in this very moment
-            child.turnstile.loop.call_soon_threadsafe(child.close_streams)
-    _end_orphans(children)
-    poll_until(lambda: all(child.protocol.gone for child in looked_after), GRACE)
-    # Dropped unfinished, a guard wakes its loop; so late, a daemon thread in uvloop crashes of it.
-    for guard in list(_guards.values()):
-        with contextlib.suppress(StopIteration, RuntimeError):  # it is over now, or at work
-            guard.aclose().send(None)
-
-
-atexit.register(_end_all)
 
 
 def _forget_after_fork() -> None:
@@ -306,7 +208,7 @@ def _forget_after_fork() -> None:
     The pipes are the loop's, so they are closed behind its back: a copy that stays open would keep
     end of file from whoever reads the other end.
     """
-    for child in list(_alive):
+    for child in list(alive):
         for number in range(3):
             pipe = child.transport.get_pipe_transport(number)
             if pipe is None:
@@ -315,7 +217,7 @@ def _forget_after_fork() -> None:
                 # asyncio tells of a pipe, uvloop of a socket.
                 file = pipe.get_extra_info("pipe") or pipe.get_extra_info("socket")
                 os.close(file.fileno())
-    _alive.clear()
+    alive.clear()
 
 
 if hasattr(os, "register_at_fork"):

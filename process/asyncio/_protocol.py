@@ -2,10 +2,13 @@
 
 import asyncio
 import time
-from typing import Dict, Optional, cast
+from typing import Callable, Dict, Optional, cast
 
 from process.asyncio._streams import Reader, Writer
 from process.asyncio._turnstile import Turnstile
+
+#: Is called once, with the transport of a child that has been started, and its protocol.
+Arrived = Callable[[asyncio.SubprocessTransport, "ChildProtocol"], None]
 
 
 class ChildProtocol(asyncio.SubprocessProtocol):
@@ -16,7 +19,12 @@ class ChildProtocol(asyncio.SubprocessProtocol):
     exit of its own, and streams that know who waits.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, buffer_size: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        buffer_size: int,
+        arrived: "Arrived",
+    ) -> None:
         self.turnstile = Turnstile(loop)
         #: The process has ended.
         self.exited = False
@@ -27,7 +35,10 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.stdin: Optional[Writer] = None
         self.stdout: Optional[Reader] = None
         self.stderr: Optional[Reader] = None
+        #: Called once that is so, if anybody has asked for it.
+        self.when_gone: Optional[Callable[[], None]] = None
         self._buffer_size = buffer_size
+        self._arrived: Optional[Arrived] = arrived
         self._open: Dict[int, Reader] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -38,6 +49,9 @@ class ChildProtocol(asyncio.SubprocessProtocol):
             self.stdin = Writer(self.turnstile, cast("asyncio.WriteTransport", pipe), self)
         self.stdout = self._reader(self.transport.get_pipe_transport(1), 1, "stdout")
         self.stderr = self._reader(self.transport.get_pipe_transport(2), 2, "stderr")
+        arrived, self._arrived = self._arrived, None
+        assert arrived is not None
+        arrived(self.transport, self)
 
     def _reader(
         self, pipe: Optional[asyncio.BaseTransport], number: int, name: str
@@ -70,6 +84,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
                 reader.feed_eof()
             else:
                 reader.set_exception(exc)
+            self.turnstile.remove(reader)
         self._close_if_over()
 
     def process_exited(self) -> None:
@@ -82,11 +97,17 @@ class ChildProtocol(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self.gone = True
+        # They refer to the protocol, some for good: it would take the garbage collector to free
+        # them, and what a reader has kept may be large.
+        self.transport = self.stdin = self.stdout = self.stderr = None
+        when_gone, self.when_gone = self.when_gone, None
+        if when_gone is not None:
+            when_gone()
         self.turnstile.notify()
 
     def _close_if_over(self) -> None:
         """Close the transport once nothing more can come: left open it would complain."""
         if self.exited and not self._open and self.transport is not None:
             if self.stdin is not None:
-                self.stdin.abort()
+                self.stdin.break_off()
             self.transport.close()

@@ -14,7 +14,9 @@ import errno
 import math
 import os
 import time
-from typing import Any, Callable, Iterable, List, Optional, Tuple, cast
+from collections import deque
+from operator import length_hint
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, cast
 
 from process.asyncio._turnstile import Turnstile
 from process.core._buffer import Buffer
@@ -89,32 +91,30 @@ class Reader(asyncio.StreamReader):
     async def readexactly(self, n: int) -> bytes:
         if n < 0:
             raise ValueError("readexactly size can not be less than zero")
+
+        def check(data: bytes) -> None:
+            if len(data) < n:
+                raise asyncio.IncompleteReadError(data, n)
+
         if n > BOUND:
-            data = await self._read_large(n)
-        else:
+            return await self._read_large(n, check)
 
-            def enough(buffer: Buffer, eof: bool) -> int:
-                return n if len(buffer) >= n or eof else -1
+        def enough(buffer: Buffer, eof: bool) -> int:
+            return n if len(buffer) >= n or eof else -1
 
-            data = await self._take(enough, n)
-        if len(data) < n:
-            raise asyncio.IncompleteReadError(data, n)
-        return data
+        return await self._take(enough, n, check)
 
     async def readline(self) -> bytes:
-        return (await self._read_until((b"\n",)))[0]
+        return await self._read_until((b"\n",), incomplete=True)
 
     async def readuntil(self, separator: Any = b"\n") -> bytes:
         several = isinstance(separator, tuple)
         separators = cast("Tuple[bytes, ...]", separator if several else (separator,))
         if not separators or not all(separators):
             raise ValueError("Separator should be at least one-byte string")
-        data, found = await self._read_until(separators)
-        if not found:
-            raise asyncio.IncompleteReadError(data, None)
-        return data
+        return await self._read_until(separators, incomplete=False)
 
-    async def _read_until(self, separators: Tuple[bytes, ...]) -> Tuple[bytes, bool]:
+    async def _read_until(self, separators: Tuple[bytes, ...], incomplete: bool) -> bytes:
         if self._separator != separators:
             self.inbound.buffer.forget_search()
             self._separator = separators
@@ -134,43 +134,86 @@ class Reader(asyncio.StreamReader):
                 return len(buffer)
             return length
 
-        return await self._take(first, 0), found
+        def check(data: bytes) -> None:
+            if not found and not incomplete:
+                raise asyncio.IncompleteReadError(data, None)
 
-    async def _take(self, decide: Callable[[Buffer, bool], int], need: int) -> bytes:
-        """Wait until `decide` says how many bytes to take (not -1), and take them."""
-        while True:
-            inbound = self.inbound
-            if inbound.busy:
-                with self._turnstile.waiting():
+        return await self._take(first, 0, check)
+
+    async def _take(
+        self,
+        decide: Callable[[Buffer, bool], int],
+        need: int,
+        check: "Optional[Callable[[bytes], None]]" = None,
+    ) -> bytes:
+        """Wait until `decide` says how many bytes to take (not -1), and take them.
+
+        Args:
+            decide: is given what is held, and whether that is all.
+            need: how many bytes have to be held before that; 0 if it cannot be known.
+            check: raises an `IncompleteReadError`, with the bytes, if they are not what was wanted.
+        """
+        inbound = self.inbound
+        data = b""
+        end = inbound.end
+        try:
+            while True:
+                if inbound.busy:
+                    with self._turnstile.waiting():
+                        await self._turnstile.changed()
+                    continue
+                size = decide(inbound.buffer, inbound.at_eof)
+                if size >= 0:
+                    data = inbound.buffer.peek(size)
+                    end = inbound.buffer.position + len(data)
+                    inbound.taken()
+                    inbound.buffer.skip_to(end)
+                    self.resume_if_room()
+                    self._check(data, check)
+                    return data
+                with self._turnstile.waiting(inbound, need or inbound.held + BOUND):
                     await self._turnstile.changed()
-                continue
-            size = decide(inbound.buffer, inbound.at_eof)
-            if size >= 0:
-                data = inbound.buffer.take(size)
-                inbound.taken()
-                self.resume_if_room()
-                return self._checked(data)
-            with self._turnstile.waiting(inbound, need or inbound.held + BOUND):
-                await self._turnstile.changed()
+        except asyncio.IncompleteReadError:
+            raise  # the bytes are in it
+        except BaseException:
+            if data and inbound.buffer.position == end:
+                inbound.buffer.unread(data)
+            raise
 
-    async def _read_large(self, goal: float) -> bytes:
+    async def _read_large(
+        self, goal: float, check: "Optional[Callable[[bytes], None]]" = None
+    ) -> bytes:
         collection = Collection(goal)
         wait = Wait()
+        data = b""
         try:
-            if not await self.collect(collection, wait):
-                return b""
-            with self._turnstile.waiting(self.inbound):
-                while not self.inbound.collected(collection):
-                    await self._turnstile.changed()
-            return self._checked(self.inbound.finish(collection))
-        finally:
+            if await self.collect(collection, wait):
+                with self._turnstile.waiting(self.inbound):
+                    while not self.inbound.collected(collection):
+                        await self._turnstile.changed()
+                data = self.inbound.finish(collection)
+                self._turnstile.notify()  # it is the next caller's turn
+            self._check(data, check)
+            return data
+        except asyncio.IncompleteReadError:
+            raise  # the bytes are in it
+        except BaseException:
+            if data:
+                self.inbound.buffer.unread(data)
             self.abandon(collection)
+            raise
 
-    def _checked(self, data: bytes) -> bytes:
-        """What was read; a pipe that could not be read to its end says so when nothing is left."""
+    def _check(self, data: bytes, check: "Optional[Callable[[bytes], None]]") -> None:
+        """See whether `data` can be given to the caller.
+
+        Raises:
+            IncompleteReadError: it is not what was wanted.
+            OSError: the pipe could not be read to its end, and nothing is left.
+        """
         if not data and self._error is not None:
             raise self._error
-        return data
+        if check is not None:
+            check(data)
 
     # Collecting: everything to the end, as one `bytes` object.
 
@@ -240,6 +283,8 @@ class Writer(asyncio.StreamWriter):
         self._pipe = transport
         self._full = False
         self._lost = False
+        #: The piece that is being handed to the pipe, and the offset in the stream behind it.
+        self._handed: Optional[Tuple[Iterator[memoryview], int]] = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} stdin>"
@@ -271,13 +316,28 @@ class Writer(asyncio.StreamWriter):
 
     def _push(self) -> None:
         outbound = self._outbound
+        self._record()
         while not self._full and len(outbound) and not self._pipe.is_closing():
             piece = outbound.front(BOUND)
-            self._pipe.write(piece)
-            outbound.sent(len(piece))
+            pieces = iter((piece,))
+            self._handed = pieces, outbound.position + len(piece)
+            deque(map(self._pipe.write, pieces), maxlen=0)
+            self._record()
             self._turnstile.notify()  # whoever drains may have looked before this
         if outbound.finished:
             self._pipe.close()
+
+    def _record(self) -> None:
+        """Let go of a piece that the pipe has been given.
+
+        Taking it out of the iterator and giving it to the pipe is one call into C. So if an
+        exception has struck before this, the iterator still tells whether it was given.
+        """
+        if self._handed is not None:
+            pieces, end = self._handed
+            if not length_hint(pieces):
+                self._outbound.sent(max(0, end - self._outbound.position))
+            self._handed = None
 
     # The callers' side.
 
@@ -303,6 +363,7 @@ class Writer(asyncio.StreamWriter):
         return self._outbound.closing or self._pipe.is_closing()
 
     async def drain(self) -> None:
+        self._push()  # what a `write` that was interrupted has left
         with self._turnstile.waiting():
             while (len(self._outbound) or self._full) and not self._lost:
                 await self._turnstile.changed()
@@ -317,6 +378,10 @@ class Writer(asyncio.StreamWriter):
     def abort(self) -> None:
         """Throw away what has not been sent, and close the pipe."""
         self._outbound.closing = True
+        self.break_off()
+
+    def break_off(self) -> None:
+        """The same, of a pipe that nobody reads: whoever writes on gets a `BrokenPipeError`."""
         self._outbound.break_off()
         if self._pipe.get_write_buffer_size():
             self._pipe.abort()

@@ -40,6 +40,10 @@ class Turnstile:
         """A stream joins."""
         self._streams.append(stream)
 
+    def remove(self, stream: Pausable) -> None:
+        """A stream leaves: it has no pipe any more, and nothing to resume."""
+        self._streams.remove(stream)
+
     def resume(self) -> None:
         """Read on wherever there is room."""
         for stream in self._streams:
@@ -60,8 +64,8 @@ class Turnstile:
     def waiting(self, own: Any = None, need: float = 0) -> Generator[None, None, None]:
         """The caller waits inside the block; see `Flow.enter`."""
         wait = Wait()
-        self.flow.enter(wait, own, need)
         try:
+            self.flow.enter(wait, own, need)
             self.resume()
             yield
         finally:
@@ -70,8 +74,8 @@ class Turnstile:
     async def changed(self, timeout: Optional[float] = None) -> None:
         """Return after the next change, or after `timeout` seconds."""
         waiter: asyncio.Future[None] = self.loop.create_future()
-        self._waiters.add(waiter)
         try:
+            self._waiters.add(waiter)
             await self._completed(waiter, timeout)
         finally:
             self._waiters.discard(waiter)

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Optional, Type
 
 from process._child import Redirections
-from process.asyncio._child import Child, start
+from process.asyncio._child import Child
+from process.asyncio._guard import guard
+from process.asyncio._start import start
 from process.asyncio.constants import DEFAULT_BUFFER_SIZE
 from process.asyncio.types import StreamReader, StreamWriter
 from process.core._base import BaseProcess
@@ -41,6 +43,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
         try:
             check_arguments(self._arguments)
             redirections = Redirections(self._stdin, self._stdout, self._stderr)
+            await guard()
             self._child = await start(self._arguments, redirections, self._buffer_size)
         except Exception as error:
             raise ProcessError(f"Failed to run process: {error!r}") from error

@@ -1,0 +1,397 @@
+"""Rule 4: an asyncio call that is cancelled, or interrupted, at any point at all loses nothing."""
+
+import asyncio
+import gc
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Awaitable, Callable, Generator, List, Optional, Tuple
+
+import pytest
+
+import process as library
+from process import PIPE
+from tests.support import MIB, Gate, Kit, lines, pattern, python
+
+Call = Callable[[Any], Awaitable[Any]]
+
+
+class InterruptedByTestError(Exception):
+    """What a signal handler raises."""
+
+
+class CancelledAt:
+    """Awaits something and cancels its own task at the n-th point at which that suspends.
+
+    A task that is cancelled while it waits sees it at once; one that has just been woken sees it
+    when it is its turn. Either way it must not have taken anything.
+    """
+
+    def __init__(self, awaitable: Awaitable[Any], point: int, woken: bool) -> None:
+        self._awaitable = awaitable
+        self._point = point
+        self._woken = woken
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._awaitable.__await__()
+        task = asyncio.current_task()
+        assert task is not None
+        cancel = task.cancel
+        points = 0
+        error: Optional[BaseException] = None
+        while True:
+            try:
+                future = steps.send(None) if error is None else steps.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            error = None
+            points += 1
+            if points == self._point:
+                if self._woken and future is not None:
+                    future.add_done_callback(lambda _: cancel())
+                else:
+                    cancel()
+            try:
+                yield future
+            except asyncio.CancelledError as cancelled:
+                error = cancelled
+
+
+async def cancelled_at(point: int, woken: bool, call: Awaitable[Any]) -> Tuple[bool, Any]:
+    """Whether the call was cancelled, and what it returned if it was over before that."""
+
+    async def run() -> Any:
+        return await CancelledAt(call, point, woken)
+
+    try:
+        return False, await asyncio.ensure_future(run())
+    except asyncio.CancelledError:
+        return True, None
+
+
+class InterruptedAt:
+    """Raises at the n-th point at which a signal handler could run inside a task of the library's.
+
+    See `tests.test_interruption.Injector`. In a callback of the loop nothing is raised: it would
+    not get to any caller.
+    """
+
+    def __init__(self, point: int) -> None:
+        self.left = point
+        self._pid = os.getpid()  # uvloop runs what is to be run after a fork in its children
+        self._root = os.path.dirname(library.__file__)  # noqa: PTH120
+
+    async def call(self, call: Callable[[], Awaitable[Any]]) -> Tuple[bool, Any]:
+        """Whether the call was interrupted, and what it returned."""
+
+        async def run() -> Any:
+            sys.setprofile(self._profile)
+            try:
+                return await call()
+            finally:
+                sys.setprofile(None)
+
+        others = asyncio.all_tasks()
+        self._others = others
+        try:
+            return False, await asyncio.ensure_future(run())
+        except InterruptedByTestError:
+            return True, None
+        except library.ProcessError as error:
+            if isinstance(error.__cause__, InterruptedByTestError):
+                return True, None
+            raise
+
+    def _profile(self, frame: Any, event: str, _: Any) -> None:
+        if event not in ("call", "c_return"):
+            return
+        if event == "call" and frame.f_lineno != frame.f_code.co_firstlineno:
+            return  # a coroutine that goes on is entered, too, but no handler runs there
+        if not frame.f_code.co_filename.startswith(self._root):
+            return
+        task = asyncio.current_task() if os.getpid() == self._pid else None
+        if task is None or task in self._others or _in_a_finalizer(frame):
+            return
+        self.left -= 1
+        if self.left == 0:
+            sys.setprofile(None)
+            raise InterruptedByTestError
+
+
+def _in_a_finalizer(frame: Any) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+async def nobody_waits(process: Any) -> None:
+    """No call is left that streams would have to make way for."""
+    # A wait is over when its frame is gone. An exception refers to it; the loop, to the exception.
+    await asyncio.sleep(0)
+    gc.collect()
+    turnstile = process._child.turnstile
+    assert not turnstile._waiters
+    for stream in (process.stdout, process.stderr):
+        assert turnstile.flow.limit(stream.inbound) == 0
+        assert not stream.inbound.busy
+
+
+_READS: List[Any] = [
+    pytest.param(lambda process: process.stdout.read(1000), id="read-some"),
+    pytest.param(lambda process: process.stdout.readexactly(1000), id="readexactly"),
+    pytest.param(lambda process: process.stdout.readexactly(300_000), id="readexactly-large"),
+    pytest.param(lambda process: process.stdout.readline(), id="readline"),
+    pytest.param(lambda process: process.stdout.readuntil((b"\n", b"x\n")), id="readuntil"),
+    pytest.param(lambda process: process.stdout.read(), id="read"),
+]
+
+#: The calls that take nothing.
+_WAITS: List[Any] = [
+    pytest.param(lambda process: process.output(), id="output"),
+    pytest.param(lambda process: process.output(join=False), id="output-unjoined"),
+    pytest.param(lambda process: process.error(), id="error"),
+    pytest.param(lambda process: process.join(), id="join"),
+    pytest.param(lambda process: process.stdin.wait_closed(), id="wait_closed"),
+    pytest.param(lambda process: process.__aexit__(None, None, None), id="leave"),
+]
+
+_WOKEN = pytest.mark.parametrize("woken", [False, True], ids=["waiting", "woken"])
+
+#: Lets its bytes come in small pieces, so that a large read waits for many of them.
+_TRICKLE = """
+data = get_all()
+for begin in range(0, len(data), 20_000):
+    put(1, data[begin:begin + 20_000]); put(2, data[begin:begin + 20_000])
+"""
+
+
+@_WOKEN
+@pytest.mark.parametrize("read", _READS)
+async def test_cancelled_at_each_point_of_a_read(loops: Kit, read: Call, woken: bool) -> None:
+    """The bytes come out whole with the reads that follow."""
+    data = b"".join(lines(10_000))
+    found = b""
+    async with loops.opened(python(_TRICKLE), stdin=data) as process:
+        point = 0
+        cancellations = 0
+        while not process.stdout.at_eof():
+            point += 1
+            try:
+                cancelled, some = await cancelled_at(point % 4 + 1, woken, read(process))
+            except asyncio.IncompleteReadError as error:
+                cancelled, some = False, error.partial
+            cancellations += cancelled
+            found += some or b""
+            await nobody_waits(process)
+    assert cancellations
+    assert found + await process.output() == data
+    assert await process.error() == data
+
+
+@_WOKEN
+@pytest.mark.parametrize("wait", _WAITS)
+async def test_cancelled_at_each_point_of_a_wait(loops: Kit, wait: Call, woken: bool) -> None:
+    """The next call goes on, and everything is there."""
+    data = b"".join(lines(10_000))
+    process = await loops.start(python(_TRICKLE), stdin=PIPE)
+    process.stdin.write(data)
+    process.stdin.close()
+    point = 0
+    cancelled = True
+    while cancelled:
+        point += 1
+        cancelled, _ = await cancelled_at(point, woken, wait(process))
+        await nobody_waits(process)
+    assert point > 1
+    assert await process.output() == data
+    assert await process.error() == data
+    await process.close()
+    assert process.exit_code == 0
+
+
+@_WOKEN
+async def test_cancelled_at_each_point_of_close(loops: Kit, woken: bool) -> None:
+    """Each of many: the next `close` completes it, and everything is there."""
+    point = 0
+    cancelled = True
+    while cancelled:
+        point += 1
+        process = await loops.start(["cat"], stdin=PIPE)
+        process.stdin.write(b"line\n")
+        assert await process.stdout.read(1) == b"l"
+        cancelled, _ = await cancelled_at(point, woken, process.close())
+        await nobody_waits(process)
+        await process.close()
+        assert await process.output() == b"ine\n"
+        assert process.exit_code in (0, -15)
+    assert point > 1
+
+
+@_WOKEN
+async def test_cancelled_at_each_point_of_close_while_somebody_holds_the_pipes(
+    loops: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, woken: bool
+) -> None:
+    """One of the calls says so, once for each stream."""
+    monkeypatch.setattr("process.core._ending.SILENCE", 0.01)
+    point = 0
+    cancelled = True
+    while cancelled:
+        point += 1
+        gate = Gate(tmp_path, str(point))  # the last grandchild may still have the last one open
+        process = await loops.start(["sh", "-c", 'cat "$0" & exec cat', str(gate)], stdin=PIPE)
+        held = os.open(gate.path, os.O_WRONLY)  # the grandchild is there, and waits
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                cancelled, _ = await cancelled_at(point, woken, process.close())
+                await process.close()
+        finally:
+            os.close(held)
+        assert len(caught) == 2, [str(warning.message) for warning in caught]
+    assert point > 4
+
+
+@_WOKEN
+async def test_cancelled_at_each_point_of_drain(loops: Kit, woken: bool) -> None:
+    """What was written is sent once."""
+    sent = []
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        point = 0
+        cancelled = True
+        while cancelled:
+            point += 1 + point // 4  # there are many, and all alike
+            sent.append(pattern(2 * MIB, point))  # more than `cat` can take while nobody waits
+            process.stdin.write(sent[-1])
+            cancelled, _ = await cancelled_at(point, woken, process.stdin.drain())
+            await nobody_waits(process)
+        process.stdin.write(b"end")
+        sent.append(b"end")
+    assert point > 1
+    assert await process.output() == b"".join(sent)
+
+
+@_WOKEN
+async def test_cancelled_at_each_point_of_run(loops: Kit, woken: bool) -> None:
+    """There is no child afterwards; or it is there, and runs."""
+    point = 0
+    cancelled = True
+    while cancelled:
+        point += 1
+        process = loops.Process(["cat"], stdin=PIPE)
+        cancelled, _ = await cancelled_at(point, woken, process.run())
+        if process._child is None:
+            with pytest.raises(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
+        else:
+            assert process.running
+            await process.close()
+    assert point > 1
+
+
+# Exceptions out of nowhere.
+
+
+@pytest.mark.parametrize("read", _READS)
+async def test_interrupted_at_each_point_of_a_read(loops: Kit, read: Call) -> None:
+    """The bytes come out whole with the reads that follow."""
+    data = b"".join(lines(10_000))
+    found = b""
+    point = 0
+    interrupted = True
+    async with loops.opened(["cat"], stdin=data) as process:
+        while interrupted:
+            point += 1
+            interrupted, some = await InterruptedAt(point).call(lambda: read(process))
+            found += some or b""
+            await nobody_waits(process)
+        assert point > 10
+    assert found + await process.output() == data
+
+
+@pytest.mark.parametrize("wait", _WAITS)
+async def test_interrupted_at_each_point_of_a_wait(loops: Kit, wait: Call) -> None:
+    """The next call goes on, and everything is there."""
+    data = b"".join(lines(10_000))
+    process = await loops.start(["cat"], stdin=PIPE)
+    process.stdin.write(data)
+    process.stdin.close()
+    point = 0
+    interrupted = True
+    while interrupted:
+        point += 1
+        interrupted, _ = await InterruptedAt(point).call(lambda: wait(process))
+        await nobody_waits(process)
+    assert point > 5
+    assert await process.output() == data
+    await process.close()
+
+
+async def test_interrupted_at_each_point_of_a_write(loops: Kit) -> None:
+    """Its bytes are on their way whole, or not at all, and `drain` sends what is."""
+    sent: List[bytes] = []
+    point = 0
+    interrupted = True
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+
+        async def write() -> None:
+            process.stdin.write(sent[-1])
+            process.stdin.write(sent[-1])
+
+        while interrupted:
+            point += 1
+            sent.append(b"%d:%s\n" % (point, b"x" * 40_000))
+            interrupted, _ = await InterruptedAt(point).call(write)
+            await process.stdin.drain()
+        assert point > 10
+    received = (await process.output()).splitlines(keepends=True)
+    assert received == [line for line in sent for _ in range(received.count(line))]
+    assert max(map(received.count, sent)) == 2
+    assert received[-1] == sent[-1]
+
+
+async def test_interrupted_at_each_point_of_close(loops: Kit) -> None:
+    """Each of many: the next `close` completes it, and everything is there."""
+    point = 0
+    interrupted = True
+    while interrupted:
+        point += 1
+        process = await loops.start(["cat"], stdin=PIPE)
+        process.stdin.write(b"line\n")
+        assert await process.stdout.read(1) == b"l"
+        interrupted, _ = await InterruptedAt(point).call(process.close)
+        await nobody_waits(process)
+        await process.close()
+        assert await process.output() == b"ine\n"
+
+
+async def test_interrupted_at_each_point_of_run(loops: Kit) -> None:
+    """There is no child afterwards; or it is there, and runs."""
+    point = 0
+    interrupted = True
+    while interrupted:
+        point += 1
+        process = loops.Process(["cat"], stdin=PIPE)
+        interrupted, _ = await InterruptedAt(point).call(process.run)
+        if process._child is None:
+            with pytest.raises(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
+        else:
+            await process.close()
+    assert point > 10
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_a_record_of_a_piece_that_was_cut_off(loops: Kit, given: bool) -> None:
+    """It is sent once, whether an exception has struck before the pipe was given it, or after."""
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        stdin = process.stdin
+        stdin._outbound.put(b"piece;")
+        pieces = iter((memoryview(b"piece;"),))
+        stdin._handed = pieces, 6
+        if given:
+            stdin._pipe.write(next(pieces))
+        stdin.write(b"more")
+    assert await process.output() == b"piece;more"

@@ -1,0 +1,288 @@
+"""Rule 8: a cancelled `run` of an asyncio process leaves nothing, whenever it was cancelled."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+import threading
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from process import PIPE, AsyncProcess, ProcessError, ProcessNotRunError
+from process.asyncio import _guard, _start
+from process.asyncio._child import Child
+from tests.support import LARGE, PROMPT, Gate, Kit, close_loop, descriptors, make_loop, pattern
+
+#: More turns of a loop than the start of a child takes.
+MANY_TURNS = 30
+
+
+def no_child() -> bool:
+    """Whether there is no child of this process, not even a zombie."""
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+async def run_for(turns: int, process: Any) -> "asyncio.Task[Any]":
+    """Begin to run a process, and let the loop have its turns."""
+    task: asyncio.Task[Any] = asyncio.ensure_future(process.run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return task
+
+
+async def cancelled_after(turns: int, process: Any) -> bool:
+    """Cancel `run` after so many turns of the loop; whether it was not over yet."""
+    task = await run_for(turns, process)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("stdin", [None, PIPE, pattern(LARGE)], ids=["no", "pipe", "bytes"])
+async def test_run_is_cancelled_at_each_turn(loops: Kit, stdin: Any) -> None:
+    """When it has been cancelled the child has been ended and reaped, and it can be run again."""
+    process = loops.Process(["cat"], stdin=stdin)
+    turns = 0
+    before: Any = None
+    while await cancelled_after(turns, process):
+        assert no_child()
+        with pytest.raises(ProcessNotRunError):
+            process.id  # noqa: B018
+        await loops.settle()
+        if turns == 1:
+            before = descriptors()  # what a loop makes once, it has
+        assert turns < 2 or descriptors() == before
+        turns += 1
+        assert turns < MANY_TURNS
+    assert turns > 4
+    await process.close()
+    await loops.settle()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("turns", range(10))
+def test_a_loop_is_closed_after_a_cancelled_run(loops: Kit, turns: int) -> None:
+    """Nothing is left that would take another turn, and nothing is left unclosed."""
+
+    async def scenario() -> None:
+        process = AsyncProcess(["cat"], stdin=PIPE)
+        if not await cancelled_after(turns, process):
+            await process.close()
+
+    loop = make_loop(loops.name)
+    loop.run_until_complete(scenario())
+    assert no_child()
+    close_loop(loop)
+    del loop
+    gc.collect()
+
+
+async def test_wait_for_around_run(loops: Kit) -> None:
+    """However little time there is."""
+    for timeout in (0, 1e-9, 1e-4, 1e-3):
+        for _ in range(3):
+            process = loops.Process(["cat"], stdin=PIPE)
+            try:
+                await asyncio.wait_for(process.run(), timeout)
+            except asyncio.TimeoutError:
+                with contextlib.suppress(ProcessNotRunError):  # run, just as the time was over
+                    await process.close()
+            else:
+                await process.close()
+            assert no_child()
+
+
+@pytest.mark.parametrize("again", range(4))
+@pytest.mark.parametrize("turns", range(2, 8))
+def test_run_is_cancelled_twice(loops: Kit, turns: int, again: int) -> None:
+    """The second time there is no waiting; whatever is left is ended before the loop is closed."""
+
+    async def scenario() -> None:
+        process = AsyncProcess(["cat"], stdin=PIPE)
+        task = await run_for(turns, process)
+        task.cancel()
+        for _ in range(again):
+            await asyncio.sleep(0)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            pass
+        else:
+            await process.close()
+
+    loop = make_loop(loops.name)
+    loop.run_until_complete(scenario())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    assert not _start.starting
+    assert no_child()
+    close_loop(loop)
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_loop_shuts_down_in_the_middle_of_a_start(loops: Kit, turns: int) -> None:
+    """Whoever is torn out of `run` leaves no child; whoever goes on has one that has ended."""
+    process = AsyncProcess(["cat"], stdin=PIPE)
+    task: Any = None
+
+    async def scenario() -> None:
+        nonlocal task
+        await _guard.guard()
+        task = await run_for(turns, process)
+
+    loop = make_loop(loops.name)
+    loop.run_until_complete(scenario())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    assert no_child()
+    with contextlib.suppress(asyncio.CancelledError):
+        loop.run_until_complete(task)
+        loop.run_until_complete(process.close())
+        assert process.exit_code == -15
+    assert no_child()
+    close_loop(loop)
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_all_tasks_are_cancelled_in_the_middle_of_a_start(loops: Kit, turns: int) -> None:
+    """As at the end of `asyncio.run`, which cancels a task of asyncio's own as well."""
+    task: Any = None
+
+    async def scenario() -> None:
+        nonlocal task
+        task = await run_for(turns, AsyncProcess(["cat"], stdin=PIPE))
+
+    async def cancel_all() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in others:
+            other.cancel()
+        _, left = await asyncio.wait(others | {task}, timeout=PROMPT)
+        assert not left
+
+    before = descriptors()
+    loop: Any = make_loop(loops.name)
+    loop.run_until_complete(scenario())
+    with warnings.catch_warnings():
+        # Of asyncio, which has not come to make transports for these pipes.
+        warnings.filterwarnings("ignore", "unclosed file", ResourceWarning)
+        loop.run_until_complete(cancel_all())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        assert no_child()
+        for thread in threading.enumerate():
+            if "waitpid" in thread.name:  # the watcher of asyncio before 3.12, which has them too
+                thread.join()
+        loop.run_until_complete(loops.settle())
+        close_loop(loop)
+        loop = task = None
+        gc.collect()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("turns", range(2, 10))
+async def test_run_is_cancelled_though_a_grandchild_holds_the_pipes(
+    loops: Kit, tmp_path: Path, turns: int
+) -> None:
+    """Nobody waits for it, however far the pipes have been connected by then."""
+    gate = Gate(tmp_path)
+    process = loops.Process(["sh", "-c", 'cat "$0" & exec cat', str(gate)], stdin=PIPE)
+    task = await run_for(turns, process)
+    held = os.open(gate.path, os.O_WRONLY)  # the grandchild is there, and waits
+    try:
+        task.cancel()
+        try:
+            await asyncio.wait_for(task, PROMPT)
+        except asyncio.CancelledError:
+            pass
+        else:  # it was over by then
+            with pytest.warns(RuntimeWarning, match="holds it open"):
+                await process.close()
+        assert no_child()
+    finally:
+        os.close(held)
+
+
+async def test_what_cannot_be_started_is_freed(loops: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference counts alone free the input of a `run` that has failed, or was cancelled."""
+    data = pattern(LARGE)
+    before = sys.getrefcount(data)
+    monkeypatch.setattr(_start, "_A_MOMENT", 0.001)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(ProcessError):
+            await loops.Process(["/nowhere/none"], stdin=data).run()
+        await loops.settle()
+        assert sys.getrefcount(data) == before
+        for turns in range(8):
+            process = loops.Process(["cat"], stdin=data)
+            if not await cancelled_after(turns, process):
+                await process.close()
+            del process
+            await asyncio.sleep(0.01)
+            assert sys.getrefcount(data) == before, turns
+    finally:
+        gc.enable()
+
+
+def test_the_program_is_left_in_the_middle_of_a_start(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits then; the guard of the loop ends the child."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(Child, "feed", leave)
+    process = AsyncProcess(["cat"], stdin=b"x")
+    loop = make_loop(loops.name)
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(process.run())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    assert no_child()
+    close_loop(loop)
+
+
+@pytest.mark.parametrize("shut_down", [False, True])
+def test_a_loop_is_not_kept(loops: Kit, shut_down: bool) -> None:
+    """Neither one that was shut down, nor, once there is another, one that was just closed."""
+
+    async def scenario() -> None:
+        async with AsyncProcess(["cat"], stdin=b"x"):
+            pass
+
+    references = []
+    for _ in range(3):
+        loop = make_loop(loops.name)
+        references.append(weakref.ref(loop))
+        loop.run_until_complete(scenario())
+        if shut_down:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        close_loop(loop)
+        del loop
+    gc.collect()
+    assert [reference() for reference in references[:2]] == [None, None]
+
+
+@pytest.mark.parametrize("turns", range(2, 10))
+async def test_a_child_that_ends_before_its_start_is_over(loops: Kit, turns: int) -> None:
+    """It is wanted all the same, and so is what it has written."""
+    process = loops.Process(["printf", "x"], stdin=PIPE)
+    task = await run_for(turns, process)
+    with contextlib.suppress(ChildProcessError):  # the watcher of asyncio before 3.12 has it
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    await task
+    assert await process.stdout.read() == b"x"
+    assert await process.output() == b""
+    await process.close()
+    assert process.exit_code == 0
