@@ -12,6 +12,7 @@ import pytest
 
 import process as library
 from process import PIPE
+from process.asyncio import _start
 from tests.support import MIB, Gate, Kit, lines, pattern, python
 
 Call = Callable[[Any], Awaitable[Any]]
@@ -380,6 +381,7 @@ async def test_interrupted_at_each_point_of_run(loops: Kit) -> None:
                 os.waitpid(-1, os.WNOHANG)
         else:
             await process.close()
+        assert not _start.starting, f"at point {point}"
     assert point > 10
 
 

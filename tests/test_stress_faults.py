@@ -155,7 +155,7 @@ def test_a_hang_is_noticed_and_the_next_round_is_played() -> None:
     for one in found:
         (problem,) = one.problems
         assert problem.startswith("hung:\nTimeout")
-        assert "worker.py" in problem
+        assert "most recent call first" in problem
 
 
 def test_a_tally_adds_up() -> None:

@@ -45,8 +45,8 @@ class Start:
         Raises:
             Exception: whatever has prevented it.
         """
-        starting.add(self)
         task = self._task = self.loop.create_task(self._ask(arguments, to, stdin))
+        starting.add(self)
         task.add_done_callback(self._answered)
         try:
             await asyncio.wait([task])  # cancelled, this leaves the task alone
@@ -83,6 +83,9 @@ class Start:
     def give_up(self) -> None:
         """Nobody wants the child any more: it is dropped, now or as soon as it is there."""
         self._given_up = True
+        if self._task is not None:
+            # Once more, in case that an exception has struck before it was done.
+            self._task.add_done_callback(self._answered)
         if self.child is not None:
             self.child.drop()
         elif self._task is not None and not self._begun:
