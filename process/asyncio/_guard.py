@@ -42,7 +42,8 @@ async def _guard(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         for start in starts:
             await start.over()
         theirs = [child.end() for child in list(alive) if child.turnstile.loop is loop]
-        await asyncio.gather(*theirs, return_exceptions=True)
+        if theirs:  # for no children, at the interpreter's exit, `gather` would look for a loop
+            await asyncio.gather(*theirs, return_exceptions=True)
         _guards.pop(loop, None)
 
 
