@@ -180,7 +180,9 @@ def test_the_command_measures_and_reports(tmp_path: Path) -> None:
     """From end to end: each round is a process, and the ratios are those of the medians."""
     pytest.importorskip("rich", reason="progress is shown by rich, of the `stress` extra")
     file = tmp_path / "bench.json"
+    page = tmp_path / "page"
     options = ["--only", "echo", "--only", "true", "--scale", "0.01", "--rounds", "2"]
+    options += ["--report", str(page)]
     done = subprocess.run(
         [sys.executable, "-m", "stress", "bench", *options, "--json", str(file)],
         cwd=REPOSITORY,
@@ -192,6 +194,8 @@ def test_the_command_measures_and_reports(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout.decode()
     report = json.loads(file.read_text())
     assert report["scale"] == 0.01
+    assert json.loads((page / "results.json").read_text())["bench"]["data"] == report
+    assert "subprocess.run(input=...)" in (page / "index.html").read_text()
     assert [row["name"] for row in report["cases"]] == ["true", "echo"]
     for row in report["cases"]:
         assert (row["error"], row["left_out"]) == ("", "")

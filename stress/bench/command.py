@@ -7,12 +7,12 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from stress import report
 from stress.bench.case import Case, Measurement
 from stress.bench.catalogue import CASES
 from stress.bench.summary import Outcome, exit_code
@@ -54,7 +54,7 @@ def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar="X",
         help="X times the usual amounts. For a quick look: what is allowed is meant for 1",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to FILE")
+    report.add_options(parser)
     parser.add_argument("--list", action="store_true", help="list the cases, measure nothing")
     parser.set_defaults(run=_run)
 
@@ -81,12 +81,11 @@ def _run(options: argparse.Namespace) -> int:
     outcomes = _measure_all(console, chosen, options.rounds, options.scale)
     console.print(table(outcomes))
     console.print(f"\n{verdict(outcomes)}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(_report(outcomes, options.scale), indent=2) + "\n")
+    report.publish(options, "bench", _as_json(outcomes, options.scale))
     return exit_code(outcomes)
 
 
-def _report(outcomes: List[Outcome], scale: float) -> Dict[str, Any]:
+def _as_json(outcomes: List[Outcome], scale: float) -> Dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
