@@ -6,13 +6,16 @@ import gc
 import io
 import os
 import threading
-from typing import Any, List
+import time
+import weakref
+from typing import Any, Deque, List
 
 import pytest
 
 import process._source
 from process import PIPE, AbstractProcess, Process
 from process._hand import Hand
+from process._waiting import Waiter, Waiters
 from process.core._flow import Flow
 from process.core._inbound import Inbound
 from tests.support import Kit, descriptors, is_alive, pattern, refuse_threads
@@ -381,3 +384,54 @@ def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -
     os.close(read)
     os.close(write)
     assert inbound.buffer.take(10) == b"abcdef"
+
+
+def test_whoever_reads_an_exposed_stream_closes_its_descriptor() -> None:
+    """It is not closed under his poll, by a thread that closes the stream meanwhile."""
+    with Process(["cat"], stdin=PIPE) as child:
+        number = child.stdout.fileno()
+        exposure: Any = child.stdout.source._exposure  # type: ignore[union-attr]
+        turn = process._source._Turn()
+        exposure.turn = weakref.ref(turn)
+        child.stdout.close()
+        assert exposure.descriptor.fileno() == number
+        exposure.descriptor.close()
+
+
+def test_a_relay_that_has_ended_is_not_used_again() -> None:
+    """What may be done twice, in case of an exception, makes no cycle the second time."""
+    with Process(["echo", "x"]) as child:
+        number = child.stdout.fileno()
+        while os.read(number, 10):
+            pass
+        source: Any = child.stdout.source  # type: ignore[union-attr]
+        source._exposure.relay.join()
+        source._use(source._exposure)
+        assert source.pump.relay is None
+
+
+def test_two_release_the_same_waiters() -> None:
+    """One of them finds that the other has got the last."""
+
+    class Gone(Deque[Waiter]):
+        def __bool__(self) -> bool:
+            return True
+
+    waiters = Waiters()
+    waiters._waiters = Gone()
+    waiter = waiters.enrol()
+    waiters.notify()
+    waiter.wait()
+    assert len(waiters) == 0
+
+
+def test_silence_is_not_believed_while_bytes_wait_in_the_pipe() -> None:
+    """Whoever was kept from looking for as long as the silence takes looks once more."""
+    with Process(["printf", "x"]) as child:
+        child.process.wait()  # behind the library's back, which moves nothing meanwhile
+        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        with pump.plumbing.lock:
+            pump.inbound.ending.process_ended(0.0)  # long ago
+            assert pump.inbound.ending.remaining(time.monotonic()) == 0
+            assert not pump.silent()
+    assert child.output() == b"x"

@@ -15,7 +15,7 @@ from typing import Any, Callable, List
 import pytest
 
 import process as library
-from process import PIPE, Process, ProcessError
+from process import PIPE, Process, ProcessError, _child
 from tests.support import MIB, PROMPT, descriptors, lines, pattern, refuse_threads
 
 
@@ -293,6 +293,23 @@ def test_a_stream_that_was_not_lent_after_all() -> None:
         del borrower
         point += 7
     assert point > 50
+
+
+def test_interrupted_just_after_a_stream_was_lent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last point of all: it is lent no longer."""
+    real = _child.start
+
+    def start(*arguments: Any) -> None:
+        real(*arguments)
+        raise InterruptedByTestError
+
+    data = pattern(MIB)
+    with Process(["cat"], stdin=data) as lender:
+        borrower = Process(["sh", "-c", "exec sleep 100"], stdin=lender.stdout)
+        monkeypatch.setattr(_child, "start", start)
+        with pytest.raises(InterruptedByTestError):
+            borrower.run()
+        assert lender.output() == data
 
 
 def test_interrupted_at_every_point_of_fileno() -> None:

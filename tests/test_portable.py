@@ -274,3 +274,10 @@ def test_a_ring_lasts_until_it_is_heard() -> None:
     assert port.wait(ready=True) is False  # to be found out by trying
     read.close()
     write.close()
+
+
+def test_an_end_is_looked_for_again_and_again() -> None:
+    """Where nothing can wake anybody: until it is there, or it is time."""
+    looks = iter((False, False, True))
+    assert _portable.await_end(os.getpid(), lambda: next(looks), 10)
+    assert not _portable.await_end(os.getpid(), lambda: False, 0)

@@ -151,3 +151,14 @@ class FlowMachine(RuleBasedStateMachine):
 
 TestFlow = FlowMachine.TestCase
 TestFlow.settings = settings(max_examples=50, deadline=None, derandomize=True)
+
+
+def test_a_poll_of_what_is_gone() -> None:
+    """A flow does not keep its streams, and looks past those that nobody has any more."""
+    flow = Flow()
+    stream = FakeStream()
+    flow.add(FakeStream())
+    flow.add(stream)
+    gc.collect()
+    flow.poll()
+    assert stream.grants == 1
