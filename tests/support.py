@@ -33,7 +33,7 @@ ROOT = str(Path(process.__file__).parent.parent)
 REPOSITORY = str(Path(__file__).parent.parent)
 
 #: The seconds within which what is to be prompt has to happen: generous, for busy machines.
-PROMPT = 5.0
+PROMPT = 10.0
 
 _PRELUDE = """\
 import os, sys, _random
