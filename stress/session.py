@@ -10,13 +10,25 @@ import psutil
 
 
 def start(
-    command: List[str], stdout: "int | IO[bytes]", stderr: IO[bytes]
+    command: List[str], stdout: "int | IO[bytes]", stderr: IO[bytes], **environment: str
 ) -> "subprocess.Popen[bytes]":
     """Start a process in a session of its own, so that Ctrl-C is left to us.
 
     With the standard library, of course: nothing that is to be watched may watch.
+
+    Args:
+        command: the program and its arguments.
+        stdout: where its output goes.
+        stderr: where its complaints go.
+        environment: what is set there besides what is set here.
     """
-    return subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        env={**os.environ, **environment},
+    )
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

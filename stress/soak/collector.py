@@ -10,8 +10,6 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
-
 from stress import census
 from stress.soak.collectors import COLLECTORS, Collector
 from stress.soak.drift import Sample
@@ -37,7 +35,7 @@ def sample(collector: Collector, seconds: float) -> Sample:
     counted = census.take()
     return Sample(
         seconds=seconds,
-        memory=psutil.Process().memory_info().rss,
+        memory=collector.memory if collector.quiet is None else collector.quiet,
         overflow=overflow(),
         descriptors=counted.descriptors,
         threads=counted.threads,

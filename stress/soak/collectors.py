@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
+
+import psutil
 
 from process import AsyncProcess, Process
 from stress.pattern import pattern
@@ -23,13 +25,25 @@ class Collector:
 
     def __init__(self, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
+        self._process = psutil.Process()
         self.lines = 0
         self.bytes = 0
+        #: Bytes in memory the last time that nothing was being worked on, if there is such a time.
+        self.quiet: Optional[int] = None
 
     @property
     def over(self) -> bool:
         """Whether the time is up."""
         return time.monotonic() > self._deadline
+
+    @property
+    def memory(self) -> int:
+        """Bytes in memory."""
+        return int(self._process.memory_info().rss)
+
+    def rest(self) -> None:
+        """Nothing is being worked on: what is in memory now has been kept."""
+        self.quiet = self.memory
 
     def verify(self, got: bytes, number: int) -> None:
         """Hold a line against what it should be, and count it."""
@@ -81,6 +95,7 @@ def restarts(collector: Collector) -> None:
     turn = 0
     while not collector.over:
         _RESTARTS[turn % len(_RESTARTS)](collector)
+        collector.rest()
         turn += 1
 
 
@@ -127,7 +142,9 @@ def inputs(collector: Collector) -> None:
         with Process(["cat"], stdin=data) as process:
             if process.output() != data:
                 raise VerificationError("what has come back is not what was given")
+        del process
         collector.bytes += len(data)
+        collector.rest()
 
 
 #: By name.
