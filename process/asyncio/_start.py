@@ -10,13 +10,11 @@ him, and the guard of the loop waits for it.
 
 import asyncio
 import contextlib
-import os
-from collections import deque
-from itertools import repeat, starmap
 from typing import List, Optional, Set
 
 from process import _platform
 from process._child import GRACE, Redirections
+from process._descriptor import Descriptor
 from process._files import lendable
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
@@ -160,16 +158,13 @@ def _reserve_descriptors() -> None:
     Running out in the middle, `subprocess.Popen` leaks two of them before Python 3.11, and uvloop
     six. So it is better not to begin.
 
-    Making them and writing their numbers down is one call into C, and so is closing them, for the
-    same reason as in `Descriptor.close`.
-
     Raises:
         OSError: there are too few.
     """
-    ends: List[int] = []
-    pipes = map(ends.extend, starmap(os.pipe, repeat((), 6)))
-    closed = map(os.close, ends)
+    ends: List[Descriptor] = []
     try:
-        deque(pipes, maxlen=0)
+        for _ in range(6):
+            ends.extend(Descriptor.pipe())
     finally:
-        deque(closed, maxlen=0)
+        for end in ends:  # by name: the frame of an error refers to them
+            end.close()
