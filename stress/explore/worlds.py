@@ -5,7 +5,8 @@ from typing import Dict, Tuple
 
 from stress.explore.world import STDOUT, Call, World
 
-_READS: Tuple[Call, ...] = (
+#: Every way to read, and to wait.
+READS: Tuple[Call, ...] = (
     ("read", STDOUT, 1),
     ("read available", STDOUT, 2),
     ("gather", STDOUT, math.inf),
@@ -27,13 +28,13 @@ _WRITES: Tuple[Call, ...] = (
     ("close",),
 )
 WORLDS: Dict[str, World] = {
-    "reads": World(calls=_READS, length=4, stdout=4),
-    "lines": World(calls=(("read line", STDOUT, -1), *_READS), length=3, stdout=4),
-    "both outputs": World(calls=_READS, length=2, stdout=2, stderr=2),
+    "reads": World(calls=READS, length=4, stdout=4),
+    "lines": World(calls=(("read line", STDOUT, -1), *READS), length=3, stdout=4),
+    "both outputs": World(calls=READS, length=2, stdout=2, stderr=2),
     "echo": World(calls=_WRITES, length=3, stdout=2, stdin=True),
     "write while stdout floods": World(calls=(("write", 3),), length=1, stdout=3, stdin=True),
-    "given": World(calls=_READS, length=2, stdout=2, given=3),
-    "grandchild": World(calls=_READS, length=3, stdout=3, grandchild=True),
-    "two callers": World(calls=_READS, length=2, callers=2, stdout=2),
-    "marks": World(calls=_READS, length=4, stdout=9, capacity=2, bound=8, memory=16),
+    "given": World(calls=READS, length=2, stdout=2, given=3),
+    "grandchild": World(calls=READS, length=3, stdout=3, grandchild=True),
+    "two callers": World(calls=READS, length=2, callers=2, stdout=2),
+    "marks": World(calls=READS, length=4, stdout=9, capacity=2, bound=8, memory=16),
 }

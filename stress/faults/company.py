@@ -5,8 +5,7 @@ import gc
 import os
 import signal
 import time
-from types import TracebackType
-from typing import Any, Optional, Type
+from typing import Any
 
 from process import Process, ProcessError, ProcessTimeoutError
 from stress.faults import child
@@ -49,18 +48,13 @@ class Collections(Striking):
     name = "collections"
     most = 20
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         self._threshold = gc.get_threshold()
         gc.set_threshold(50, 2, 2)
-        super().__enter__()
+        super().begin()
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        super().__exit__(kind, error, traceback)
+    def end(self) -> None:
+        super().end()
         gc.set_threshold(*self._threshold)
 
     def strike(self) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar, Optional, Type
 from stress.faults.round import Round
 
 
-class Fault(AbstractContextManager[None]):
+class Fault(AbstractContextManager[None], ABC):
     """Something that goes wrong for as long as the `with` block lasts."""
 
     #: Its name in plans.
@@ -19,12 +19,30 @@ class Fault(AbstractContextManager[None]):
         self.play = play
         self.random = play.plan.random(self.name)
 
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.end()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Let things go wrong from now on."""
+
+    def end(self) -> None:
+        """Let things be right again."""
+
     def struck(self) -> None:
         """Count a strike."""
         self.play.strikes[self.name] += 1
 
 
-class Striking(Fault, ABC):
+class Striking(Fault):
     """A fault that strikes again and again, from a thread of its own."""
 
     #: The pause between two strikes on the average, in seconds.
@@ -37,15 +55,10 @@ class Striking(Fault, ABC):
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"fault-{self.name}")
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         self._thread.start()
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def end(self) -> None:
         self._over.set()
         self._thread.join()
 

@@ -3,8 +3,8 @@
 import os
 import signal
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, ClassVar, Optional, Type
+from types import FrameType
+from typing import Any, ClassVar, Optional
 
 import process as library
 from stress.faults.fault import Fault, Striking
@@ -35,13 +35,8 @@ class Stop(Striking):
             self.play.signal(signal.SIGCONT)
             self.struck()
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        super().__exit__(kind, error, traceback)
+    def end(self) -> None:
+        super().end()
         self.play.signal(signal.SIGCONT)
 
 
@@ -71,17 +66,12 @@ class _Alarm(Fault):
     #: The time between two signals on the average, in seconds.
     pause: ClassVar[float]
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         self._over = False
         self._before = signal.signal(signal.SIGALRM, self.handle)
         self.again()
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def end(self) -> None:
         self._over = True  # a handler that is about to run sets the timer no more
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
@@ -148,17 +138,9 @@ class Cancels(Fault):
     name = "cancels"
     _most = 60
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         self.play.patience = self._draw
         self._left = self._most
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        pass
 
     def _draw(self) -> Optional[float]:
         if not self._left:

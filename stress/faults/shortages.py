@@ -5,8 +5,7 @@ import resource
 import tempfile
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Iterator, Optional, Type
+from typing import Any, Iterator
 
 from stress.faults.fault import Fault, Striking
 from stress.faults.round import Round
@@ -30,20 +29,15 @@ class Descriptors(Striking):
         self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._failures = 0
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         if self.play.is_async:
             self.play.starting = self._starting
         else:
-            super().__enter__()
+            super().begin()
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def end(self) -> None:
         if not self.play.is_async:
-            super().__exit__(kind, error, traceback)
+            super().end()
 
     def strike(self) -> None:
         with self._few():
@@ -75,7 +69,7 @@ class Threads(Fault):
 
     name = "threads"
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         self._start: Any = threading.Thread.start
         fault, start = self, self._start
 
@@ -87,12 +81,7 @@ class Threads(Fault):
 
         threading.Thread.start = start_or_not  # type: ignore[assignment,method-assign]
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def end(self) -> None:
         threading.Thread.start = self._start  # type: ignore[method-assign]
 
 

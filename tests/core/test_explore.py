@@ -10,22 +10,10 @@ from process.core._inbound import Inbound
 from process.core._outbound import Outbound
 from stress import explore as explorer
 from stress.explore import STDOUT, Shell, World, explore
+from stress.explore.worlds import READS
 
 WORLDS: Dict[str, World] = {
-    "every way to read": World(
-        calls=(
-            ("read", STDOUT, 1),
-            ("read available", STDOUT, 2),
-            ("gather", STDOUT, math.inf),
-            ("output", STDOUT, True),
-            ("output", STDOUT, False),
-            ("poll",),
-            ("poll loop",),
-            ("join",),
-            ("leave",),
-        ),
-        stdout=1,
-    ),
+    "every way to read": World(calls=READS, stdout=1),
     "join, then read": World(calls=(("join",), ("poll",), ("read", STDOUT, 1)), length=3),
     "join, then output": World(calls=(("join",), ("output", STDOUT, False)), stdout=4),
     "lines longer than memory": World(calls=(("read line", STDOUT, -1), ("join",)), stdout=4),
