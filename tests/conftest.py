@@ -37,6 +37,15 @@ def loops(request: pytest.FixtureRequest) -> Kit:
     return Kit(request.param)
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing is freed but by reference counts, or where the test says so."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Optional[bool]:
     """A test that is a coroutine function is run by its kit."""

@@ -330,6 +330,15 @@ def alarms(handler: Callable[..., Any], interval: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def in_a_finalizer(frame: Any) -> bool:
+    """Whether an exception raised in `frame` would not get through to the caller."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def is_alive(pid: int) -> bool:
     """Whether there is such a process."""
     try:

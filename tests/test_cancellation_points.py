@@ -13,7 +13,7 @@ import pytest
 import process as library
 from process import PIPE
 from process.asyncio import _start
-from tests.support import MIB, Gate, Kit, lines, pattern, python
+from tests.support import MIB, Gate, Kit, in_a_finalizer, lines, pattern, python
 
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -74,7 +74,7 @@ async def cancelled_at(point: int, woken: bool, call: Awaitable[Any]) -> Tuple[b
 class InterruptedAt:
     """Raises at the n-th point at which a signal handler could run inside a task of the library's.
 
-    See `tests.test_interruption.Injector`. In a callback of the loop nothing is raised: it would
+    See `tests.test_every_point.Injector`. In a callback of the loop nothing is raised: it would
     not get to any caller.
     """
 
@@ -112,20 +112,12 @@ class InterruptedAt:
         if not frame.f_code.co_filename.startswith(self._root):
             return
         task = asyncio.current_task() if os.getpid() == self._pid else None
-        if task is None or task in self._others or _in_a_finalizer(frame):
+        if task is None or task in self._others or in_a_finalizer(frame):
             return
         self.left -= 1
         if self.left == 0:
             sys.setprofile(None)
             raise InterruptedByTestError
-
-
-def _in_a_finalizer(frame: Any) -> bool:
-    while frame is not None:
-        if frame.f_code.co_name == "__del__":
-            return True
-        frame = frame.f_back
-    return False
 
 
 async def nobody_waits(process: Any) -> None:

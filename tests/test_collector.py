@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, List
 
 import pytest
 
@@ -13,14 +13,6 @@ from process.core._flow import Flow
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
 from tests.support import LARGE, MIB, alarms, descriptors, is_alive, pattern
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Nothing is collected but where the test says so."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.fixture

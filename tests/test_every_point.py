@@ -10,13 +10,21 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 import process as library
 from process import PIPE, Process, ProcessError, _child
-from tests.support import MIB, PROMPT, descriptors, lines, pattern, refuse_threads
+from tests.support import (
+    MIB,
+    PROMPT,
+    descriptors,
+    in_a_finalizer,
+    lines,
+    pattern,
+    refuse_threads,
+)
 
 
 class InterruptedByTestError(BaseException):
@@ -31,28 +39,29 @@ class Injector:
     signal that comes at any one of them.
     """
 
-    def __init__(self) -> None:
-        self.point = 0
+    def __init__(self, point: int) -> None:
+        self.point = point
+        #: Whether the last call was interrupted.
+        self.struck = False
         self._count = 0
         self._root = os.path.dirname(library.__file__)  # noqa: PTH120
 
-    def call(self, function: Callable[[], Any]) -> bool:
-        """Call `function`; whether it was interrupted."""
+    def call(self, function: Callable[[], Any]) -> None:
+        """Call `function`, and interrupt it if it has as many points as that."""
         self._count = self.point
+        self.struck = False
         try:
             sys.setprofile(self._profile)
             function()
         except InterruptedByTestError:
-            self.point += 1
-            return True
+            self.struck = True
         finally:
             sys.setprofile(None)
-        return False
 
     def _profile(self, frame: Any, event: str, _: Any) -> None:
         if event not in ("call", "c_return"):
             return
-        if not frame.f_code.co_filename.startswith(self._root) or _in_a_finalizer(frame):
+        if not frame.f_code.co_filename.startswith(self._root) or in_a_finalizer(frame):
             return
         self._count -= 1
         if self._count == 0:
@@ -60,23 +69,26 @@ class Injector:
             raise InterruptedByTestError
 
 
-def _in_a_finalizer(frame: Any) -> bool:
-    """Whether an exception would not get through to the caller, whoever raised it."""
-    while frame is not None:
-        if frame.f_code.co_name == "__del__":
-            return True
-        frame = frame.f_back
-    return False
+def _injectors(least: int, step: int = 1) -> Iterator[Injector]:
+    """One for the first point, one `step` points later, and so on, while there is such a point.
+
+    The one after the last has to be beyond `least`: else nothing has been tried.
+    """
+    for point in range(1, 2000, step):
+        injector = Injector(point)
+        yield injector
+        if not injector.struck:
+            assert point + step > least
+            return
+    pytest.fail("there is no end of points")
 
 
-def _each_point(function: Callable[[], Any], check: Callable[[], None]) -> int:
-    """Interrupt `function` at its first point, at its second, and so on; how many there were."""
-    injector = Injector()
-    injector.point = 1
-    while injector.call(function):
-        check()
-        assert injector.point < 2000
-    return injector.point - 1
+def _each_point(function: Callable[[], Any], check: Callable[[], None]) -> None:
+    """Interrupt `function` at its first point, at its second, and so on."""
+    for injector in _injectors(least=7):
+        injector.call(function)
+        if injector.struck:
+            check()
 
 
 def _extend(found: List[bytes], way: Callable[[Any], bytes], stream: Any) -> None:
@@ -125,10 +137,7 @@ def _interrupt_reads(way: Callable[[Any], bytes], buffer_size: int) -> None:
     data = b"".join(lines(100_000))
     found: List[bytes] = []
     with Process(["cat"], stdin=data, buffer_size=buffer_size) as process:
-        points = _each_point(
-            partial(_extend, found, way, process.stdout), lambda: _nobody_waits(process)
-        )
-        assert points > 5
+        _each_point(partial(_extend, found, way, process.stdout), lambda: _nobody_waits(process))
         rest = process.output()
     assert b"".join(found) + rest == data
 
@@ -137,8 +146,7 @@ def test_interrupted_at_every_point_of_output() -> None:
     """Wherever a signal strikes `output`, the next call returns everything."""
     data = pattern(MIB)
     with Process(["cat"], stdin=data) as process:
-        points = _each_point(process.output, lambda: _nobody_waits(process))
-        assert points > 5
+        _each_point(process.output, lambda: _nobody_waits(process))
         assert process.output() == data
 
 
@@ -150,7 +158,7 @@ def test_interrupted_at_every_point_of_join() -> None:
             with pytest.raises(library.ProcessTimeoutError):
                 process.join(0)
 
-        assert _each_point(join, lambda: _nobody_waits(process)) > 5
+        _each_point(join, lambda: _nobody_waits(process))
         process.stdin.write(b"on")
     assert process.output() == b"on"
 
@@ -169,7 +177,7 @@ def test_interrupted_at_every_point_of_a_write() -> None:
             process.stdin.write(sent[-1])
             process.stdin.flush()
 
-        assert _each_point(write, lambda: _nobody_waits(process)) > 5
+        _each_point(write, lambda: _nobody_waits(process))
     received = process.output().splitlines(keepends=True)
     assert received == [line for line in sent if line in set(received)]
     assert received[-1] == sent[-1]
@@ -179,20 +187,14 @@ def test_interrupted_at_every_point_of_a_write() -> None:
 def test_interrupted_at_every_point_of_close() -> None:
     """Wherever a signal strikes `close`, the next call completes it and keeps everything."""
     data = pattern(MIB)
-    point = 1
-    injector = Injector()
-    interrupted = True
-    while interrupted:
+    for injector in _injectors(least=30, step=7):  # a process each: not every point, but all parts
         process = Process(["cat"], stdin=data).run()
         process.join()
-        injector.point = point
-        interrupted = injector.call(process.close)
+        injector.call(process.close)
         process.close()
         assert process.output() == data
         _nobody_waits(process)
         del process
-        point += 7  # a process each: not every point, but all parts
-    assert point > 30
 
 
 def _nobody_waits(process: Any) -> None:
@@ -206,23 +208,17 @@ def test_interrupted_at_every_point_of_run() -> None:
     with Process(["cat"], stdin=b"first"):
         pass
     before, threads = descriptors(), threading.active_count()
-    point = 1
-    injector = Injector()
-    interrupted = True
-    while interrupted:
+    for injector in _injectors(least=50):
         # It takes more input than the pipe does, so threads are started as well.
         process = Process(["sh", "-c", "exec sleep 100"], stdin=pattern(MIB))
-        injector.point = point
-        interrupted = injector.call(process.run)
+        injector.call(process.run)
         if vars(process).get("_child") is not None:
             process.close()
         del process
-        assert descriptors() == before, f"at point {point}"
-        assert threading.active_count() == threads, f"at point {point}"
+        assert descriptors() == before, f"at point {injector.point}"
+        assert threading.active_count() == threads, f"at point {injector.point}"
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
-        point += 1
-    assert point > 50
 
 
 @pytest.mark.parametrize("lack", ["program", "thread"])
@@ -237,62 +233,43 @@ def test_interrupted_at_every_point_of_a_run_that_fails(
     else:
         refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
     process = Process([program], stdin=pattern(MIB))
-    point = 1
-    injector = Injector()
-    interrupted = True
-    while interrupted:
-        injector.point = point
+    for injector in _injectors(least=30):
         with contextlib.suppress(ProcessError):
-            interrupted = False
-            interrupted = injector.call(process.run)
+            injector.call(process.run)
         assert vars(process).get("_child") is None
-        assert "_runner" not in vars(process), f"at point {point}"
-        assert descriptors() == before, f"at point {point}"
-        assert threading.active_count() == threads, f"at point {point}"
+        assert "_runner" not in vars(process), f"at point {injector.point}"
+        assert descriptors() == before, f"at point {injector.point}"
+        assert threading.active_count() == threads, f"at point {injector.point}"
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
-        point += 1
-    assert point > 30
 
 
 def test_run_again_after_it_was_interrupted() -> None:
     """A process that has not been run can be run, and has its input."""
     data = pattern(MIB)
-    point = 1
-    injector = Injector()
-    interrupted = True
-    while interrupted:
+    for injector in _injectors(least=50, step=7):  # two processes each: not every point
         process = Process(["cat"], stdin=data)
-        injector.point = point
-        interrupted = injector.call(process.run)
+        injector.call(process.run)
         if vars(process).get("_child") is None:
             process.run()
         assert process.output() == data
         process.close()
-        point += 7  # two processes each: not every point, but all parts
-    assert point > 50
 
 
 def test_a_stream_that_was_not_lent_after_all() -> None:
     """Whoever has started nothing has borrowed nothing: the lender reads on."""
     data = pattern(MIB)
-    point = 1
-    injector = Injector()
-    interrupted = True
-    while interrupted:
+    for injector in _injectors(least=50, step=7):
         with Process(["cat"], stdin=data) as lender:
             # It does not read: what it had read would be gone with it.
             borrower = Process(["sh", "-c", "exec sleep 100"], stdin=lender.stdout)
-            injector.point = point
-            interrupted = injector.call(borrower.run)
+            injector.call(borrower.run)
             if vars(borrower).get("_child") is None:
                 assert lender.output() == data
             else:
                 borrower.kill()
                 borrower.close()
         del borrower
-        point += 7
-    assert point > 50
 
 
 def test_interrupted_just_after_a_stream_was_lent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,21 +292,15 @@ def test_interrupted_just_after_a_stream_was_lent(monkeypatch: pytest.MonkeyPatc
 def test_interrupted_at_every_point_of_fileno() -> None:
     """Asked again, it gives a descriptor on which everything arrives."""
     data = b"".join(lines(20_000))
-    point = 1
-    injector = Injector()
-    interrupted = True
-    while interrupted:
+    for injector in _injectors(least=30):
         with Process(["cat"], stdin=data) as process:
-            injector.point = point
-            interrupted = injector.call(process.stdout.fileno)
+            injector.call(process.stdout.fileno)
             number = process.stdout.fileno()
             received: List[bytes] = [b""]
             while received[-1] or len(received) == 1:
-                assert select.select([number], [], [], PROMPT)[0], f"at point {point}"
+                assert select.select([number], [], [], PROMPT)[0], f"at point {injector.point}"
                 received.append(os.read(number, 65536))
             assert b"".join(received) == data
-        point += 1
-    assert point > 30
 
 
 @pytest.mark.parametrize("way", _WAYS)
@@ -338,23 +309,17 @@ def test_interrupted_at_every_point_of_a_read_of_the_callers_pipe(
 ) -> None:
     """After `fileno()`, others read on: another thread, and whoever has the descriptor."""
     data = b"".join(b"%d\n" % number for number in range(40_000))
-    point = 1
-    injector = Injector()
-    interrupted = True
-    while interrupted:
+    for injector in _injectors(least=30, step=3):  # a process each: not every point, but all parts
         found: List[bytes] = []
         with Process(["cat"], stdin=data) as process:
             number = process.stdout.fileno()
-            injector.point = point
             read = partial(_extend, found, way, process.stdout)
-            interrupted = injector.call(read)
+            injector.call(read)
             other = threading.Thread(target=read)
             other.start()
             other.join(PROMPT)
-            assert not other.is_alive(), f"at point {point}"
+            assert not other.is_alive(), f"at point {injector.point}"
             if select.select([number], [], [], 0)[0]:
                 found.append(os.read(number, 5000))
             found.append(process.output())
-        assert b"".join(found) == data, f"at point {point}"
-        point += 3  # a process each: not every point, but all parts
-    assert point > 30
+        assert b"".join(found) == data, f"at point {injector.point}"

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, List
 
 import pytest
 
@@ -154,15 +154,6 @@ def test_no_temporary_file_is_left(
         del process
     before.check()
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Nothing is freed but by reference counts."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")

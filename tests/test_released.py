@@ -1,23 +1,15 @@
 """Rule 8: reference counts alone free an asyncio process that is over, with all it has kept."""
 
 import asyncio
-import gc
 import weakref
-from typing import Any, Awaitable, Callable, Dict, Iterator
+from typing import Any, Awaitable, Callable, Dict
 
 import pytest
 
 from process import PIPE
 from tests.support import LARGE, Kit, pattern
 
-
-@pytest.fixture(autouse=True)
-def _no_collector() -> Iterator[None]:
-    """Nothing but reference counts frees anything."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("no_collector")
 
 
 def parts(process: Any) -> Dict[str, "weakref.ref[Any]"]:
