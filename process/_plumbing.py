@@ -63,6 +63,7 @@ class Member(Protocol):
     port: _platform.Port
     done: bool
     attended: bool
+    eager: bool
 
     @property
     def needs_thread(self) -> bool:
@@ -278,6 +279,8 @@ class Plumbing:
                     self._driver = None
                 elif waiter is None:
                     self._interest = interest
+                    if not work and [True for member in polled if member.eager and member.move()]:
+                        return  # there was no need to wait
             for member in work:
                 try:
                     member.employ()

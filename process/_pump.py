@@ -98,6 +98,8 @@ class Pump(ABC):
         self.done = False
         #: The thread serves the pipe; else callers do.
         self.attended = False
+        #: The pipe was full when it was last looked at, so it is worth a look without waiting.
+        self.eager = False
         #: What has ended the thread before its time, such as a lack of memory.
         self.failure: Optional[Exception] = None
         self._stopping = False
@@ -287,6 +289,8 @@ class ReaderPump(_ChildPump):
         self._overflow = Overflow(open_spool)
         #: Bytes may be in the hands of the thread, neither in the pipe nor recorded.
         self._busy = False
+        #: The thread has read all there was: it waits before it reads again.
+        self._emptied = False
         #: What callers have read and not recorded.
         self._hand = Hand(inbound)
 
@@ -318,13 +322,15 @@ class ReaderPump(_ChildPump):
         try:
             self._hand.read(self.port.descriptor.fileno(), room)
         except BlockingIOError:
+            self.eager = False
             return False
         self._settle()
         return True
 
     def _settle(self) -> None:
         if self._hand:
-            self.port.moved(self._hand.record(), self.inbound.bulk)
+            self.eager = self._hand.record() >= self.port.chunk
+            self.port.moved(self.eager, self.inbound.bulk)
             self.plumbing.notify(self)  # whoever has looked before looks again
 
     def _over(self) -> bool:
@@ -346,24 +352,26 @@ class ReaderPump(_ChildPump):
                 return False
             refill = inbound.refill()
             room = 0 if refill else inbound.room(self.port.chunk)
-            self._busy = bool(refill or room) and not self.port.blocking
+            reads = bool(room) and not self._emptied
+            self._busy = (reads or bool(refill)) and not self.port.blocking
             self._waits = _Waits.NOTHING if refill else _Waits.PIPE if room else _Waits.ROOM
         if refill:
             self._refill(refill)
-        elif not room:
-            self._wait(ready=False)
+        elif not reads:
+            self._emptied = False
+            self._wait(ready=bool(room))
         else:
             data = self.port.read(room)
+            self._emptied = data is None or len(data) < room
             if data is None:
                 self._busy = False
-                self._wait(ready=True)
             else:
                 self._record(data)
         return True
 
     def _record(self, data: bytes) -> None:
         inbound = self.inbound
-        self.port.moved(len(data), inbound.bulk)
+        self.port.moved(len(data) >= self.port.chunk, inbound.bulk)
         with self.plumbing.lock:
             inbound.ending.arrived(time.monotonic())
             spills = bool(data) and inbound.spills(len(data))
@@ -476,7 +484,7 @@ class WriterPump(_ChildPump):
         for count in self._hand:
             if outbound.position == self._hand_begin:
                 outbound.sent(count)
-            self.port.moved(count, outbound.closing)
+            self._moved()
         self._hand.clear()
         self.plumbing.notify(self)
 
@@ -511,12 +519,16 @@ class WriterPump(_ChildPump):
                 outbound.break_off()
             elif count:
                 outbound.sent(count)
-                self.port.moved(count, outbound.closing)
+                self._moved()
             self.plumbing.notify(self)
-        if count is None:
-            del view
+        full = count is None or 0 <= count < len(view)
+        del view
+        if full:
             self._wait(ready=True)
         return True
+
+    def _moved(self) -> None:
+        self.port.moved(len(self.outbound) > 0, self.outbound.closing)
 
     def _finish(self) -> None:
         if len(self.outbound):

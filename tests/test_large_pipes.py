@@ -36,14 +36,14 @@ def ports() -> Iterator[List[_posix.Port]]:
 
 def _fill(port: _posix.Port, times: int, bulk: bool = False) -> None:
     for _ in range(times):
-        port.moved(port.chunk, bulk)
+        port.moved(True, bulk)
 
 
 def test_full_eight_times_in_a_row(ports: List[_posix.Port]) -> None:
     """Then a pipe is four times as large, and as much is moved at once; no larger than that."""
     port = ports[0]
     _fill(port, 7)
-    port.moved(1, False)
+    port.moved(False, False)
     _fill(port, 7)
     assert (port.chunk, _size(port)) == (64 * KIB, 64 * KIB)
     _fill(port, 1)
@@ -54,7 +54,9 @@ def test_full_eight_times_in_a_row(ports: List[_posix.Port]) -> None:
 
 def test_all_of_it_is_wanted(ports: List[_posix.Port]) -> None:
     """Whoever has everything in memory anyway gets the largest pipe."""
-    _fill(ports[0], 16, bulk=True)
+    _fill(ports[0], 1, bulk=True)
+    assert ports[0].chunk == 64 * KIB
+    _fill(ports[0], 1, bulk=True)
     assert (ports[0].chunk, _size(ports[0])) == (MIB, MIB)
     _fill(ports[0], 100, bulk=True)
     assert ports[0].chunk == MIB
@@ -84,6 +86,7 @@ def test_the_user_has_had_his_share(
     _fill(ports[0], 8)
     assert asked
     assert ports[0].chunk == 64 * KIB
+    assert not _posix._enlarged
 
 
 def test_what_is_captured_through_a_large_pipe() -> None:

@@ -239,7 +239,7 @@ def test_a_portable_port_moves_bytes() -> None:
     assert reader.pending() is False
     assert reader.read(2) == b"da"
     assert reader.read(100) == b"ta"
-    reader.moved(4, bulk=True)
+    reader.moved(full=True, bulk=True)
     assert reader.share() == read.fileno()
     write.close()
     assert reader.read(1) == b""

@@ -50,8 +50,8 @@ class Port:
         """The number of bytes written, `None` if there is no room yet."""
         return os.write(self.descriptor.fileno(), data[:65536])
 
-    def moved(self, size: int, bulk: bool) -> None:
-        """A read or a write has moved `size` bytes: here the pipe stays as it is."""
+    def moved(self, full: bool, bulk: bool) -> None:
+        """Bytes were read or written: here the pipe stays as it is."""
 
     def wait(self, ready: bool) -> bool:
         """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended."""

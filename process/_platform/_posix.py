@@ -43,11 +43,18 @@ _LONGEST_POLL = 1_000_000.0
 
 _ONE = (1).to_bytes(8, sys.byteorder)
 
-#: Bytes moved at once: first, after many full pipes, and after many more.
-_CHUNKS = (64 * 1024, 256 * 1024, 1024 * 1024)
+#: Bytes moved at once: to begin with, as many as a pipe holds.
+_CHUNK = 64 * 1024
 
-#: As many full pipes in a row make a pipe larger.
-_FULL_IN_A_ROW = 8
+#: The same once the pipe was full several times in a row, and how many times.
+_LARGER = 256 * 1024, 8
+
+#: The same if all of the bytes are in memory anyway.
+#:
+#: The C library of GNU gives free memory back to the kernel at once if it is more than twice the
+#: largest block that was ever freed (mallopt(3), M_TRIM_THRESHOLD). Chunks of `_LARGER` would have
+#: to be faulted in anew, each one, if none of this size had been freed before.
+_LARGEST = 1024 * 1024, 2
 
 #: Linux, `fcntl.F_SETPIPE_SZ`, for which Python has a name from 3.10 on only.
 _SET_PIPE_SIZE = 1031
@@ -204,7 +211,7 @@ class Port:
         self._watch: Optional[ExitWatch] = watch
         self._shared = False
         #: How many bytes to move at once.
-        self.chunk = _CHUNKS[0]
+        self.chunk = _CHUNK
         self._full = 0
         #: The pump has ended.
         self.released = False
@@ -231,22 +238,30 @@ class Port:
         except BlockingIOError:
             return None
 
-    def moved(self, size: int, bulk: bool) -> None:
-        """A read or a write has moved `size` bytes; `bulk` if all of them are in memory anyway.
+    def moved(self, full: bool, bulk: bool) -> None:
+        """Bytes were read or written.
 
-        Where the pipe is full, or empty, again and again, it is taking turns with the child that
-        costs time, and next to a busy Python thread it costs a whole switch interval a turn. A
-        larger pipe makes for fewer turns.
+        Where the pipe is full again and again, it is taking turns with the child that costs time,
+        and next to a busy Python thread it costs a whole switch interval a turn. A larger pipe
+        makes for fewer turns.
+
+        Args:
+            full: the pipe was full, or is full now.
+            bulk: all that passes through it is in memory anyway.
         """
-        self._full = self._full + 1 if size == self.chunk else 0
-        if self._full < _FULL_IN_A_ROW or self.chunk == _CHUNKS[2 if bulk else 1]:
+        if not full:
+            self._full = 0
+            return
+        larger, times = _LARGEST if bulk else _LARGER
+        self._full += 1
+        if self._full < times or self.chunk >= larger:
             return
         self._full = 0
-        if len(_enlarged) < _MOST_ENLARGED and sys.platform == "linux":
-            _enlarged.add(self)
-            larger = _CHUNKS[_CHUNKS.index(self.chunk) + 1]
+        if (self in _enlarged or len(_enlarged) < _MOST_ENLARGED) and sys.platform == "linux":
             with contextlib.suppress(OSError):  # EPERM: this user has had his share
                 self.chunk = fcntl.fcntl(self.descriptor.fileno(), _SET_PIPE_SIZE, larger)
+                _enlarged.add(self)
+                bytes(_LARGEST[0])  # see there
 
     def wait(self, ready: bool) -> bool:
         """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended.
