@@ -144,7 +144,9 @@ class Child:
         wait = Wait()
         mine = get_ident()
         collections = [
-            (stream.source, Collection(thread=mine)) for stream in streams if stream is not None
+            (stream.source, Collection(thread=mine))
+            for stream in streams
+            if stream is not None and not stream.source.exhausted
         ]
         try:
             wanted = [pair for pair in collections if pair[0].collect(pair[1], wait)]

@@ -59,13 +59,14 @@ class Descriptor:
         """Close it, unless that has been done."""
         _open.pop(id(self), None)
         try:
-            deque(map(os.close, iter(self._number.pop, None)), maxlen=0)
+            deque(map(os.close, islice(iter(self._number.pop, None), 1)), maxlen=0)
         except IndexError:
-            pass  # nothing (more) to take out
+            pass  # nothing to take out
 
     def __del__(self) -> None:
         try:
-            self.close()
+            if self._number or id(self) in _open:
+                self.close()
         except AttributeError:
             pass  # an exception has struck before there was anything to own
 

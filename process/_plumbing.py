@@ -296,11 +296,11 @@ class Plumbing:
             ports = tuple([member.port for member in polled])
             ready_ports, ended = hub.wait(ports, timeout, watch)
             with self.lock:
+                self._leave()
                 for port in ready_ports:
                     member = polled[ports.index(port)]
-                    if not member.attended:
-                        member.move()
-                self._leave()
+                    if not member.attended and member.move():
+                        member.poll()  # at the end of the stream it closes the pipe
             if ended:
                 self.process_ended()
         finally:

@@ -97,6 +97,12 @@ class Source:
         return self._closed
 
     @property
+    def exhausted(self) -> bool:
+        """Whether everything has been handed out or kept, and nothing will come."""
+        with self._plumbing.lock:
+            return self._inbound.at_eof and not self._inbound.held
+
+    @property
     def kept(self) -> bytes:
         """What has been kept for `output()` or `error()`."""
         return self._inbound.kept
