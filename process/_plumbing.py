@@ -296,11 +296,13 @@ class Plumbing:
             ports = tuple([member.port for member in polled])
             ready_ports, ended = hub.wait(ports, timeout, watch)
             with self.lock:
+                ready_members = [polled[ports.index(port)] for port in ready_ports]
+                for member in ready_members:
+                    if not member.attended:
+                        member.move()
                 self._leave()
-                for port in ready_ports:
-                    member = polled[ports.index(port)]
-                    if not member.attended and member.move():
-                        member.poll()  # at the end of the stream it closes the pipe
+                for member in ready_members:
+                    member.poll()  # at the end of the stream it closes the pipe
             if ended:
                 self.process_ended()
         finally:
