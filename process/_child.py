@@ -8,7 +8,7 @@ object before, and so has it in hand whatever happens.
 `end` is the way out for children that nobody will wait for: a finalizer's, and those still running
 when the interpreter exits. It may run at any line of any thread, a pump of the same child that
 holds the plumbing's lock included. So it takes no lock, and every wait in it has a time limit:
-SIGTERM, `GRACE` seconds, SIGKILL. A `Child` is in `_alive` until it has been closed or ended.
+SIGTERM, `GRACE` seconds, SIGKILL. A `Child` is in `alive` until it has been closed or ended.
 """
 
 import atexit
@@ -18,7 +18,7 @@ import signal
 import subprocess
 import time
 from threading import get_ident
-from typing import Any, Iterable, List, NamedTuple, Optional, Set, Union
+from typing import Any, ClassVar, Iterable, List, NamedTuple, Optional, Set, Union
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -51,6 +51,10 @@ class Redirections(NamedTuple):
 
 class Child:
     """A child process, its streams, and what moves them."""
+
+    #: Those that have not been closed or ended. Here, since a finalizer may come when the
+    #: interpreter has emptied the module already.
+    alive: ClassVar[Set["Child"]] = set()
 
     def __init__(self) -> None:
         #: Initialised when it is spawned; so it is known even if an exception strikes late.
@@ -123,12 +127,12 @@ class Child:
             pump.join()
         for descriptor in self.descriptors:
             descriptor.close()
-        _alive.discard(self)
+        self.alive.discard(self)
         self.plumbing.release()
 
     def drop(self) -> None:
         """The process object is gone: end the child. Safe in finalizers."""
-        if self in _alive and not self.inherited:
+        if self in self.alive and not self.inherited:
             for stream in (self.stdout, self.stderr):
                 if stream is not None:
                     stream.source.drop()
@@ -176,7 +180,7 @@ class Child:
                 stream.close()
         open_ones = self.keep((self.stdout, self.stderr), join=True)
         self.close_streams()
-        _alive.discard(self)
+        self.alive.discard(self)
         self.plumbing.release()
         for pump in self.pumps():
             pump.check()
@@ -246,7 +250,7 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         stderr=files[2],
         **_platform.spawn_options,
     )
-    _alive.add(child)
+    Child.alive.add(child)
     child.plumbing.watch_exit(child.popen)
     _attach(child, ends, to.stdin, buffer_size)
     for pump in child.pumps():
@@ -298,17 +302,14 @@ def _attach(
             setattr(popen, name, stream)
 
 
-_alive: Set[Child] = set()
-
-
 def end(children: List[Child]) -> None:
     """End children that nobody will wait for, and give back all that was theirs.
 
     Takes no lock and blocks for a bounded time: safe in a finalizer.
     """
-    mine = [child for child in children if not child.inherited and child in _alive]
+    mine = [child for child in children if not child.inherited and child in Child.alive]
     for child in mine:
-        _alive.discard(child)
+        Child.alive.discard(child)
         if child.stdin is not None:
             child.stdin.sink.pump.stop()
         if child.popen.poll() is None:
@@ -337,7 +338,7 @@ def _await_all(children: List[Child]) -> None:
 
 def end_all() -> None:
     """End every child that is still there: the interpreter exits."""
-    end(list(_alive))
+    end(list(Child.alive))
 
 
 atexit.register(end_all)

@@ -15,7 +15,7 @@ import os
 import weakref
 from collections import deque
 from itertools import chain, islice
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Tuple
 
 
 class Descriptor:
@@ -28,9 +28,12 @@ class Descriptor:
 
     __slots__ = ("__weakref__", "_number")
 
+    #: Those that own one, for forks.
+    owners: ClassVar[Dict[int, "weakref.ref[Descriptor]"]] = {}
+
     def __init__(self) -> None:
         self._number: List[int] = []
-        _open[id(self)] = weakref.ref(self)
+        self.owners[id(self)] = weakref.ref(self)
 
     @classmethod
     def own(cls, make: Callable[..., int], *arguments: Any) -> "Descriptor":
@@ -57,7 +60,7 @@ class Descriptor:
 
     def close(self) -> None:
         """Close it, unless that has been done."""
-        _open.pop(id(self), None)
+        self.owners.pop(id(self), None)
         try:
             deque(map(os.close, islice(iter(self._number.pop, None), 1)), maxlen=0)
         except IndexError:
@@ -65,17 +68,15 @@ class Descriptor:
 
     def __del__(self) -> None:
         try:
-            if self._number or id(self) in _open:
+            if self._number or id(self) in self.owners:
                 self.close()
         except AttributeError:
-            pass  # an exception has struck before there was anything to own
-
-
-_open: Dict[int, "weakref.ref[Descriptor]"] = {}
+            pass  # an exception has struck before there was anything to own; or the interpreter
+            # has emptied this module, and is about to end
 
 
 def _close_all_after_fork() -> None:
-    for reference in list(_open.values()):
+    for reference in list(Descriptor.owners.values()):
         descriptor = reference()
         try:
             if descriptor is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import subprocess
 import threading
 import warnings
 import weakref
@@ -18,6 +19,7 @@ from tests.support import (
     is_alive,
     pattern,
     python,
+    start_library,
 )
 
 
@@ -164,3 +166,40 @@ def test_a_dropped_process_that_may_not_be_signalled(monkeypatch: pytest.MonkeyP
     os.close(number)
     os.waitpid(pid, 0)
     assert descriptors() == before
+
+
+_EMPTIED = """\
+import atexit, os
+
+@atexit.register
+def finish():
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "process":
+            vars(module).update(dict.fromkeys(vars(module)))
+    left.clear()
+
+from process import PIPE, AsyncProcess, Process
+
+left = []
+"""
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        """
+left.append(Process(["cat"], PIPE).run())
+left.append(left[0].stdout)
+left[0].stdout.fileno()
+""",
+        """
+import asyncio
+left.append(asyncio.run(AsyncProcess(["cat"], PIPE).run()))
+""",
+    ],
+    ids=["sync", "asyncio"],
+)
+def test_dropped_when_the_modules_are_empty(leave: str) -> None:
+    """An interpreter that ends sets what is in them to `None` before the last objects go."""
+    done = subprocess.run(start_library(_EMPTIED + leave), capture_output=True, check=False)
+    assert (done.stderr, done.returncode) == (b"", 0)

@@ -14,7 +14,7 @@ from typing import Callable, List
 import pytest
 from typing_extensions import Self
 
-from process import PIPE, Process, _descriptor
+from process import PIPE, Process
 from process._descriptor import Descriptor
 from tests.support import LARGE, PROMPT, Kit, pattern, start_library, start_talkative
 
@@ -279,7 +279,7 @@ def test_descriptors_that_a_fork_has_not_got() -> None:
     stolen = Descriptor.own(os.dup2, 1, 200)  # a number that nobody is given meanwhile
     os.close(200)
     # What the collector leaves before it runs a finalizer.
-    _descriptor._open[0] = weakref.ref(Descriptor.own(os.dup, 1))
+    Descriptor.owners[0] = weakref.ref(Descriptor.own(os.dup, 1))
 
     def work() -> None:  # pragma: no cover - in the fork
         assert kept.fileno() == -1
@@ -289,7 +289,7 @@ def test_descriptors_that_a_fork_has_not_got() -> None:
         with Fork(work) as fork:
             assert fork.worked
     finally:
-        del _descriptor._open[0]
+        del Descriptor.owners[0]
     os.dup2(1, 200)
     for descriptor in (stolen, kept):
         descriptor.close()

@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 from functools import partial
-from typing import Callable, Iterable, List, Optional, Set
+from typing import Callable, ClassVar, Iterable, List, Optional, Set
 
 from process import _platform
 from process._child import GRACE, SIGKILL
@@ -26,6 +26,10 @@ from process.core._inbound import Collection
 
 class Child:
     """A child process that has been started, and its streams."""
+
+    #: The children of this very process that have not been closed or ended. A fork has none. Here,
+    #: since a finalizer may come when the interpreter has emptied the module already.
+    alive: ClassVar[Set["Child"]] = set()
 
     def __init__(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
         self.transport = transport
@@ -40,7 +44,7 @@ class Child:
         self._code: Optional[int] = None
         #: What `finish` has to tell; it may be cancelled before it can.
         self._held_open: List[str] = []
-        alive.add(self)
+        self.alive.add(self)
         orphans.forget(self.pid)
 
     def feed(self, data: bytes) -> None:
@@ -92,7 +96,7 @@ class Child:
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended, or is not ours."""
-        if self in alive and self.look() is None:
+        if self in self.alive and self.look() is None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 _platform.send_signal(self.transport, number)
 
@@ -127,7 +131,7 @@ class Child:
 
     async def finish(self) -> List[str]:
         """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
-        if self not in alive:
+        if self not in self.alive:
             return []
         if self.stdin is not None:
             self.stdin.close()
@@ -135,7 +139,7 @@ class Child:
         self.close_streams()
         self.transport.close()
         await self.disappear()
-        alive.discard(self)
+        self.alive.discard(self)
         return self._held_open
 
     def close_streams(self) -> None:
@@ -150,7 +154,7 @@ class Child:
 
     def drop(self) -> None:
         """Nobody refers to the process any more. Safe in finalizers, in any thread."""
-        if self not in alive:
+        if self not in self.alive:
             return
         loop = self.turnstile.loop
         if loop.is_running():
@@ -164,14 +168,14 @@ class Child:
         self.close_streams()
         self._try(signal.SIGTERM)
         if self.protocol.gone:
-            alive.discard(self)
+            self.alive.discard(self)
         else:  # the protocol closes the transport once the child has ended
             timer = self.turnstile.loop.call_later(GRACE, self._try, SIGKILL)
             self.protocol.when_gone = partial(self._is_over, timer)
 
     def _is_over(self, timer: asyncio.TimerHandle) -> None:
         timer.cancel()
-        alive.discard(self)
+        self.alive.discard(self)
 
     def _try(self, number: int) -> None:
         """Send a signal to a child that may have taken rights which forbid it."""
@@ -189,16 +193,12 @@ class Child:
             self.transport.close()
         if self.protocol.exited:
             await self.disappear()
-        alive.discard(self)
-
-
-#: The children of this very process that have not been closed or ended. A fork has none.
-alive: Set[Child] = set()
+        self.alive.discard(self)
 
 
 def end_orphans(children: List[Child]) -> None:
     """End children that are not left to their loop."""
-    alive.difference_update(children)
+    Child.alive.difference_update(children)
     orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in children])
 
 
@@ -208,7 +208,7 @@ def _forget_after_fork() -> None:
     The pipes are the loop's, so they are closed behind its back: a copy that stays open would keep
     end of file from whoever reads the other end.
     """
-    for child in list(alive):
+    for child in list(Child.alive):
         for number in range(3):
             pipe = child.transport.get_pipe_transport(number)
             if pipe is None:
@@ -217,7 +217,7 @@ def _forget_after_fork() -> None:
                 # asyncio tells of a pipe, uvloop of a socket.
                 file = pipe.get_extra_info("pipe") or pipe.get_extra_info("socket")
                 os.close(file.fileno())
-    alive.clear()
+    Child.alive.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,7 +14,7 @@ from typing import AsyncGenerator, Dict
 
 from process._child import GRACE
 from process._polling import poll_until
-from process.asyncio._child import alive, end_orphans
+from process.asyncio._child import Child, end_orphans
 from process.asyncio._start import starting
 
 
@@ -41,7 +41,7 @@ async def _guard(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
             start.give_up()
         for start in starts:
             await start.over()
-        theirs = [child.end() for child in list(alive) if child.turnstile.loop is loop]
+        theirs = [child.end() for child in list(Child.alive) if child.turnstile.loop is loop]
         if theirs:  # for no children, at the interpreter's exit, `gather` would look for a loop
             await asyncio.gather(*theirs, return_exceptions=True)
         _guards.pop(loop, None)
@@ -59,7 +59,7 @@ def _end_all() -> None:
 
     A loop that a daemon thread runs is told to close its pipes, and has a moment to do it.
     """
-    children = list(alive)
+    children = list(Child.alive)
     looked_after = [child for child in children if child.turnstile.loop.is_running()]
     for child in looked_after:
         with contextlib.suppress(RuntimeError):  # closed in this very moment
