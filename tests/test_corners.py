@@ -18,7 +18,7 @@ from process._hand import Hand
 from process._waiting import Waiter, Waiters
 from process.core._flow import Flow
 from process.core._inbound import Inbound
-from tests.support import Kit, descriptors, is_alive, pattern, refuse_threads
+from tests.support import Kit, descriptors, is_alive, pattern, python, refuse_threads
 
 
 @pytest.mark.parametrize("buffer_size", [0, None])
@@ -435,3 +435,18 @@ def test_silence_is_not_believed_while_bytes_wait_in_the_pipe() -> None:
             assert pump.inbound.ending.remaining(time.monotonic()) == 0
             assert not pump.silent()
     assert child.output() == b"x"
+
+
+def test_what_is_left_in_an_exposed_pipe_after_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child has ended and its own pipe is closed: that says nothing of the pipe in between."""
+    monkeypatch.setattr("process.core._ending.SILENCE", 0.0)
+    data = pattern(100_000)  # more than one pipe holds, less than the bound
+    script = f"os.fork() and os._exit(0)\nget_all(); put(1, pattern({len(data)}))"
+    with Process(python(script), PIPE) as child:
+        child.stdout.fileno()
+        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        while pump.inbound.ending.remaining(0.0) is None:
+            pass  # the thread is to notice that the process itself has ended
+        child.stdin.close()
+        pump._thread.join()
+        assert child.output(join=False) == data
