@@ -209,6 +209,7 @@ def test_what_the_portable_way_leaves_to_others() -> None:
     _portable.send_signal(transport, 15)
     assert transport.signals == [15]
     assert _portable.exit_code(1) is None
+    assert not _portable.reap(1)
     assert _portable.make_hub() is None
     assert _portable.spawn_options == {}
 

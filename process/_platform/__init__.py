@@ -12,6 +12,7 @@ names:
 - `spawn_options`: what `subprocess.Popen` is told in addition;
 - `await_end`: waits for a child without a thread;
 - `exit_code`: of a child that has ended and has not been reaped;
+- `reap`: the same child, now;
 - `send_signal`: to a child that a loop is going to reap;
 - `wait_readable`: for descriptors in the hands of the caller.
 """
@@ -27,6 +28,7 @@ if sys.platform == "win32":  # pragma: no cover - Windows
         await_end,
         exit_code,
         make_hub,
+        reap,
         send_signal,
         spawn_options,
         wait_readable,
@@ -40,6 +42,7 @@ else:
         await_end,
         exit_code,
         make_hub,
+        reap,
         send_signal,
         spawn_options,
         wait_readable,
@@ -53,6 +56,7 @@ __all__ = [
     "await_end",
     "exit_code",
     "make_hub",
+    "reap",
     "send_signal",
     "spawn_options",
     "wait_readable",

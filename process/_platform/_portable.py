@@ -143,6 +143,11 @@ def exit_code(pid: int) -> Optional[int]:
     return None
 
 
+def reap(pid: int) -> bool:
+    """Reap a child, if it has ended: here nobody has to."""
+    return False
+
+
 def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
     """Send a signal to the child of a loop, as the loop does it."""
     transport.send_signal(number)

@@ -108,6 +108,15 @@ def exit_code(pid: int) -> Optional[int]:
     return status if result.si_code == os.CLD_EXITED else -status
 
 
+def reap(pid: int) -> bool:
+    """Reap a child that nobody else is going to, if it has ended; whether it has.
+
+    Raises:
+        ChildProcessError: it has been reaped, or is not ours.
+    """
+    return os.waitpid(pid, os.WNOHANG)[0] == pid
+
+
 def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
     """Send a signal to the child of a loop, unless it has ended.
 
@@ -258,7 +267,8 @@ class Port:
             return
         self._full = 0
         if (self in _enlarged or len(_enlarged) < _MOST_ENLARGED) and sys.platform == "linux":
-            with contextlib.suppress(OSError):  # EPERM: this user has had his share
+            # EPERM: this user has had his share.
+            with contextlib.suppress(OSError, MemoryError):
                 self.chunk = fcntl.fcntl(self.descriptor.fileno(), _SET_PIPE_SIZE, larger)
                 _enlarged.add(self)
                 bytes(_LARGEST[0])  # see there

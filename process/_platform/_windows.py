@@ -19,6 +19,7 @@ from process._platform._portable import (
     await_end,
     exit_code,
     make_hub,
+    reap,
     send_signal,
 )
 from process._polling import poll_until
@@ -31,6 +32,7 @@ __all__ = [
     "await_end",
     "exit_code",
     "make_hub",
+    "reap",
     "send_signal",
     "spawn_options",
     "wait_readable",
