@@ -12,7 +12,6 @@ They have no finalizer: the `Process` closes its streams when it is dropped.
 
 import io
 import os
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Optional
 
 from process._sink import Sink
@@ -62,7 +61,7 @@ class _Lines:
         return _read_lines(self.source, hint)
 
     def __iter__(self) -> Iterator[bytes]:
-        return chain.from_iterable(self.source.batches())
+        return self.source.lines()
 
 
 class RawReader(_Lines, _Unseekable):

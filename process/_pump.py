@@ -98,7 +98,7 @@ class Pump(ABC):
         self.done = False
         #: The thread serves the pipe; else callers do.
         self.attended = False
-        #: The pipe was full when it was last looked at, so it is worth a look without waiting.
+        #: The last move was not cut short, so the next one is worth a try without waiting.
         self.eager = False
         #: What has ended the thread before its time, such as a lack of memory.
         self.failure: Optional[Exception] = None
@@ -428,8 +428,10 @@ class WriterPump(_ChildPump):
     def start(self) -> None:
         super().start()
         with self.plumbing.lock:
-            # What fits into the pipe now needs no thread.
-            while self.poll() and self.move():
+            # What fits into the pipe now needs no thread. (A child may read as fast as we write,
+            # so this ends as soon as the pipe is full.)
+            self.eager = True
+            while self.eager and self.poll() and self.move():
                 pass
         if self.outbound.closing:
             self.employ()  # the caller will be elsewhere
@@ -465,16 +467,17 @@ class WriterPump(_ChildPump):
     def move(self) -> bool:
         outbound = self.outbound
         self._hand_begin = outbound.position
+        view = outbound.front(self.port.chunk)
+        self.eager = False
         try:
             # In one call into C: an exception comes before the write or after the append.
-            self._hand.extend(
-                map(os.write, (self.port.descriptor.fileno(),), (outbound.front(self.port.chunk),))
-            )
+            self._hand.extend(map(os.write, (self.port.descriptor.fileno(),), (view,)))
         except BlockingIOError:
             return False
         except OSError:  # EPIPE: the child has closed its end
             outbound.break_off()
         self._settle()
+        self.eager = outbound.position - self._hand_begin == len(view)
         return True
 
     def _settle(self) -> None:

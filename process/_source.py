@@ -18,9 +18,11 @@ process is closed belongs to the borrower, and is left to him.
 
 import io
 import math
+import sys
 import time
 import weakref
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from threading import get_ident
 from typing import Callable, Iterator, List, Optional
 
@@ -132,8 +134,15 @@ class Source:
                 raise
         return self._take(_line, size, 0, 0)
 
-    def batches(self) -> Iterator[io.BytesIO]:
-        """The lines of the stream, in portions that give them one by one; see `Inbound.batch`."""
+    def lines(self) -> Iterator[bytes]:
+        """The lines of the stream, one by one."""
+        if _has_gil():
+            return chain.from_iterable(self._batches())
+        # Callers in two threads would spoil a batch: a `BytesIO` is not safe without the GIL.
+        return iter(partial(self.read_line, -1), b"")
+
+    def _batches(self) -> Iterator[io.BytesIO]:
+        """The lines in portions that give them one by one; see `Inbound.batch`."""
         while True:
             batch = self._batch()
             if not batch.getvalue():
@@ -439,6 +448,12 @@ class Source:
         if self._closed:
             raise ValueError("I/O operation on closed file")
         self.pump.check()
+
+
+def _has_gil() -> bool:
+    """Whether what one call into C does is one step for other threads: it can change."""
+    enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return enabled()
 
 
 # What a caller takes: how many bytes of what is held, or -1 to wait for more. `eof` says that what

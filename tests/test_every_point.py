@@ -17,6 +17,7 @@ import pytest
 import process as library
 from process import PIPE, Process, ProcessError, _child
 from tests.support import (
+    LARGE,
     MIB,
     PROMPT,
     descriptors,
@@ -210,7 +211,7 @@ def test_interrupted_at_every_point_of_run() -> None:
     before, threads = descriptors(), threading.active_count()
     for injector in _injectors(least=50):
         # It takes more input than the pipe does, so threads are started as well.
-        process = Process(["sh", "-c", "exec sleep 100"], stdin=pattern(MIB))
+        process = Process(["sh", "-c", "exec sleep 100"], stdin=pattern(LARGE))
         injector.call(process.run)
         if vars(process).get("_child") is not None:
             process.close()
@@ -232,7 +233,7 @@ def test_interrupted_at_every_point_of_a_run_that_fails(
         program = str(tmp_path / "program")
     else:
         refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
-    process = Process([program], stdin=pattern(MIB))
+    process = Process([program], stdin=pattern(LARGE))
     for injector in _injectors(least=30):
         with contextlib.suppress(ProcessError):
             injector.call(process.run)
@@ -246,7 +247,7 @@ def test_interrupted_at_every_point_of_a_run_that_fails(
 
 def test_run_again_after_it_was_interrupted() -> None:
     """A process that has not been run can be run, and has its input."""
-    data = pattern(MIB)
+    data = pattern(LARGE)
     for injector in _injectors(least=50, step=7):  # two processes each: not every point
         process = Process(["cat"], stdin=data)
         injector.call(process.run)

@@ -175,7 +175,7 @@ import atexit, os
 def finish():
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "process":
-            vars(module).update(dict.fromkeys(vars(module)))
+            vars(module).update(dict.fromkeys(vars(module).keys() - {"__builtins__"}))
     left.clear()
 
 from process import PIPE, AsyncProcess, Process

@@ -1,5 +1,6 @@
 """Rule 4: lines that are iterated over come once, in order, whoever else reads in between."""
 
+import sys
 import threading
 from typing import Any, Iterator, List
 
@@ -12,11 +13,14 @@ from tests.support import lines
 COUNT = 30_000
 
 
-@pytest.fixture(params=[None, 0], ids=["buffered", "unbuffered"])
-def process(request: pytest.FixtureRequest) -> Iterator[Any]:
+@pytest.fixture(params=["buffered", "unbuffered", "free-threaded"])
+def process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A process that writes lines and then a piece of one."""
+    if request.param == "free-threaded":
+        monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
     data = b"".join(lines(COUNT)) + b"no end"
-    with Process(["cat"], stdin=data, buffer_size=request.param) as child:
+    size = 0 if request.param == "unbuffered" else None
+    with Process(["cat"], stdin=data, buffer_size=size) as child:
         yield child
 
 
@@ -104,6 +108,7 @@ def test_interrupted_in_readline(monkeypatch: pytest.MonkeyPatch) -> None:
         yield next(batch)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
     with Process(["printf", "a\nb\nc\n"]) as process:
         assert next(iter(process.stdout)) == b"a\n"
         with monkeypatch.context() as patch:

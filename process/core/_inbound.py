@@ -111,7 +111,8 @@ class _Batch:
     They stay in the buffer meanwhile. How many have been taken only the `BytesIO` knows, which
     hands out a line in one call into C; the buffer learns of it when the batch is recalled. To
     recall it, what is left is read, which tells how much was taken and ends whoever iterates; and
-    that, too, happens within one call, so it can be interrupted and done again.
+    that, too, happens within one call, so it can be interrupted and done again. Between threads one
+    call is one step only where there is a GIL; elsewhere nobody asks for a batch.
     """
 
     __slots__ = ("_begin", "_rest", "lines", "size")
