@@ -440,13 +440,15 @@ def test_silence_is_not_believed_while_bytes_wait_in_the_pipe() -> None:
 def test_what_is_left_in_an_exposed_pipe_after_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child has ended and its own pipe is closed: that says nothing of the pipe in between."""
     monkeypatch.setattr("process.core._ending.SILENCE", 0.0)
-    data = pattern(100_000)  # more than one pipe holds, less than the bound
+    data = pattern(50_000)  # less than a pipe holds
     script = f"os.fork() and os._exit(0)\nget_all(); put(1, pattern({len(data)}))"
-    with Process(python(script), PIPE) as child:
+    with Process(python(script), PIPE, stderr=None) as child:
         child.stdout.fileno()
         pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        threads = pump._thread, pump.relay._thread
         while pump.inbound.ending.remaining(0.0) is None:
             pass  # the thread is to notice that the process itself has ended
         child.stdin.close()
-        pump._thread.join()
+        for thread in threads:
+            thread.join()
         assert child.output(join=False) == data
