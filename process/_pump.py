@@ -329,8 +329,10 @@ class ReaderPump(_ChildPump):
 
     def _settle(self) -> None:
         if self._hand:
-            self.eager = self._hand.record() >= self.port.chunk
-            self.port.moved(self.eager, self.inbound.bulk)
+            full = self._hand.record() >= self.port.chunk
+            # Less than all is wanted soon enough after a poll, which leaves the pipe to the child.
+            self.eager = full and self.inbound.bulk
+            self.port.moved(full, self.inbound.bulk)
             self.plumbing.notify(self)  # whoever has looked before looks again
 
     def _over(self) -> bool:

@@ -1,15 +1,15 @@
-"""Where the pipe was full, what has been written since is read without waiting for it first."""
+"""Who wants everything reads without waiting first, as long as the pipe is full each time."""
 
 import array
 import fcntl
-import io
-import itertools
 import termios
 from typing import Any, Iterator
 
 import pytest
 
 from process import PIPE, Process, _platform
+from process.core._flow import Wait
+from process.core._inbound import Collection
 from tests.support import KIB, pattern, python
 
 #: What a pipe holds.
@@ -35,11 +35,19 @@ def _await_full(process: Process) -> None:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
-    """A process whose pipe was full, and is so again; whoever waits for it fails."""
+    """A process of which all output is wanted.
+
+    The pipe was full, and is so again; whoever waits for it fails.
+    """
     process = Process(python(f"put(1, pattern({2 * FULL})); get_all()"), PIPE, stderr=None)
     with process:
         _await_full(process)
-        assert process.stdout.read(FULL) == pattern(2 * FULL)[:FULL]
+        pump: Any = process.stdout.source.pump  # type: ignore[union-attr]
+        wait = Wait()
+        with pump.plumbing.lock:
+            pump.inbound.collect(Collection(), wait)
+            assert pump.move()
+        del wait
         _await_full(process)
         with monkeypatch.context() as patch:
             patch.setattr(_platform.Hub, "wait", _fail)
@@ -50,28 +58,17 @@ def _fail(*arguments: object) -> None:
     raise AssertionError("waits")
 
 
-@pytest.mark.parametrize("size", [1, 1000, FULL])
-def test_read(full: Process, size: int) -> None:
-    """So much as is asked for, once; the rest stays."""
-    assert full.stdout.read(size) == pattern(2 * FULL)[FULL : FULL + size]
-
-
-def test_lines(full: Process) -> None:
-    """All the lines there are."""
-    data = pattern(2 * FULL)[FULL:]
-    whole = io.BytesIO(data[: data.rindex(b"\n") + 1]).readlines()
-    assert list(itertools.islice(full.stdout, len(whole))) == whole
-
-
-def test_output(full: Process) -> None:
-    """All of it, once the process has ended."""
+def test_all_of_it(full: Process) -> None:
+    """Up to the end of the stream."""
     full.stdin.close()
     full.process.wait()
-    assert full.output() == pattern(2 * FULL)[FULL:]
+    assert full.output() == pattern(2 * FULL)
 
 
-def test_read_too_far(full: Process) -> None:
+def test_more_than_there_is(full: Process) -> None:
     """When the pipe is empty, it has to be waited for again."""
     with pytest.raises(AssertionError, match="waits"):
-        full.stdout.read(FULL + 1)
-    assert full.stdout.read(FULL) == pattern(2 * FULL)[FULL:]
+        full.output(join=False)
+    with pytest.raises(AssertionError, match="waits"):
+        full.stdout.read(2 * FULL + 1)
+    assert full.stdout.read(2 * FULL) == pattern(2 * FULL)
