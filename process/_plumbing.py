@@ -70,6 +70,11 @@ class Member(Protocol):
         """Whether there is work that callers cannot do. The lock is held."""
         ...
 
+    @property
+    def deserted(self) -> bool:
+        """Whether its thread is about to be started by a call that this one has interrupted."""
+        ...
+
     def employ(self) -> None:
         """Let the thread serve the pipe from now on."""
 
@@ -265,6 +270,8 @@ class Plumbing:
                 for member in self._members:
                     if member.done or member.attended:
                         served = served or not member.done
+                        if member.deserted:
+                            work.append(member)
                         continue
                     ready = member.poll()
                     if waiter is not None or member.needs_thread:

@@ -105,6 +105,8 @@ class Pump(ABC):
         self._stopping = False
         self._waits = _Waits.NOTHING
         self._thread: Optional[threading.Thread] = None
+        #: The thread that is just starting it; 0: none.
+        self._starter = 0
         self._begun = False
 
     def start(self) -> None:
@@ -126,8 +128,9 @@ class Pump(ABC):
         thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         try:
             with self.plumbing.lock:
-                if self.attended or self.done:
+                if self.done or (self.attended and not self.deserted):
                     return
+                self._starter = threading.get_ident()
                 self._thread = thread
                 self.attended = True
             _start(thread)
@@ -137,6 +140,18 @@ class Pump(ABC):
                     # Interrupted, it may begin all the same, and finds that it is not wanted.
                     self.attended, self._thread = False, None
             raise
+        finally:
+            if self._starter == threading.get_ident():
+                self._starter = 0
+
+    @property
+    def deserted(self) -> bool:
+        """Whether this very thread is about to start the pump's: a signal handler has interrupted.
+
+        It is to start another one, rather than wait for the call that it has interrupted. Of the
+        two threads the first one finds that it is not wanted.
+        """
+        return not self._begun and self._starter == threading.get_ident()
 
     def stop(self) -> None:
         """Make the pump end, whatever it is doing. Safe in finalizers."""

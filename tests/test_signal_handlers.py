@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
 import pytest
 
-from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from process import PIPE, Process, ProcessError, ProcessTimeoutError, _pump
 from process.core._inbound import Inbound
 from tests.support import LARGE, MIB, alarms, employ_threads, pattern, python
 
@@ -196,3 +196,21 @@ def test_called_while_the_interrupted_call_reaps() -> None:
         assert process.output() == b""
     assert process.exit_code == -signal.SIGKILL
     process.close()
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_called_just_before_a_thread_is_started(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The handler does not wait for a thread that only the interrupted call would start."""
+    real: Callable[[threading.Thread], None] = _pump._start
+    taken: List[bytes] = []
+
+    def start(thread: threading.Thread) -> None:
+        monkeypatch.setattr(_pump, "_start", real)
+        taken.append(process.output())  # what the handler does
+        real(thread)
+
+    monkeypatch.setattr(_pump, "_start", start)
+    with Process(python(f"put(2, pattern({MIB}, 2)); put(1, pattern({MIB}))")) as process:
+        getattr(process, name).source.pump.employ()
+        assert taken == [pattern(MIB)]
+    assert process.error() == pattern(MIB, 2)
