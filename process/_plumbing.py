@@ -191,8 +191,9 @@ class Plumbing:
 
     @property
     def driven(self) -> bool:
-        """Whether a caller waits for the pipes that no thread serves. The lock is held."""
-        return self._driver is not None and self._driver() is not None
+        """Whether a caller waits for the pipes that no thread serves. Safe in finalizers."""
+        driver = self._driver  # once: another thread may just put it away
+        return driver is not None and driver() is not None
 
     def undriven(self) -> bool:
         """Whether nobody drives; else he will close what is to be closed. Safe in finalizers.
@@ -313,7 +314,8 @@ class Plumbing:
             if ended:
                 self.process_ended()
         finally:
-            if self._driver is not None and self._driver() is wait:
+            driver = self._driver
+            if driver is not None and driver() is wait:
                 with self.lock:
                     self._leave()
 
