@@ -198,6 +198,8 @@ class Source:
 
     def _use(self, exposure: _Exposure) -> None:
         """Let the bytes take that way from now on. The lock is held."""
+        # Of a caller whom we, a signal handler, have interrupted: he goes on with the other inbound.
+        self.pump.inbound.reclaim()
         self._inbound = exposure.inbound
         if not exposure.relay.done:
             self.pump.relay = exposure.relay

@@ -386,6 +386,30 @@ def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -
     assert inbound.buffer.take(10) == b"abcdef"
 
 
+def test_a_handler_reads_just_before_the_read_it_has_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it reads and records makes nobody believe that what comes next was recorded as well."""
+    real = os.read
+
+    def interrupted(number: int, size: int) -> bytes:
+        monkeypatch.setattr(os, "read", real)
+        hand.read(number, 2)
+        hand.record()
+        return real(number, size)
+
+    inbound = Inbound(Flow())
+    hand = Hand(inbound)
+    read, write = os.pipe()
+    os.write(write, b"aaa")
+    monkeypatch.setattr(os, "read", interrupted)
+    hand.read(read, 1)
+    assert hand.record() == 1
+    os.close(read)
+    os.close(write)
+    assert inbound.buffer.take(10) == b"aaa"
+
+
 def test_whoever_reads_an_exposed_stream_closes_its_descriptor() -> None:
     """It is not closed under his poll, by a thread that closes the stream meanwhile."""
     with Process(["cat"], stdin=PIPE) as child:

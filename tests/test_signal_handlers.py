@@ -3,11 +3,13 @@
 import contextlib
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError, _pump
+from process._child import Child
+from process._pump import RelayPump
 from process.core._inbound import Inbound
 from tests.support import LARGE, MIB, alarms, employ_threads, pattern, python
 
@@ -214,3 +216,38 @@ def test_called_just_before_a_thread_is_started(monkeypatch: pytest.MonkeyPatch,
         getattr(process, name).source.pump.employ()
         assert taken == [pattern(MIB)]
     assert process.error() == pattern(MIB, 2)
+
+
+def test_the_descriptor_is_asked_for_in_the_middle_of_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the interrupted call has gathered takes the way by the descriptor, and comes back to it.
+
+    Even if it goes on before the relay has so much as looked.
+    """
+    step, collect, wait = RelayPump._step, Inbound.collect, Child.wait
+    gone_on = threading.Event()
+    inbounds: List[Inbound] = []
+
+    def late_step(self: RelayPump) -> bool:
+        gone_on.wait()
+        return step(self)
+
+    def noted_collect(self: Inbound, *arguments: Any) -> None:
+        collect(self, *arguments)
+        inbounds.append(self)
+        if len(inbounds) == 2:
+            gone_on.set()
+
+    def interrupted_wait(self: Child, timeout: Optional[float] = None) -> bool:
+        process.stdout.fileno()  # what the handler does
+        return wait(self, timeout)
+
+    with Process(["cat"], stdin=pattern(LARGE)) as process:
+        process.join()
+        monkeypatch.setattr(RelayPump, "_step", late_step)
+        monkeypatch.setattr(Inbound, "collect", noted_collect)
+        with monkeypatch.context() as patch:
+            patch.setattr(Child, "wait", interrupted_wait)
+            assert process.output() == pattern(LARGE)
+    assert len(set(inbounds)) == 2

@@ -263,11 +263,15 @@ class Inbound:
         Not to be asked for while a collection is under way in another thread.
         """
         self._recall()
+        self.reclaim()
+        return self._buffer
+
+    def reclaim(self) -> None:
+        """Put what a collection has gathered back in front of the buffer, and end it."""
         collection = self._parts.collection
         if collection is not None:
             self._buffer.unread(collection.getvalue())  # which leaves the collection empty
             self._parts = _Parts(self._parts.kept, None)
-        return self._buffer
 
     def batch(self) -> Optional[io.BytesIO]:
         """Whole lines to take from at will, some at least; `None` if there are not any yet.
