@@ -574,9 +574,10 @@ class RelayPump(Pump):
         return self.reader.relay is self
 
     def _movable(self) -> bool:
+        if not self._in_use or self._waits is not _Waits.ROOM:
+            return False  # the buffer is not ours to ask for: somebody may be collecting
         inbound = self.reader.inbound
-        ready = inbound.at_eof or len(inbound.buffer) > 0
-        return self._in_use and self._waits is _Waits.ROOM and ready
+        return inbound.at_eof or len(inbound.buffer) > 0
 
     def move(self) -> bool:  # pragma: no cover - callers do not move what they wait for
         return False

@@ -55,7 +55,7 @@ class _Exposure:
     def __init__(self, plumbing: Plumbing, pump: ReaderPump) -> None:
         self.descriptor, write = Descriptor.pipe()
         port = plumbing.port(write, writing=True)
-        self.inbound = Inbound(plumbing.flow, kept=pump.inbound.kept)
+        self.inbound = Inbound(plumbing.flow)
         self.relay = RelayPump(plumbing, port, f"{pump.name}-relay", pump)
         self.turn: Optional[weakref.ref[_Turn]] = None
         self.hand = Hand(self.inbound)
@@ -198,9 +198,9 @@ class Source:
 
     def _use(self, exposure: _Exposure) -> None:
         """Let the bytes take that way from now on. The lock is held."""
-        # Of a caller whom we, a signal handler, have interrupted: he goes on with the other inbound.
-        self.pump.inbound.reclaim()
-        self._inbound = exposure.inbound
+        if self._inbound is not exposure.inbound:
+            exposure.inbound.succeed(self._inbound)
+            self._inbound = exposure.inbound
         if not exposure.relay.done:
             self.pump.relay = exposure.relay
             exposure.relay.kick()

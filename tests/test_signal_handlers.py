@@ -9,6 +9,7 @@ import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError, _pump
 from process._child import Child
+from process._plumbing import Plumbing
 from process._pump import RelayPump
 from process.core._inbound import Inbound
 from tests.support import LARGE, MIB, alarms, employ_threads, pattern, python
@@ -84,6 +85,12 @@ def _join_in_vain(process: Any) -> None:
         process.join(timeout=0.01)
     finally:
         _go_on(process)
+
+
+def _read_much(process: Any) -> bytes:
+    """More than a stream may hold for nobody."""
+    result: bytes = process.stdout.read(MIB)
+    return result
 
 
 _HANDLED = [_output, _read, _join, _join_in_vain]
@@ -251,3 +258,30 @@ def test_the_descriptor_is_asked_for_in_the_middle_of_output(
             patch.setattr(Child, "wait", interrupted_wait)
             assert process.output() == pattern(LARGE)
     assert len(set(inbounds)) == 2
+
+
+@pytest.mark.usefixtures("_served")
+@pytest.mark.parametrize("whose", ["a handler's", "another thread's"])
+@pytest.mark.parametrize("call", [lambda process: process.output(), _read_much])
+def test_all_is_read_in_the_middle_of_fileno(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], bytes], whose: str
+) -> None:
+    """The relay that has been made leaves the bytes alone, and what is kept stays known."""
+    employ_all = Plumbing.employ_all
+    found: List[bytes] = []
+
+    def interrupted(self: Plumbing) -> None:
+        monkeypatch.setattr(Plumbing, "employ_all", employ_all)
+        if whose == "a handler's":
+            found.append(call(process))
+        else:
+            other = threading.Thread(target=lambda: found.append(call(process)))
+            other.start()
+            other.join()
+        employ_all(self)
+
+    with Process(["cat"], stdin=pattern(LARGE)) as process:
+        monkeypatch.setattr(Plumbing, "employ_all", interrupted)
+        process.stdout.fileno()
+        taken = found[0] if call is _read_much else b""
+        assert taken + process.output() == pattern(LARGE)

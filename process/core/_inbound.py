@@ -138,9 +138,7 @@ class _Parts(NamedTuple):
 class Inbound:
     """The bytes of one output stream of the child, between pump and callers."""
 
-    def __init__(
-        self, flow: Flow, bound: int = BOUND, memory: float = MEMORY, kept: bytes = b""
-    ) -> None:
+    def __init__(self, flow: Flow, bound: int = BOUND, memory: float = MEMORY) -> None:
         self.ending = Ending()
         #: Bytes that lie in the overflow, behind the buffer and before what is fed next.
         self.spilled = 0
@@ -151,7 +149,7 @@ class Inbound:
         #: A caller has polled since he last took bytes.
         self._polled = False
         self._closed = False
-        self._parts = _Parts(kept, None)
+        self._parts = _Parts(b"", None)
         self._buffer = Buffer()
         self._batch: Optional[_Batch] = None
         flow.add(self)
@@ -263,11 +261,19 @@ class Inbound:
         Not to be asked for while a collection is under way in another thread.
         """
         self._recall()
-        self.reclaim()
+        self._reclaim()
         return self._buffer
 
-    def reclaim(self) -> None:
-        """Put what a collection has gathered back in front of the buffer, and end it."""
+    def succeed(self, other: "Inbound") -> None:
+        """Become what callers take from, when the bytes of `other` begin to come by way of a pipe.
+
+        What was kept there is kept here from now on. Whoever collects there, interrupted or in
+        another thread, finds that he does not any more: what he has gathered comes that way, too.
+        """
+        other._reclaim()
+        self._parts = _Parts(other.kept, None)
+
+    def _reclaim(self) -> None:
         collection = self._parts.collection
         if collection is not None:
             self._buffer.unread(collection.getvalue())  # which leaves the collection empty

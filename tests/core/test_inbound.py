@@ -283,8 +283,8 @@ def test_a_collection_ends_with_its_wait() -> None:
 
 def test_kept_bytes_grow() -> None:
     """What is kept by one collection after another comes in order, without what was read."""
-    inbound = Inbound(Flow(), kept=b"1")
-    for data in (b"23", b"", b"4"):
+    inbound = Inbound(Flow())
+    for data in (b"1", b"23", b"", b"4"):
         inbound.feed(data)
         collection = Collection()
         inbound.collect(collection, WAIT)
@@ -293,6 +293,25 @@ def test_kept_bytes_grow() -> None:
     inbound.feed(b"56")
     assert inbound.buffer.take(2) == b"56"
     assert inbound.kept == b"1234"
+
+
+def test_what_is_kept_and_gathered_when_another_succeeds() -> None:
+    """What was kept goes with the callers; what is being gathered does not, and is not lost."""
+    before = _inbound(b"ab")
+    collection = Collection()
+    before.collect(collection, WAIT)
+    before.keep(collection)
+    before.feed(b"cd")
+    collection = Collection()
+    before.collect(collection, WAIT)
+    after = Inbound(Flow())
+    after.succeed(before)
+    assert after.kept == b"ab"
+    assert not before.collecting(collection)
+    after.collect(collection, WAIT)  # who gathered goes on where the bytes will come
+    after.feed(before.buffer.take(2))
+    after.keep(collection)
+    assert after.kept == b"abcd"
 
 
 def test_what_is_kept_survives_closing() -> None:
