@@ -9,8 +9,8 @@ Where a chunk begins in the stream is noted when its recording begins, and not w
 signal handler may come between any note and the read that it is for, and read and record chunks of
 its own.
 
-One caller at a time reads, save for such a handler; recording is guarded by the lock that guards the
-`Inbound`.
+One caller at a time reads, save for such a handler; recording is guarded by the lock that guards
+the `Inbound`.
 """
 
 import os

@@ -135,10 +135,15 @@ class Plumbing:
             raise ProcessError("A signal handler has interrupted another call on this process")
 
     def port(self, descriptor: Descriptor, writing: bool) -> _platform.Port:
-        """A port for a pump of this process."""
-        assert self._wakeup is not None
-        assert self._watch is not None
-        return _platform.Port(descriptor, self._wakeup, self._watch, writing)
+        """A port for a pump of this process.
+
+        Raises:
+            ValueError: the process has been closed, perhaps in this very moment.
+        """
+        wakeup, watch = self._wakeup, self._watch
+        if wakeup is None or watch is None:
+            raise ValueError("I/O operation on closed file")
+        return _platform.Port(descriptor, wakeup, watch, writing)
 
     def watch_exit(self, popen: "subprocess.Popen[bytes]") -> None:
         """Begin to watch for the end of `popen`."""

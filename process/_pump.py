@@ -470,12 +470,15 @@ class WriterPump(_ChildPump):
         that ends at once. A pipe that is written to by others is left to the thread.
 
         Raises:
+            ValueError: the pipe has been closed, perhaps in this very moment.
             RuntimeError: there is no thread to be had.
         """
         self.plumbing.employ_all()
         wait = Wait()
         while True:
             with self.plumbing.lock:
+                if self.done:
+                    raise ValueError("I/O operation on closed file")
                 if not self._writing or self.port.blocking:
                     return self.port.share()
                 changes = self.plumbing.changes

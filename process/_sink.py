@@ -87,8 +87,11 @@ class Sink:
         """The child's pipe. What was written before and not flushed may go in later.
 
         Raises:
+            BrokenPipeError: the child has closed its end.
             ValueError: the stream is closed.
+            RuntimeError: there is no thread to be had.
         """
+        self._plumbing.check_entry()
         with self._plumbing.lock:
             self._check()
         return self.pump.share()

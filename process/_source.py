@@ -54,7 +54,12 @@ class _Exposure:
 
     def __init__(self, plumbing: Plumbing, pump: ReaderPump) -> None:
         self.descriptor, write = Descriptor.pipe()
-        port = plumbing.port(write, writing=True)
+        try:
+            port = plumbing.port(write, writing=True)
+        except ValueError:
+            for end in (self.descriptor, write):  # by name: a traceback refers to them
+                end.close()
+            raise
         self.inbound = Inbound(plumbing.flow)
         self.relay = RelayPump(plumbing, port, f"{pump.name}-relay", pump)
         self.turn: Optional[weakref.ref[_Turn]] = None

@@ -330,6 +330,69 @@ def alarms(handler: Callable[..., Any], interval: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+class InterruptedByTestError(BaseException):
+    """What a signal handler raises; no `except Exception` may swallow it."""
+
+
+def _interrupt() -> None:
+    raise InterruptedByTestError
+
+
+class Injector:
+    """Does something at the n-th point at which a signal handler could run inside the library.
+
+    The interpreter runs signal handlers where a Python function is entered and where a function
+    written in C has returned. A profiler is called at the same places, so it can stand in for a
+    signal that comes at any one of them.
+    """
+
+    def __init__(self, point: float, strike: Callable[[], object] = _interrupt) -> None:
+        self.point = point
+        #: Whether the last call had as many points as that.
+        self.struck = False
+        #: How many points it has had until then.
+        self.passed = 0
+        self._strike = strike
+        self._root = os.path.dirname(process.__file__)  # noqa: PTH120
+
+    def call(self, function: Callable[[], Any]) -> None:
+        """Call `function`, and strike if it has as many points as that."""
+        self.passed = 0
+        self.struck = False
+        try:
+            sys.setprofile(self._profile)
+            function()
+        except InterruptedByTestError:
+            pass
+        finally:
+            sys.setprofile(None)
+
+    def _profile(self, frame: Any, event: str, _: Any) -> None:
+        if event not in ("call", "c_return"):
+            return
+        if not frame.f_code.co_filename.startswith(self._root) or in_a_finalizer(frame):
+            return
+        self.passed += 1
+        if self.passed == self.point:
+            sys.setprofile(None)
+            self.struck = True
+            self._strike()
+
+
+def injectors(least: int, step: int = 1) -> Iterator[Injector]:
+    """One for the first point, one `step` points later, and so on, while there is such a point.
+
+    The one after the last has to be beyond `least`: else nothing has been tried.
+    """
+    for point in range(1, 2000, step):
+        injector = Injector(point)
+        yield injector
+        if not injector.struck:
+            assert point + step > least
+            return
+    pytest.fail("there is no end of points")
+
+
 def in_a_finalizer(frame: Any) -> bool:
     """Whether an exception raised in `frame` would not get through to the caller."""
     while frame is not None:

@@ -6,11 +6,10 @@ Rule 8: and nothing is left behind by one that strikes `run`.
 import contextlib
 import os
 import select
-import sys
 import threading
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, List
 
 import pytest
 
@@ -20,73 +19,18 @@ from tests.support import (
     LARGE,
     MIB,
     PROMPT,
+    InterruptedByTestError,
     descriptors,
-    in_a_finalizer,
+    injectors,
     lines,
     pattern,
     refuse_threads,
 )
 
 
-class InterruptedByTestError(BaseException):
-    """What a signal handler raises; no `except Exception` may swallow it."""
-
-
-class Injector:
-    """Raises at the n-th point at which a signal handler could run inside the library.
-
-    The interpreter runs signal handlers where a Python function is entered and where a function
-    written in C has returned. A profiler is called at the same places, so it can stand in for a
-    signal that comes at any one of them.
-    """
-
-    def __init__(self, point: int) -> None:
-        self.point = point
-        #: Whether the last call was interrupted.
-        self.struck = False
-        self._count = 0
-        self._root = os.path.dirname(library.__file__)  # noqa: PTH120
-
-    def call(self, function: Callable[[], Any]) -> None:
-        """Call `function`, and interrupt it if it has as many points as that."""
-        self._count = self.point
-        self.struck = False
-        try:
-            sys.setprofile(self._profile)
-            function()
-        except InterruptedByTestError:
-            self.struck = True
-        finally:
-            sys.setprofile(None)
-
-    def _profile(self, frame: Any, event: str, _: Any) -> None:
-        if event not in ("call", "c_return"):
-            return
-        if not frame.f_code.co_filename.startswith(self._root) or in_a_finalizer(frame):
-            return
-        self._count -= 1
-        if self._count == 0:
-            sys.setprofile(None)
-            raise InterruptedByTestError
-
-
-def _injectors(least: int, step: int = 1) -> Iterator[Injector]:
-    """One for the first point, one `step` points later, and so on, while there is such a point.
-
-    The one after the last has to be beyond `least`: else nothing has been tried.
-    """
-    for point in range(1, 2000, step):
-        injector = Injector(point)
-        yield injector
-        if not injector.struck:
-            assert point + step > least
-            return
-    pytest.fail("there is no end of points")
-
-
 def _each_point(function: Callable[[], Any], check: Callable[[], None]) -> None:
     """Interrupt `function` at its first point, at its second, and so on."""
-    for injector in _injectors(least=7):
+    for injector in injectors(least=7):
         injector.call(function)
         if injector.struck:
             check()
@@ -188,7 +132,7 @@ def test_interrupted_at_every_point_of_a_write() -> None:
 def test_interrupted_at_every_point_of_close() -> None:
     """Wherever a signal strikes `close`, the next call completes it and keeps everything."""
     data = pattern(MIB)
-    for injector in _injectors(least=30, step=7):  # a process each: not every point, but all parts
+    for injector in injectors(least=30, step=7):  # a process each: not every point, but all parts
         process = Process(["cat"], stdin=data).run()
         process.join()
         injector.call(process.close)
@@ -209,7 +153,7 @@ def test_interrupted_at_every_point_of_run() -> None:
     with Process(["cat"], stdin=b"first"):
         pass
     before, threads = descriptors(), threading.active_count()
-    for injector in _injectors(least=50):
+    for injector in injectors(least=50):
         # It takes more input than the pipe does, so threads are started as well.
         process = Process(["sh", "-c", "exec sleep 100"], stdin=pattern(LARGE))
         injector.call(process.run)
@@ -234,7 +178,7 @@ def test_interrupted_at_every_point_of_a_run_that_fails(
     else:
         refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
     process = Process([program], stdin=pattern(LARGE))
-    for injector in _injectors(least=30):
+    for injector in injectors(least=30):
         with contextlib.suppress(ProcessError):
             injector.call(process.run)
         assert vars(process).get("_child") is None
@@ -248,7 +192,7 @@ def test_interrupted_at_every_point_of_a_run_that_fails(
 def test_run_again_after_it_was_interrupted() -> None:
     """A process that has not been run can be run, and has its input."""
     data = pattern(LARGE)
-    for injector in _injectors(least=50, step=7):  # two processes each: not every point
+    for injector in injectors(least=50, step=7):  # two processes each: not every point
         process = Process(["cat"], stdin=data)
         injector.call(process.run)
         if vars(process).get("_child") is None:
@@ -260,7 +204,7 @@ def test_run_again_after_it_was_interrupted() -> None:
 def test_a_stream_that_was_not_lent_after_all() -> None:
     """Whoever has started nothing has borrowed nothing: the lender reads on."""
     data = pattern(MIB)
-    for injector in _injectors(least=50, step=7):
+    for injector in injectors(least=50, step=7):
         with Process(["cat"], stdin=data) as lender:
             # It does not read: what it had read would be gone with it.
             borrower = Process(["sh", "-c", "exec sleep 100"], stdin=lender.stdout)
@@ -293,7 +237,7 @@ def test_interrupted_just_after_a_stream_was_lent(monkeypatch: pytest.MonkeyPatc
 def test_interrupted_at_every_point_of_fileno() -> None:
     """Asked again, it gives a descriptor on which everything arrives."""
     data = b"".join(lines(20_000))
-    for injector in _injectors(least=30):
+    for injector in injectors(least=30):
         with Process(["cat"], stdin=data) as process:
             injector.call(process.stdout.fileno)
             number = process.stdout.fileno()
@@ -310,7 +254,7 @@ def test_interrupted_at_every_point_of_a_read_of_the_callers_pipe(
 ) -> None:
     """After `fileno()`, others read on: another thread, and whoever has the descriptor."""
     data = b"".join(b"%d\n" % number for number in range(40_000))
-    for injector in _injectors(least=30, step=3):  # a process each: not every point, but all parts
+    for injector in injectors(least=30, step=3):  # a process each: not every point, but all parts
         found: List[bytes] = []
         with Process(["cat"], stdin=data) as process:
             number = process.stdout.fileno()

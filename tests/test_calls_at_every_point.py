@@ -1,0 +1,234 @@
+"""Rules 4 and 10: at any point of a call, a signal handler calls for the very same process.
+
+What happens where the interrupted call waits is in `test_signal_handlers`.
+"""
+
+import contextlib
+import itertools
+import math
+import os
+import signal
+from typing import Any, Callable, Iterator, List
+
+import pytest
+
+from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from tests.support import Injector, employ_threads
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs `cat` and `sh`")
+
+#: More than a stream holds while nobody waits; each piece of it is there once.
+_DATA = b"".join(b"%07d\n" % number for number in range(75_000))
+
+#: How many points of a call are tried. Other calls try others, so all together leave out few.
+_TRIES = int(os.environ.get("POINTS_TRIED", "1"))
+
+#: The number of each pair of calls.
+_numbers = itertools.count()
+
+
+def _join_in_vain(process: Any) -> None:
+    with contextlib.suppress(ProcessTimeoutError):
+        process.join(timeout=0)
+
+
+def _write(process: Any) -> None:
+    process.stdin.write(b"x" * 100_000)
+    process.stdin.flush()
+
+
+def _read(process: Any) -> bytes:
+    result: bytes = process.stdout.read(300_000)  # more than is held while nobody waits
+    return result
+
+
+def _line(process: Any) -> bytes:
+    result: bytes = process.stdout.readline()
+    return result
+
+
+def _next(process: Any) -> bytes:
+    result: bytes = next(process.stdout)
+    return result
+
+
+def _leave(process: Any) -> None:
+    process.__exit__(None, None, None)
+
+
+def _kill(process: Any) -> None:
+    process.kill()
+    process.join()
+
+
+#: What takes bytes.
+_READS: List[Any] = [_read, _line, _next]
+#: What returns what is kept.
+_OUTPUTS: List[Any] = [Process.output, lambda process: process.output(join=False)]
+_WAITS: List[Any] = [
+    Process.join,
+    Process.error,
+    _join_in_vain,
+    _leave,
+    lambda process: process.stdout.fileno(),
+    lambda process: process.running,
+]
+#: What loses bytes, on purpose.
+_ENDS: List[Any] = [
+    Process.close,
+    _kill,
+    lambda process: process.stdout.close(),
+    lambda process: process.__exit__(ValueError, ValueError(), None),
+]
+_WRITES: List[Any] = [
+    _write,
+    lambda process: process.stdin.close(),
+    lambda process: process.stdin.fileno(),
+]
+
+
+@pytest.fixture(params=["driven", "threads", "exposed"])
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a process: served by callers, by threads, or with a pipe of the caller's in between."""
+    if request.param == "threads":
+        employ_threads(monkeypatch)
+
+    def run_it(script: str, stdin: Any) -> Any:
+        process = Process(["sh", "-c", script], stdin=stdin).run()
+        if request.param == "exposed":
+            process.stdout.fileno()
+        return process
+
+    return run_it
+
+
+class Calls:
+    """A call that is interrupted, and the one that a handler makes meanwhile."""
+
+    def __init__(self, interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]) -> None:
+        self._calls = interrupted, handled
+        #: What each of them has returned, of bytes.
+        self.taken: List[bytes] = []
+        self.kept: List[bytes] = []
+        self.process: Any = None
+
+    def interrupted(self) -> None:
+        """Make the call that is interrupted."""
+        self._make(self._calls[0])
+
+    def handled(self) -> None:
+        """Make the other one."""
+        self._make(self._calls[1])
+
+    def rounds(self, start: Callable[[], Any]) -> Iterator[Any]:
+        """A process for each point that is tried, after both calls have been made for it."""
+        injector = Injector(math.inf, self.handled)
+        self.process = start()
+        injector.call(self.interrupted)
+        self.handled()
+        yield self.process
+        points = injector.passed  # often not the same each time: it depends on who is how fast
+        gap = max(1, points // _TRIES)
+        # The first one is there in any case.
+        first = 1 + next(_numbers) % min(gap, 10)
+        for point in range(first, points + 1, gap):
+            self.taken, self.kept = [], []
+            self.process = start()
+            injector = Injector(point, self.handled)
+            injector.call(self.interrupted)
+            assert injector.struck or point > first
+            yield self.process
+
+    def _make(self, call: Callable[[Any], Any]) -> None:
+        try:
+            result = call(self.process)
+        except ProcessError as error:  # the interrupted call holds the lock
+            if "signal handler has interrupted" not in str(error):
+                raise
+        except ValueError as error:
+            if "closed file" not in str(error):
+                raise
+        except BrokenPipeError:
+            if call not in _WRITES:
+                raise
+        except StopIteration:
+            if call is not _next:
+                raise
+        else:
+            if call in _READS:
+                self.taken.append(result)
+            elif call in _OUTPUTS:
+                self.kept.append(result)
+
+
+def _pairs(interrupted: List[Any], handled: List[Any]) -> List[Any]:
+    return [
+        pytest.param(first, second, id=f"{number}")
+        for number, (first, second) in enumerate(itertools.product(interrupted, handled))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "handled"),
+    _pairs([*_READS, *_OUTPUTS, *_WAITS], [*_READS, *_OUTPUTS, *_WAITS]),
+)
+def test_both_get_what_is_theirs(
+    run: Callable[..., Any], interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]
+) -> None:
+    """Both return, and each byte has come to one of them or is kept."""
+    calls = Calls(interrupted, handled)
+    for process in calls.rounds(lambda: run("cat; seq 20000 >&2", _DATA)):
+        output = process.output()
+        process.close()
+        rest = _DATA
+        for piece in calls.taken:
+            assert piece in rest
+            rest = rest.replace(piece, b"", 1)
+        assert output == rest
+        assert all(output.startswith(kept) for kept in calls.kept)
+        assert process.error().endswith(b"\n20000\n")
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "handled"),
+    [*_pairs(_ENDS, [*_READS, *_OUTPUTS, *_WAITS, *_ENDS]), *_pairs([_read, *_OUTPUTS], _ENDS)],
+)
+def test_ended_by_one_of_them(
+    run: Callable[..., Any], interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]
+) -> None:
+    """Both return, the child is gone, and what has been given out is given out once, in order."""
+    calls = Calls(interrupted, handled)
+    for process in calls.rounds(lambda: run("cat; seq 20000 >&2", _DATA)):
+        process.close()
+        whole = b"".join([*calls.taken, process.output()])
+        other = b"".join([*reversed(calls.taken), process.output()])
+        assert _DATA.startswith((whole, other))
+        assert process.exit_code is not None
+
+
+@pytest.mark.parametrize(("interrupted", "handled"), _pairs(_WRITES, [*_WRITES, _join_in_vain]))
+def test_written_by_both(
+    run: Callable[..., Any], interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]
+) -> None:
+    """Both return; what was written has gone in once, unless stdin was closed before."""
+    calls = Calls(interrupted, handled)
+    for process in calls.rounds(lambda: run("wc -c", PIPE)):
+        _leave(process)
+        assert int(process.output()) in {0, 100_000, 200_000}
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "handled"),
+    [
+        *_pairs(_WRITES, [*_READS, *_OUTPUTS, _leave]),
+        *_pairs([*_READS, *_OUTPUTS, _leave], _WRITES),
+    ],
+)
+def test_written_by_one_of_them(
+    run: Callable[..., Any], interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]
+) -> None:
+    """Both return, from a child that never reads, and ends all the same."""
+    calls = Calls(interrupted, handled)
+    for process in calls.rounds(lambda: run("exec seq -w 75000", PIPE)):
+        _leave(process)
+        assert process.exit_code == 0
