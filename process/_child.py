@@ -76,28 +76,34 @@ class Child:
         return self.popen.pid
 
     def look(self) -> Optional[int]:
-        """The exit code, if the child has ended."""
-        return self.popen.poll()
+        """The exit code, if the child has ended.
+
+        A fork cannot ask, and knows what was known before.
+        """
+        return self.popen.returncode if self.inherited else self.popen.poll()
 
     @property
     def inherited(self) -> bool:
         """Whether this is a fork of the process whose child it is.
 
-        There are no pumps in a fork, its copies of the pipes are closed, and the lock may be held
-        by a thread that was not forked: nothing is to be waited for.
+        There are no pumps in a fork, and its copies of the pipes are closed: nothing is to be
+        waited for.
         """
         return self.owner != os.getpid()
 
     def poll(self) -> Optional[int]:
         """The exit code, if the child has ended; a caller who asks again and again is waiting."""
-        code = self.popen.poll()
-        if code is None:
+        code = self.look()
+        if code is None and not self.inherited:
             self.plumbing.poll()
         return code
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Wait until the child has ended; whether it has."""
-        return self.plumbing.wait_exit(self.popen, timeout)
+        if self.look() is None and not self.plumbing.wait_exit(self.popen, timeout):
+            return False
+        self._let_go_if_over()
+        return True
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended, or is not ours."""
@@ -153,7 +159,12 @@ class Child:
             if stream is not None and not stream.source.exhausted
         ]
         try:
-            wanted = [pair for pair in collections if pair[0].collect(pair[1], wait)]
+            wanted = []
+            for source, collection in collections:
+                if source.collect(collection, wait):
+                    wanted.append((source, collection))
+                elif not source.closed:
+                    open_ones.append(source.name)
             if join:
                 self.wait()
             for source, collection in wanted:
@@ -178,7 +189,15 @@ class Child:
         for stream in (self.stdout, self.stderr):
             if stream is not None and stream.source.lent:
                 stream.close()
-        open_ones = self.keep((self.stdout, self.stderr), join=True)
+        open_ones: List[str] = []
+        try:
+            open_ones = self.keep((self.stdout, self.stderr), join=True)
+        except MemoryError as error:  # it is closed all the same, and what is left is lost
+            for stream in (self.stdout, self.stderr):
+                if stream is not None:
+                    stream.source.fail(error)
+            self.close_streams()
+            self.wait()
         self.close_streams()
         self.alive.discard(self)
         self.plumbing.release()
@@ -188,7 +207,8 @@ class Child:
 
     def close(self) -> List[str]:
         """The same, and terminate the child first."""
-        self.plumbing.check_entry()
+        if not self.inherited:
+            self.plumbing.check_entry()
         self.terminate()
         return self.finish()
 
@@ -202,6 +222,18 @@ class Child:
         for stream in (self.stdout, self.stderr):
             if stream is not None:
                 stream.close()
+        self._let_go_if_over()
+
+    def _let_go_if_over(self) -> None:
+        """Let go of everything, if the child has ended and its streams are closed.
+
+        That is so without `finish` when a block is left by an exception.
+        """
+        fed = self.stdin is None or self.stdin.sink.pump.done
+        shut = all(stream is None or stream.closed for stream in (self.stdout, self.stderr))
+        if fed and shut and self.look() is not None:
+            self.alive.discard(self)
+            self.plumbing.release()
 
     def pumps(self) -> List[Pump]:
         """The pumps of the child's own pipes."""
@@ -239,6 +271,9 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     borrowed = lendable(files[0])
     if borrowed is not None:
         files[0] = borrowed.fileno()
+        if not borrowed.lent:  # else somebody else has borrowed it before
+            child.borrowed = borrowed
+            borrowed.lent = True
     for index in (1, 2):
         if _is_pipe(files[index]):
             ends[index], files[index] = pipe(upstream=True)
@@ -257,9 +292,6 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         pump.start()
     for descriptor in theirs:
         descriptor.close()
-    if borrowed is not None:
-        child.borrowed = borrowed
-        borrowed.lent = True
 
 
 def _new_popen() -> subprocess.Popen[bytes]:
@@ -342,3 +374,13 @@ def end_all() -> None:
 
 
 atexit.register(end_all)
+
+
+def _renew_after_fork() -> None:
+    """The locks of a fork's inherited children may be held, by threads that were not forked."""
+    for child in list(Child.alive):
+        child.plumbing.inherit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_after_fork)

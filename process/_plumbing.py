@@ -56,6 +56,10 @@ from process.core.errors import ProcessError
 #: Seconds that another caller may take to reap a process that has ended.
 _REAPING = 0.1
 
+#: Seconds after which a caller who waits for the end of a process, and whom no change can wake
+#: there, looks whether somebody still moves the bytes.
+_LOOK_AGAIN = 1.0
+
 
 class Member(Protocol):
     """A pump, as the plumbing sees it: see `_pump.Pump` for what these mean."""
@@ -114,6 +118,8 @@ class Plumbing:
         #: There may be something for him to close.
         self._overdue = False
         self._ended: Optional[float] = None
+        #: This is a fork.
+        self._inherited = False
 
     def open(self) -> None:
         """Make what callers and pumps are woken by.
@@ -124,13 +130,20 @@ class Plumbing:
         self._wakeup = _platform.Wakeup()
         self._hub = _platform.make_hub()
 
+    def inherit(self) -> None:
+        """This is a fork, which has neither the pumps nor, perhaps, who holds the lock."""
+        self.lock = threading.RLock()
+        self._inherited = True
+
     def check_entry(self) -> None:
         """See that a call may begin.
 
         Raises:
-            ProcessError: a signal handler makes it, and has interrupted another call on the same
-                process just where that holds the lock.
+            ProcessError: it is made in a fork; or a signal handler makes it, and has interrupted
+                another call on the same process just where that holds the lock.
         """
+        if self._inherited:
+            raise ProcessError("Process is that of another process, of which this is a fork")
         if self.lock._is_owned():
             raise ProcessError("A signal handler has interrupted another call on this process")
 
@@ -299,30 +312,53 @@ class Plumbing:
                     member.employ()
                 except RuntimeError:  # no thread to be had
                     polled.append(member)
-            if waiter is not None or hub is None:
-                assert waiter is not None
-                if isinstance(interest, _platform.ExitWatch):
-                    interest.wait(timeout)
-                else:
-                    waiter.wait(timeout)
-                return
-            ports = tuple([member.port for member in polled])
-            ready_ports, ended = hub.wait(ports, timeout, watch)
-            with self.lock:
-                ready_members = [polled[ports.index(port)] for port in ready_ports]
-                for member in ready_members:
-                    if not member.attended:
-                        member.move()
-                self._leave()
-                for member in ready_members:
-                    member.poll()  # at the end of the stream it closes the pipe
-            if ended:
-                self.process_ended()
+            if waiter is None:
+                assert hub is not None
+                self._drive(hub, polled, timeout, watch)
+            elif isinstance(interest, _platform.ExitWatch):
+                # What has been found out about others need not last: a thread may not have been to
+                # be had, or its start have been interrupted, and then it is for him to drive.
+                interest.wait(_LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN))
+            else:
+                waiter.wait(timeout)
         finally:
-            driver = self._driver
-            if driver is not None and driver() is wait:
+            if self._is_driver(wait):
                 with self.lock:
                     self._leave()
+
+    def _drive(
+        self,
+        hub: _platform.Hub,
+        polled: List[Member],
+        timeout: Optional[float],
+        watch: Optional[_platform.ExitWatch],
+    ) -> None:
+        """Wait until something can be moved, and move it; or be rung, or see the process end."""
+        ports = tuple([member.port for member in polled])
+        ready_ports, ended = hub.wait(ports, timeout, watch)
+        with self.lock:
+            ready_members = [polled[ports.index(port)] for port in ready_ports]
+            for member in ready_members:
+                if not member.attended:
+                    member.move()
+            self._leave()
+            for member in ready_members:
+                member.poll()  # at the end of the stream it closes the pipe
+        if ended:
+            self.process_ended()
+
+    def take_turn(self, turn: Wait) -> None:
+        """Drive without waiting, unless somebody else drives. The lock is held until `end_turn`.
+
+        So a finalizer knows that a pipe is being used, and leaves it to be closed there.
+        """
+        if not self.driven:
+            self._driver = weakref.ref(turn, self.forsaken)
+
+    def end_turn(self, turn: Wait) -> None:
+        """What `take_turn` was for is done. The lock is held."""
+        if self._is_driver(turn):
+            self._leave()
 
     def forsaken(self, reference: "weakref.ref[Any]") -> None:
         """A caller was interrupted just where he was to say that it is the turn of others.
@@ -330,6 +366,11 @@ class Plumbing:
         Safe in finalizers.
         """
         self._waiters.notify()
+        self.ring()
+
+    def _is_driver(self, wait: Wait) -> bool:
+        driver = self._driver
+        return driver is not None and driver() is wait
 
     def _leave(self) -> None:
         """The caller who drives does so no longer; somebody else may. The lock is held."""
@@ -353,6 +394,8 @@ class Plumbing:
             while popen.poll() is None:
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
+                    if not timeout or timeout < 0:
+                        self.poll()  # else a loop of these would not move anything
                     return False
                 with self.lock:
                     self.flow.enter(wait)

@@ -48,6 +48,9 @@ from process.core._outbound import Outbound
 from process.core._overflow import Overflow
 from process.core.errors import ProcessError
 
+#: Seconds that one waits for a thread which may be stuck for once.
+_PATIENCE = 1.0
+
 
 class _Waits(enum.Enum):
     """What a pump is waiting for, or about to."""
@@ -139,6 +142,7 @@ class Pump(ABC):
                 if self._thread is thread and not self._begun:
                     # Interrupted, it may begin all the same, and finds that it is not wanted.
                     self.attended, self._thread = False, None
+                    self.plumbing.notify()  # whoever relies on it looks again
             raise
         finally:
             if self._starter == threading.get_ident():
@@ -162,15 +166,16 @@ class Pump(ABC):
     def join(self, timeout: Optional[float] = None) -> None:
         """Wait until the pump, which has been told to stop, has ended. Safe in finalizers.
 
-        Its own thread does not wait, nor does anybody for a thread that may be stuck. Ends because
-        every other wait can be woken.
+        Its own thread does not wait, nor does anybody for a thread that may be stuck; for one that
+        is stuck only if a caller fills its pipe at the wrong moment, a while. Ends because every
+        other wait can be woken.
         """
         if self.attended:
             thread = self._thread
             if thread is None or thread.ident is None or self.port.blocking:
                 return  # about to start, and to find that it is to stop
             if thread is not threading.current_thread():
-                thread.join(timeout)
+                thread.join(_PATIENCE if timeout is None and self.port.shared else timeout)
         elif self.plumbing.undriven():
             # Nobody serves it, and who would do so next sees that it is to end.
             self.port.descriptor.close()
@@ -220,9 +225,13 @@ class Pump(ABC):
         except Exception as error:  # callers are told, see `check`
             self.failure = error
         finally:
-            self._let_go()
-            with self.plumbing.lock:
-                self._close()
+            try:
+                self._let_go()
+            except OSError:
+                pass  # of a temporary file that is not read any more
+            finally:
+                with self.plumbing.lock:
+                    self._close()
 
     def _close(self) -> None:
         """The last act. The lock is held."""
@@ -342,9 +351,25 @@ class ReaderPump(_ChildPump):
         self._settle()
         return True
 
+    def fail(self, error: MemoryError) -> None:
+        """What callers have gathered is lost: nobody is to take the rest for the whole.
+
+        The lock is held.
+        """
+        self.failure = self.failure or error
+        self.inbound.close()
+        self.kick()
+        self.plumbing.notify()
+
     def _settle(self) -> None:
         if self._hand:
-            full = self._hand.record() >= self.port.chunk
+            try:
+                full = self._hand.record() >= self.port.chunk
+            except MemoryError as error:
+                if not self.inbound.lost:
+                    raise  # it is still in the hand
+                self.fail(error)
+                return
             # Less than all is wanted soon enough after a poll, which leaves the pipe to the child.
             self.eager = full and self.inbound.bulk
             self.port.moved(full, self.inbound.bulk)
@@ -459,8 +484,13 @@ class WriterPump(_ChildPump):
         Returns:
             Whether nothing is left to be sent. The lock is held.
         """
-        if self.poll():
-            self.move()
+        turn = Wait()
+        self.plumbing.take_turn(turn)  # a finalizer closes no pipe under us
+        try:
+            if self.poll():
+                self.move()
+        finally:
+            self.plumbing.end_turn(turn)
         return not len(self.outbound)
 
     def share(self) -> int:

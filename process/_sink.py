@@ -44,12 +44,16 @@ class Sink:
         with self._plumbing.lock:
             self._check()
             self._outbound.put(chunk)
-            if len(self._outbound) < buffer_size or self.pump.push():
+            if len(self._outbound) < buffer_size:
+                return
+            if self.pump.push():
+                self._check_broken()
                 return
             self.pump.kick()
         self._wait(lambda: not self._outbound.full)
         with self._plumbing.lock:
             self._check_broken()
+        self._send_on()
 
     def flush(self) -> None:
         """Wait until everything is in the child's pipe.
@@ -116,15 +120,22 @@ class Sink:
                     changes = self._plumbing.changes
                 self._plumbing.wait(wait, self.pump, changes)
         except BaseException:
-            if len(self._outbound):
-                # What was handed over is on its way, whether the caller comes back or not. If there
-                # is no thread to be had, it goes on when a caller waits again.
-                with contextlib.suppress(RuntimeError):
-                    self.pump.employ()
+            self._send_on()
             raise
         finally:
             with self._plumbing.lock:
                 self._plumbing.flow.leave(wait)
+
+    def _send_on(self) -> None:
+        """What was handed over is on its way, whether the caller comes back or not.
+
+        Nor can it be left to a caller who drives in another thread: he began to wait before there
+        was anything to be sent, and the child may do nothing before it has got it. If there is no
+        thread to be had, it goes on when a caller waits again.
+        """
+        if len(self._outbound):
+            with contextlib.suppress(RuntimeError):
+                self.pump.employ()
 
     def _check(self) -> None:
         if self._outbound.closing:

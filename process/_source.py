@@ -21,10 +21,11 @@ import math
 import sys
 import time
 import weakref
+from collections import deque
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from threading import get_ident
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Deque, Iterator, List, Optional
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -142,17 +143,9 @@ class Source:
     def lines(self) -> Iterator[bytes]:
         """The lines of the stream, one by one."""
         if _has_gil():
-            return chain.from_iterable(self._batches())
+            return _iterate_batches(self._batch)
         # Callers in two threads would spoil a batch: a `BytesIO` is not safe without the GIL.
         return iter(partial(self.read_line, -1), b"")
-
-    def _batches(self) -> Iterator[io.BytesIO]:
-        """The lines in portions that give them one by one; see `Inbound.batch`."""
-        while True:
-            batch = self._batch()
-            if not batch.getvalue():
-                return
-            yield batch
 
     def peek(self, size: int) -> bytes:
         """What `read_available` would return, which stays where it is."""
@@ -247,9 +240,14 @@ class Source:
     # Collecting: everything to the end, as one `bytes` object.
 
     def collect(self, collection: Collection, wait: Wait) -> bool:
-        """Begin to collect, when the stream's turn has come; whether the stream is open.
+        """Begin to collect, when one's turn has come.
 
-        From now on, and for as long as `wait` exists, the stream may hold without bound, in memory.
+        It does not come if the stream is closed, or as long as another caller reads to an end of
+        file that nobody brings about: one does not wait longer for him than for the stream.
+
+        Returns:
+            Whether one's turn has come. From now on, and for as long as `wait` exists, the stream
+            may hold without bound, in memory.
         """
         self._plumbing.check_entry()
         while True:
@@ -257,10 +255,15 @@ class Source:
                 if self._closed:
                     return False
                 if not self._inbound.taken_by_other(get_ident()):
-                    self._inbound.collect(collection, wait)
+                    self._gather(collection, wait)
                     return True
+                if not self._inbound.at_eof and self._silent():
+                    return False
+                remaining = self._until_silence()
                 changes = self._register(wait)
-            self._plumbing.wait(wait, self.pump, changes)
+            if remaining == 0:
+                remaining = SILENCE  # there was something after all
+            self._plumbing.wait(wait, self.pump, changes, remaining)
 
     def complete(self, collection: Collection, wait: Wait) -> bool:
         """Wait for the end of the stream and keep what was collected.
@@ -276,16 +279,14 @@ class Source:
                 if inbound.closed:
                     return True
                 if not inbound.collecting(collection):  # a signal handler has taken its bytes
-                    inbound.collect(collection, wait)
+                    self._gather(collection, wait)
                 if inbound.collected(collection) or self._silent():
                     self._plumbing.notify()  # it is the next caller's turn
                     inbound.keep(collection)
                     self._plumbing.kick()
                     return inbound.at_eof
-                remaining = self.pump.inbound.ending.remaining(time.monotonic())
+                remaining = self._until_silence()
                 changes = self._register(wait, self.pump.inbound)
-            if self._exposure is not None and remaining is None:
-                remaining = SILENCE  # reading the pipe, we do not notice the process end
             self._progress(wait, changes, CHUNK, remaining)
 
     def abandon(self, collection: Collection, wait: Wait) -> None:
@@ -294,6 +295,33 @@ class Source:
             self._plumbing.flow.leave(wait)
             collection.abandon()
             self._plumbing.notify()
+
+    def fail(self, error: MemoryError) -> None:
+        """What is left of the stream cannot be had: callers are told, and the pipe is closed."""
+        with self._plumbing.lock:
+            self.pump.fail(error)
+            self._inbound.close()
+
+    def _gather(self, collection: Collection, wait: Wait) -> None:
+        """Begin to collect. The lock is held.
+
+        Raises:
+            ProcessError: there was not even memory for what is held, and it is lost.
+        """
+        try:
+            self._inbound.collect(collection, wait, self._plumbing.forsaken)
+        except MemoryError as error:
+            if not self._inbound.lost:
+                raise
+            self.fail(error)
+            self.pump.check()
+
+    def _until_silence(self) -> Optional[float]:
+        """Seconds after which it is time to ask whether the stream is silent. The lock is held."""
+        remaining = self.pump.inbound.ending.remaining(time.monotonic())
+        if self._exposure is not None and remaining is None:
+            return SILENCE  # reading the pipe, we do not notice the process end
+        return remaining
 
     def _silent(self) -> bool:
         ending = self.pump.inbound.ending
@@ -396,7 +424,7 @@ class Source:
                 with self._plumbing.lock:
                     self._check_open()
                     if not self._inbound.collecting(collection):  # as in `complete`
-                        self._inbound.collect(collection, wait)
+                        self._gather(collection, wait)
                     if self._inbound.collected(collection):
                         self._plumbing.flow.leave(wait)
                         self._plumbing.notify()  # it is the next caller's turn
@@ -444,17 +472,70 @@ class Source:
                 finally:
                     with self._plumbing.lock:
                         exposure.turn = interrupted
-                        exposure.hand.record()
+                        self._record(exposure)
                         self._plumbing.notify()
                     if self._closed:
                         exposure.descriptor.close()
                 return
         self._plumbing.wait(wait, self.pump, changes, timeout)
 
+    def _record(self, exposure: _Exposure) -> None:
+        """Record what has been read from the caller's pipe. The lock is held."""
+        try:
+            exposure.hand.record()
+        except MemoryError as error:
+            if not exposure.inbound.lost:
+                raise
+            self.fail(error)
+
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("I/O operation on closed file")
         self.pump.check()
+
+
+class _Batches:
+    """Makes an iterator of lines out of batches of lines; see `_iterate_batches`."""
+
+    def __init__(self, take: Callable[[], io.BytesIO], queue: "_Queue") -> None:
+        self._take = take
+        #: Weak: the queue refers to us.
+        self._queue = weakref.ref(queue)
+
+    def waits(self) -> Iterator[bytes]:
+        """An iterator of nothing that waits until there is another batch."""
+        return map(self._wait, repeat(None))
+
+    def _wait(self, _: None) -> bytes:
+        batch = self._take()
+        queue = self._queue()
+        if queue is not None:  # else the lines have come to an end in the meantime
+            queue.clear()
+            queue.extend((batch, self.waits()) if batch.getvalue() else (None,))
+        raise StopIteration
+
+
+_Queue = Deque[Optional[Iterator[bytes]]]
+
+
+def _iterate_batches(take: Callable[[], io.BytesIO]) -> Iterator[bytes]:
+    """The lines of batch after batch, each line at the speed of C.
+
+    Only `chain`, a `BytesIO`, and in between a `map` that waits, are run for a line: all written in
+    C, so no line is lost between them. Whoever waits can be interrupted, by an exception or by a
+    handler that wants a line itself, and other threads may do so as well. So
+
+    - it waits in the iterator that `chain` is at, and not in the one that it gets those from: an
+      error in the former is passed on, and the next call begins there again; an error in the latter
+      would be the end of it.
+    - It is not a generator, which cannot be entered twice.
+    - What comes next lies in a queue which always ends in something that waits, or in the end. A
+      batch that is thrown out of it by a second one is not lost: as long as it has lines, it is the
+      same one (see `Inbound.batch`).
+    """
+    queue: _Queue = deque()
+    queue.append(_Batches(take, queue).waits())
+    return chain.from_iterable(iter(queue.popleft, None))
 
 
 def _has_gil() -> bool:

@@ -32,6 +32,8 @@ class Port:
 
     #: Whether `read` and `write` block, so that a pump inside one has nothing in hand yet.
     blocking = True
+    #: Whether only a caller who has the descriptor could make it block.
+    shared = False
 
     def __init__(
         self, descriptor: Descriptor, wakeup: Wakeup, watch: "ExitWatch", writing: bool

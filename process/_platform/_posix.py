@@ -218,7 +218,8 @@ class Port:
         self.ready = select.POLLOUT if writing else select.POLLIN
         self._wakeup: Optional[Wakeup] = wakeup
         self._watch: Optional[ExitWatch] = watch
-        self._shared = False
+        #: A caller has the descriptor, and it blocks.
+        self.shared = False
         #: How many bytes to move at once.
         self.chunk = _CHUNK
         self._full = 0
@@ -235,7 +236,7 @@ class Port:
 
     def write(self, data: memoryview) -> Optional[int]:
         """The number of bytes written, `None` if there is no room yet."""
-        if self._shared:
+        if self.shared:
             # The descriptor blocks, for the caller's sake: write only what is sure to fit.
             poll = select.poll()
             poll.register(self.descriptor.fileno(), select.POLLOUT)
@@ -320,7 +321,7 @@ class Port:
 
         Not to be called while the pump is inside `write`.
         """
-        self._shared = True
+        self.shared = True
         os.set_blocking(self.descriptor.fileno(), True)
         return self.descriptor.fileno()
 
@@ -334,7 +335,8 @@ class Hub(_portable.AnyHub[Port, "ExitWatch"]):
 
     def __init__(self) -> None:
         self._event = _Event()
-        self._polled: Tuple[Tuple[Port, ...], int] = (), -1
+        #: What the poll object is prepared for; `None`: for nothing, not even to be rung.
+        self._polled: Optional[Tuple[Tuple[Port, ...], int]] = None
         self._poll = select.poll()
         self._numbers: Dict[int, Port] = {}
 
@@ -356,7 +358,7 @@ class Hub(_portable.AnyHub[Port, "ExitWatch"]):
         return ready, watched in others
 
     def _prepare(self, ports: Tuple[Port, ...], watched: int) -> None:
-        self._polled = (), -1  # in case that an exception strikes in the middle
+        self._polled = None  # in case that an exception strikes in the middle
         # One that is closed already was closed by a signal handler, just now: then we are rung.
         numbers = {port.descriptor.fileno(): port for port in ports}
         numbers.pop(-1, None)

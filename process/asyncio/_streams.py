@@ -16,7 +16,7 @@ import os
 import time
 from collections import deque
 from operator import length_hint
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, cast
+from typing import Any, Callable, Iterable, Iterator, Optional, Tuple, cast
 
 from process.asyncio._turnstile import Turnstile
 from process.core._buffer import Buffer
@@ -37,7 +37,6 @@ class Reader(asyncio.StreamReader):
         self._turnstile = turnstile
         self._pipe = transport
         self._paused_pipe = False
-        self._separator: object = None
         self._error: Optional[BaseException] = None
         turnstile.add(self)
 
@@ -115,19 +114,12 @@ class Reader(asyncio.StreamReader):
         return await self._read_until(separators, incomplete=False)
 
     async def _read_until(self, separators: Tuple[bytes, ...], incomplete: bool) -> bytes:
-        if self._separator != separators:
-            self.inbound.buffer.forget_search()
-            self._separator = separators
         found = True
 
         def first(buffer: Buffer, eof: bool) -> int:
             nonlocal found
             found = True
-            lengths: List[int] = []
-            for separator in separators:
-                if len(separators) > 1:
-                    buffer.forget_search()
-                lengths.append(buffer.find(separator))
+            lengths = map(buffer.find, separators)
             length = min((length for length in lengths if length >= 0), default=-1)
             if length < 0 and eof:
                 found = False

@@ -16,12 +16,15 @@ each byte once however often it is asked.
 """
 
 from collections import deque
-from typing import Deque, List, Tuple, Union
+from typing import Deque, Dict, List, Tuple, Union
 
 #: What a chunk can be: `bytes`, or a view of the caller's input, which is not copied.
 Chunk = Union[bytes, memoryview]
 
 _SMALL = 4096
+
+#: Separators for which it is remembered how far has been searched; usually there is one.
+_SEPARATORS = 8
 
 
 class Buffer:
@@ -32,7 +35,8 @@ class Buffer:
     def __init__(self) -> None:
         self._chunks: Deque[Tuple[int, Chunk]] = deque()
         self._position = 0
-        self._searched = 0
+        #: For each separator that was not found, where in the stream it may begin at the earliest.
+        self._searched: Dict[bytes, int] = {}
 
     @property
     def end(self) -> int:
@@ -104,8 +108,8 @@ class Buffer:
     def unread(self, data: bytes) -> None:
         """Put back, in front of everything held, what was taken last."""
         self.discard()
-        self._searched = self._position - len(data)
-        self._chunks.appendleft((self._searched, data))
+        self._searched = {}
+        self._chunks.appendleft((self._position - len(data), data))
         self._position -= len(data)
 
     def pass_by(self, size: int) -> None:
@@ -121,22 +125,29 @@ class Buffer:
         """The number of bytes up to and including the first `separator`, or -1.
 
         Asked again for the same separator it goes on where it stopped, so a long line that comes
-        in small pieces is searched once, not once a piece.
+        in small pieces is searched once, not once a piece; whatever others search for meanwhile.
         """
         overlap = len(separator) - 1
-        begin = max(self._position, self._searched - overlap)
-        if overlap:
-            index = self.peek(len(self), begin - self._position).find(separator)
-            if index >= 0:
-                return begin - self._position + index + len(separator)
-        else:
-            for start, chunk in self._chunks:
-                if start + len(chunk) <= begin:
-                    continue
-                index = bytes(chunk).find(separator, max(0, begin - start))
+        begin = max(self._position, self._searched.get(separator, self._position))
+        #: The last bytes before a chunk, in which the separator may begin.
+        tail = b""
+        for start, chunk in self._chunks:
+            if start + len(chunk) <= begin:
+                continue
+            data = bytes(chunk)
+            low = max(0, begin - start)
+            if tail:
+                index = (tail + data[low : low + overlap]).find(separator)
                 if index >= 0:
-                    return start + index + 1 - self._position
-        self._searched = self.end
+                    return start + low - len(tail) + index + len(separator) - self._position
+            index = data.find(separator, low)
+            if index >= 0:
+                return start + index + len(separator) - self._position
+            if overlap:
+                tail = (tail + data[max(low, len(data) - overlap) :])[-overlap:]
+        if len(self._searched) >= _SEPARATORS:
+            self._searched = {}
+        self._searched[separator] = max(begin, self.end - overlap)
         return -1
 
     def find_last(self, separator: bytes) -> int:
@@ -148,10 +159,6 @@ class Buffer:
         start, chunk = self._chunks[0]
         index = bytes(chunk).rfind(separator)
         return 0 if index < 0 else max(0, start + index + len(separator) - self._position)
-
-    def forget_search(self) -> None:
-        """Let the next `find` begin at the front: it looks for another separator."""
-        self._searched = self._position
 
     def discard(self) -> None:
         """Let go of the chunks that have been handed out, which else happens with the next call."""

@@ -25,7 +25,7 @@ import io
 import math
 import weakref
 from collections import deque
-from typing import Deque, NamedTuple, Optional
+from typing import Any, Callable, Deque, NamedTuple, Optional
 
 from process.core._buffer import Buffer, Chunk
 from process.core._ending import Ending
@@ -38,12 +38,15 @@ MEMORY = 4 * 1024 * 1024
 CHUNK = 64 * 1024
 
 
+#: What is called when a caller is gone who has not said so.
+Forsaken = Callable[["weakref.ref[Any]"], object]
+
+
 class Collection:
     """Bytes being gathered for a caller, up to `goal` of them.
 
     How many they are follows from how far the buffer has got since it was attached. Writing is by
     that position, so a write that an exception has cut off from its record is simply done again.
-
     """
 
     __slots__ = ("_buffer", "_data", "_owner", "_start", "goal", "thread")
@@ -62,9 +65,9 @@ class Collection:
         """Whether its caller waits for it; else it is what an interrupted caller has left."""
         return self._owner is not None and self._owner() is not None
 
-    def activate(self, wait: Wait) -> None:
+    def activate(self, wait: Wait, forsaken: Optional[Forsaken]) -> None:
         """It is gathered for as long as its caller waits."""
-        self._owner = weakref.ref(wait)
+        self._owner = weakref.ref(wait, forsaken)
 
     def abandon(self) -> None:
         """Its caller no longer waits."""
@@ -72,8 +75,23 @@ class Collection:
 
     def attach(self, buffer: Buffer) -> None:
         """Gather what comes out of `buffer` from now on."""
+        self._data = io.BytesIO()
         self._start = buffer.position
         self._buffer = buffer
+
+    def adopt(self, other: "Collection") -> None:
+        """Go on with what `other` has gathered, which is over."""
+        self._data = other._data
+        self._start = other._start
+        self._buffer = other._buffer
+
+    @property
+    def lost(self) -> bool:
+        """Whether what was gathered is gone.
+
+        A `BytesIO` that is to grow, and finds no memory, has let go of what it had.
+        """
+        return self._data.closed
 
     def __len__(self) -> int:
         return self._buffer.position - self._start
@@ -83,12 +101,13 @@ class Collection:
         """How many bytes are still wanted."""
         return self.goal - len(self)
 
-    def absorb(self) -> None:
-        """Take over what the buffer holds, as far as it is wanted."""
-        while self._buffer and self.missing > 0:
-            piece = self._buffer.front(int(min(self.missing, CHUNK)))
+    def absorb(self, size: float) -> None:
+        """Take over at most `size` bytes of what the buffer holds, as far as they are wanted."""
+        while self._buffer and self.missing > 0 and size > 0:
+            piece = self._buffer.front(int(min(self.missing, CHUNK, size)))
             self._write(piece)
             self._buffer.skip(len(piece))
+            size -= len(piece)
 
     def add(self, data: bytes) -> None:
         """Take `data` over directly: the buffer is empty."""
@@ -173,7 +192,7 @@ class Inbound:
         if self._closed or self.ending.eof:
             return 0
         collection = self._collecting()
-        if collection is not None:
+        if collection is not None and collection.missing > len(self._buffer):
             return int(min(max(collection.missing, CHUNK), chunk))
         held = self.held
         if not held and chunk <= self._bound:
@@ -220,7 +239,7 @@ class Inbound:
         if self._closed:
             return
         collection = self._collecting()
-        if collection is not None:
+        if collection is not None and not self._buffer:
             wanted = int(min(collection.missing, len(data)))
             collection.add(data if wanted == len(data) else data[:wanted])
             data = data[wanted:]
@@ -340,19 +359,60 @@ class Inbound:
         self._granted = (self.held if self._polled else self._bound) + self._bound
         self._polled = True
 
-    def collect(self, collection: Collection, wait: Wait) -> None:
+    def collect(
+        self,
+        collection: Collection,
+        wait: Wait,
+        forsaken: Optional[Forsaken] = None,
+    ) -> None:
         """Begin to gather, from what is held and what will come.
 
         What an interrupted caller has gathered is part of it.
+
+        Args:
+            collection: what is gathered into.
+            wait: made by the caller, and referred to by him alone.
+            forsaken: is called if the caller is gone without having said so.
         """
-        collection.attach(self.buffer)
+        self.begin(collection, wait, forsaken)
+        self.gather(math.inf)
+
+    def begin(
+        self,
+        collection: Collection,
+        wait: Wait,
+        forsaken: Optional[Forsaken] = None,
+    ) -> None:
+        """The same, and leave it to `gather` to take over what is held."""
+        self._recall()
+        before = self._parts.collection
+        if before is not None and len(before) <= collection.goal:
+            collection.adopt(before)
+        else:
+            collection.attach(self.buffer)
         self._parts = _Parts(self._parts.kept, collection)
-        collection.absorb()
-        collection.activate(wait)
+        collection.activate(wait, forsaken)
+
+    def gather(self, size: float) -> bool:
+        """Take at most `size` bytes of what is held into the collection; whether that was all.
+
+        Until it is all, what comes meanwhile has to wait its turn in the buffer.
+        """
+        collection = self._collecting()
+        if collection is None:
+            return True
+        collection.absorb(size)
+        return not self._buffer or collection.missing <= 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether there was too little memory to gather in, and what was gathered is gone."""
+        collection = self._parts.collection
+        return collection is not None and collection.lost
 
     def collected(self, collection: Collection) -> bool:
         """Whether `collection` has all it can get without waiting for silence."""
-        return collection.missing <= 0 or self.at_eof
+        return collection.missing <= 0 or (self.at_eof and not self._buffer)
 
     def finish(self, collection: Collection) -> bytes:
         """The gathered bytes, which now belong to the caller."""

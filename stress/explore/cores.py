@@ -68,8 +68,9 @@ def _freeze(thing: Any, now: float, seen: Dict[int, int]) -> Any:
         return ("seen", seen[id(thing)])
     if isinstance(thing, Buffer):
         # Not where in the stream it is, and not where one chunk ends and the next begins.
-        searched = getattr(thing, "_searched", 0) - thing.position
-        return thing.peek(len(thing)), max(0, searched)
+        searched = thing._searched.items()
+        ahead = [(separator, end - thing.position) for separator, end in searched]
+        return thing.peek(len(thing)), tuple(sorted(pair for pair in ahead if pair[1] > 0))
     if isinstance(thing, Flow):  # the rest follows from what has been entered
         seen[id(thing)] = len(seen)
         return _freeze([reference() for reference in thing._streams], now, seen)

@@ -140,12 +140,41 @@ def test_find_sees_a_separator_wherever_it_lies(separator: bytes) -> None:
         assert buffer.find(separator) == -1
 
 
-def test_another_separator_begins_at_the_front() -> None:
-    """Asked for another separator, the search starts over when it is told to."""
+def test_each_separator_is_searched_by_itself() -> None:
+    """Asked for another separator, the search begins at the front, and goes on for both."""
     buffer = _buffer(b"a;b")
     assert buffer.find(b"\n") == -1
-    buffer.forget_search()
     assert buffer.find(b";") == 2
+    buffer.append(b"\n")
+    assert buffer.find(b"\n") == 4
+    assert buffer.find(b";") == 2
+
+
+def test_a_search_for_many_separators_remembers_some() -> None:
+    """Whoever asks for ever new ones piles up nothing, and finds what is there."""
+    buffer = _buffer(b"x" * SMALL, b"yz")
+    for number in range(1000):
+        assert buffer.find(b"%d" % number) == -1
+    assert len(buffer._searched) < 10
+    assert buffer.find(b"yz") == SMALL + 2
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\r\n"])
+def test_a_line_at_the_front_is_found_without_looking_further(
+    monkeypatch: pytest.MonkeyPatch, separator: bytes
+) -> None:
+    """What lies behind it, however much, costs nothing."""
+    searched: List[int] = []
+
+    class Counting(bytes):
+        def find(self, *arguments: Any) -> int:
+            searched.append(len(self))
+            return super().find(*arguments)
+
+    monkeypatch.setattr("process.core._buffer.bytes", Counting, raising=False)
+    buffer = _buffer(b"line" + separator + b"x" * SMALL, *[b"x" * SMALL] * 100)
+    assert buffer.find(separator) == 4 + len(separator)
+    assert len(searched) == 1
 
 
 def test_a_separator_put_back_is_found_again() -> None:
@@ -230,7 +259,6 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(separator=st.sampled_from([b"\n", b"\0", b"\0\0", b"\1\0"]))
     def find(self, separator: bytes) -> None:
-        self.buffer.forget_search()
         for _ in range(2):
             index = self.model.find(separator)
             assert self.buffer.find(separator) == (index + len(separator) if index >= 0 else -1)
@@ -256,11 +284,11 @@ class LineMachine(RuleBasedStateMachine):
         self.buffer.append(data.encode())
         self.model += data.encode()
 
-    @rule()
-    def read_line(self) -> None:
-        size = self.buffer.find(b"\r\n")
-        index = self.model.find(b"\r\n")
-        assert size == (index + 2 if index >= 0 else -1)
+    @rule(separator=st.sampled_from([b"\r\n", b"\n", b"a", b"b\r\n\r"]))
+    def read_line(self, separator: bytes) -> None:
+        size = self.buffer.find(separator)
+        index = self.model.find(separator)
+        assert size == (index + len(separator) if index >= 0 else -1)
         if size > 0:
             self.line = self.buffer.take(size)
             assert self.line == self.model[:size]

@@ -1,9 +1,11 @@
 """Bytes from the child: how many may be held, where they lie, and who gets them."""
 
 import gc
+import io
 import math
-from typing import Optional
+from typing import Any, Optional
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -279,6 +281,71 @@ def test_a_collection_ends_with_its_wait() -> None:
     gc.collect()  # for interpreters that do not count references
     assert not inbound.busy
     assert inbound.buffer.take(9) == b"abcd"
+
+
+def test_an_abandoned_collection_is_adopted() -> None:
+    """Who collects after one who was interrupted goes on with it, rather than copy it."""
+    inbound = _inbound(bytes(100_000))
+    first, second, third = Collection(), Collection(), Collection(3)
+    wait = Wait()
+    inbound.collect(first, wait)
+    del wait
+    gc.collect()  # for interpreters that do not count references
+    inbound.collect(second, WAIT)
+    assert second._data is first._data
+    inbound.feed(b"x")
+    assert len(second) == 100_001
+    assert not inbound.collecting(first)
+    second.abandon()
+    inbound.collect(third, WAIT)  # wants less than there is
+    assert inbound.finish(third) == bytes(3)
+    inbound.collect(first, WAIT)
+    assert inbound.finish(first) == bytes(99_997) + b"x"
+
+
+def test_what_is_held_is_gathered_piece_by_piece() -> None:
+    """What comes meanwhile comes behind it, and until it is all nothing is complete."""
+    inbound = _inbound(bytes(50_000))
+    collection = Collection()
+    inbound.begin(collection, WAIT)
+    assert not inbound.gather(20_000)
+    inbound.feed(b"x")
+    inbound.feed_eof()
+    assert len(collection) == 20_000
+    assert not inbound.collected(collection)
+    assert not inbound.gather(30_000)
+    assert inbound.gather(30_000)
+    assert inbound.collected(collection)
+    assert inbound.finish(collection) == bytes(50_000) + b"x"
+    assert inbound.gather(1)
+
+
+def test_no_more_room_than_a_collection_wants() -> None:
+    """What lies in the buffer and is still to be gathered is not read once more."""
+    inbound = Inbound(Flow(), bound=8)
+    inbound.feed(b"x" * 8)
+    inbound.begin(Collection(4), WAIT)
+    assert inbound.room() == 0
+
+
+def test_too_little_memory_to_gather_in() -> None:
+    """What was gathered is gone, which can be seen; what was not is still there."""
+
+    class Small(io.BytesIO):
+        def write(self, data: Any) -> int:
+            self.close()  # as one that cannot grow does
+            raise MemoryError
+
+    inbound = _inbound(b"abc")
+    collection = Collection()
+    inbound.begin(collection, WAIT)
+    assert not inbound.lost
+    collection._data = Small()
+    with pytest.raises(MemoryError):
+        inbound.gather(math.inf)
+    assert inbound.lost
+    inbound.close()
+    assert not inbound.lost
 
 
 def test_kept_bytes_grow() -> None:

@@ -167,7 +167,6 @@ def test_unread_can_be_done_again() -> None:
         lambda buffer: buffer.find(b"efg"),
         lambda buffer: buffer.peek(9000, 1),
         lambda buffer: buffer.front(9),
-        lambda buffer: buffer.forget_search(),
     ],
 )
 def test_looking_changes_nothing(look: Callable[[Buffer], object]) -> None:
