@@ -139,9 +139,6 @@ class Child:
     def drop(self) -> None:
         """The process object is gone: end the child. Safe in finalizers."""
         if self in self.alive and not self.inherited:
-            for stream in (self.stdout, self.stderr):
-                if stream is not None:
-                    stream.source.drop()
             end([self])
 
     def keep(self, streams: Iterable[Union[Reader, RawReader, None]], join: bool) -> List[str]:
@@ -344,6 +341,10 @@ def end(children: List[Child]) -> None:
         Child.alive.discard(child)
         if child.stdin is not None:
             child.stdin.sink.pump.stop()
+            child.stdin.sink.pump.join(0)
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.source.drop()
         if child.popen.poll() is None:
             with contextlib.suppress(PermissionError):  # it has become somebody else's
                 child.terminate()
@@ -362,10 +363,16 @@ def end(children: List[Child]) -> None:
 
 
 def _await_all(children: List[Child]) -> None:
+    """Wait for the end of all, for `GRACE` seconds; what they still write is thrown away."""
     deadline = time.monotonic() + GRACE
-    for child in children:
-        while child.popen.poll() is None and time.monotonic() < deadline:
-            child.plumbing.await_exit(max(0.0, deadline - time.monotonic()))
+    while True:
+        left = [child.plumbing for child in children if child.popen.poll() is None]
+        remaining = deadline - time.monotonic()
+        if not left or remaining <= 0:
+            return
+        watches = [plumbing.watch for plumbing in left]
+        ports = [port for plumbing in left for port in plumbing.drainable()]
+        _platform.await_ends([watch for watch in watches if watch is not None], ports, remaining)
 
 
 def end_all() -> None:

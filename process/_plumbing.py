@@ -68,6 +68,7 @@ class Member(Protocol):
     done: bool
     attended: bool
     eager: bool
+    drains: bool
 
     @property
     def needs_thread(self) -> bool:
@@ -182,11 +183,20 @@ class Plumbing:
         for member in self._members:
             member.employ()
 
-    def await_exit(self, timeout: float) -> None:
-        """Wait for the end of the process, without a lock and without moving streams."""
-        watch = self._watch
-        if watch is not None:
-            watch.wait(timeout)
+    @property
+    def watch(self) -> Optional[_platform.ExitWatch]:
+        """The end of the process, to be waited for without a lock; unless all is over."""
+        return self._watch
+
+    def drainable(self) -> List[_platform.Port]:
+        """The pipes from which nobody reads, and nobody will. Safe in finalizers.
+
+        Where somebody drives, he does; it may be a call that a finalizer has interrupted, and then
+        nobody does.
+        """
+        if self.driven:
+            return []
+        return [member.port for member in self._members if member.drains and not member.attended]
 
     def release(self) -> None:
         """No more pumps will be started, and the process has been reaped. Safe in finalizers."""

@@ -103,6 +103,8 @@ class Pump(ABC):
         self.attended = False
         #: The last move was not cut short, so the next one is worth a try without waiting.
         self.eager = False
+        #: Whether it takes bytes from the child.
+        self.drains = False
         #: What has ended the thread before its time, such as a lack of memory.
         self.failure: Optional[Exception] = None
         self._stopping = False
@@ -308,6 +310,7 @@ class ReaderPump(_ChildPump):
     ) -> None:
         super().__init__(plumbing, port, name)
         self.inbound = inbound
+        self.drains = True
         #: Who passes the bytes on to a pipe of the caller's, if anybody does.
         self.relay: Optional[Pump] = None
         self._overflow = Overflow(open_spool)
@@ -356,7 +359,8 @@ class ReaderPump(_ChildPump):
 
         The lock is held.
         """
-        self.failure = self.failure or error
+        # Its traceback would keep the frames of the caller, and all that they refer to.
+        self.failure = self.failure or error.with_traceback(None)
         self.inbound.close()
         self.kick()
         self.plumbing.notify()

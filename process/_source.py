@@ -22,7 +22,6 @@ import sys
 import time
 import weakref
 from collections import deque
-from functools import partial
 from itertools import chain, islice, repeat
 from threading import get_ident
 from typing import Callable, Deque, Iterator, List, Optional
@@ -145,7 +144,7 @@ class Source:
         if _has_gil():
             return _iterate_batches(self._batch)
         # Callers in two threads would spoil a batch: a `BytesIO` is not safe without the GIL.
-        return iter(partial(self.read_line, -1), b"")
+        return _OneByOne(self)
 
     def peek(self, size: int) -> bytes:
         """What `read_available` would return, which stays where it is."""
@@ -233,9 +232,13 @@ class Source:
     def drop(self) -> None:
         """The process is gone: whoever still reads is told, rather than given a part for the whole.
 
-        Safe in finalizers: readers in other threads are woken when the pump ends.
+        The child may go on writing until it ends; unless somebody has borrowed the stream, that is
+        thrown away. Safe in finalizers: readers in other threads are woken when the pump ends.
         """
         self._closed = True
+        if not self.lent:
+            self.pump.inbound.discard()
+            self.pump.port.ring()
 
     # Collecting: everything to the end, as one `bytes` object.
 
@@ -492,6 +495,22 @@ class Source:
         if self._closed:
             raise ValueError("I/O operation on closed file")
         self.pump.check()
+
+
+class _OneByOne:
+    """The lines of a stream, each asked for by itself. (No generator: it may be entered twice.)"""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        line = self._source.read_line(-1)
+        if not line:
+            raise StopIteration
+        return line
 
 
 class _Batches:

@@ -14,11 +14,14 @@ import pytest
 
 import process._source
 from process import PIPE, AbstractProcess, Process
+from process._descriptor import Descriptor
 from process._hand import Hand
+from process._plumbing import Plumbing
 from process._waiting import Waiter, Waiters
 from process.core._flow import Flow
 from process.core._inbound import Inbound
-from tests.support import Kit, descriptors, is_alive, pattern, python, refuse_threads
+from process.core._outbound import Outbound
+from tests.support import LARGE, Kit, descriptors, is_alive, pattern, python, refuse_threads
 
 
 @pytest.mark.parametrize("buffer_size", [0, None])
@@ -343,14 +346,6 @@ def test_interrupted_after_the_bytes_were_taken(monkeypatch: pytest.MonkeyPatch,
         assert child.stdout.read(size) == data[1 : 1 + size]
 
 
-def test_an_exit_that_was_seen_by_others() -> None:
-    """Who waits for it without a lock has nothing to wait with, and does not."""
-    with Process(["true"]) as child:
-        pass
-    plumbing: Any = child._child.plumbing  # type: ignore[union-attr]
-    plumbing.await_exit(1000.0)
-
-
 def test_dropped_without_pipes() -> None:
     """A child that has no streams is ended like any other."""
     child = Process(["sleep", "1000"], stdout=None, stderr=None).run()
@@ -420,6 +415,56 @@ def test_whoever_reads_an_exposed_stream_closes_its_descriptor() -> None:
         child.stdout.close()
         assert exposure.descriptor.fileno() == number
         exposure.descriptor.close()
+
+
+def test_closed_while_the_descriptor_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread, or by a signal handler: that is a closed file, and nothing is left."""
+    real = Descriptor.pipe
+
+    def pipe() -> Any:
+        monkeypatch.setattr(Descriptor, "pipe", real)
+        ends = real()
+        child.close()
+        return ends
+
+    child = Process(["cat"], stdin=PIPE).run()
+    monkeypatch.setattr(Descriptor, "pipe", pipe)
+    with pytest.raises(ValueError, match="closed file"):
+        child.stdout.fileno()
+
+
+def test_stdin_is_closed_while_its_descriptor_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for the other direction."""
+    real = Plumbing.employ_all
+
+    def employ_all(self: Plumbing) -> None:
+        real(self)
+        child.stdin.close()
+
+    with Process(["cat"], stdin=PIPE) as child:
+        monkeypatch.setattr(Plumbing, "employ_all", employ_all)
+        with pytest.raises(ValueError, match="closed file"):
+            child.stdin.fileno()
+
+
+def test_dropped_in_the_middle_of_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipe is not closed under the write, which would go to whoever is given its number."""
+    box = [Process(["cat"], stdin=PIPE).run()]
+    stdin: Any = box[0].stdin
+    pump = stdin.sink.pump
+    real = Outbound.front
+    numbers: List[int] = []
+
+    def front(self: Outbound, size: int) -> memoryview:
+        box.clear()  # as the collector may
+        numbers.append(pump.port.descriptor.fileno())
+        return real(self, size)
+
+    monkeypatch.setattr(Outbound, "front", front)
+    with pytest.raises(BrokenPipeError):
+        stdin.write(pattern(LARGE))
+    assert numbers[0] >= 0
+    assert pump.port.descriptor.fileno() == -1
 
 
 def test_a_relay_that_has_ended_is_not_used_again() -> None:

@@ -5,13 +5,14 @@ import io
 import os
 import threading
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from process import PIPE, Process, ProcessAlreadyRunError, ProcessError
+from process._hand import Hand
 from process.core._buffer import Buffer
-from process.core._inbound import Inbound
+from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from tests.support import LARGE, MIB, Kit, descriptors, pattern, python, refuse_threads
 
@@ -289,6 +290,108 @@ def test_no_memory_for_what_a_caller_has_read(monkeypatch: pytest.MonkeyPatch) -
             with pytest.raises(MemoryError):
                 process.stdout.read(1000)
         assert process.stdout.read(1000) == pattern(1000)
+
+
+class _Cramped(io.BytesIO):
+    """Has no memory to grow beyond some bytes; as it is with `BytesIO`, what it had is lost."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > 1000:
+            self.close()
+            raise MemoryError
+        return super().write(data)
+
+
+@pytest.mark.parametrize("exposed", [False, True])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda process: process.output(),
+        lambda process: process.stdout.read(),
+        lambda process: process.stdout.read(MIB),
+        lambda process: process.close(),
+        lambda process: process.__exit__(None, None, None),
+    ],
+    ids=["output", "read", "read much", "close", "leave"],
+)
+@pytest.mark.parametrize("held", [False, True])
+def test_no_memory_to_gather_in(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], Any], exposed: bool, held: bool
+) -> None:
+    """What was gathered is lost, and nobody is given the rest for the whole; nothing is left."""
+    before, threads = descriptors(), threading.active_count()
+    process = Process(["cat"], stdin=pattern(MIB)).run()
+    if exposed:
+        process.stdout.fileno()
+    process.stdout.read(1)  # so there is something to be gathered, whatever happens next
+    if held and not exposed:
+        process.join()
+    with monkeypatch.context() as patch:
+        patch.setattr("process.core._inbound.io.BytesIO", _Cramped)
+        for again in (call, call, lambda process: process.close()):
+            with pytest.raises(ProcessError, match="stdout has failed: MemoryError") as caught:
+                again(process)
+            assert isinstance(caught.value.__cause__, MemoryError)
+    assert threading.active_count() == threads
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert process.error() == b""
+
+
+def test_no_memory_to_read_with_while_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was lost, but what is left cannot be kept: closed all the same, and it says so."""
+    before = descriptors()
+    process = Process(["cat"], stdin=pattern(LARGE), stderr=None).run()
+    with monkeypatch.context() as patch:
+        _out_of_memory(patch, Hand, "read", "")
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            process.close()
+    assert descriptors() == before
+    with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+        process.output()
+
+
+def test_no_memory_for_what_was_read_from_the_callers_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """He is told, and what had been read is there for the next call."""
+    with Process(["cat"], stdin=PIPE) as process:
+        process.stdout.fileno()
+        process.stdin.write(pattern(1000))
+        process.stdin.flush()
+        with monkeypatch.context() as patch:
+            _out_of_memory(patch, Inbound, "feed", threading.current_thread().name)
+            with pytest.raises(MemoryError):
+                process.stdout.read(1000)
+        assert process.stdout.read(1000) == pattern(1000)
+
+
+def test_no_memory_to_go_on_gathering_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held stays where it is, if it is only not to be had in one piece."""
+    data = pattern(MIB)
+    with Process(["cat"], stdin=data) as process:
+        process.join()
+        with monkeypatch.context() as patch:
+            _out_of_memory(patch, Collection, "_write", "")
+            with pytest.raises(MemoryError):
+                process.output()
+        assert process.output() == data
+
+
+def test_a_temporary_file_that_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread ends all the same, and the pipe is closed."""
+    with Process(["yes"]) as process:
+        pump: Any = process.stdout.source.pump  # type: ignore[union-attr]
+
+        def fail() -> None:
+            raise OSError
+
+        monkeypatch.setattr(pump, "_let_go", fail)
+        pump.employ()
+        process.stdout.close()
+        assert pump.done
+    assert pump.failure is None
 
 
 def test_an_interrupt_during_a_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import warnings
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,76 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
     pid = process.id
     del process
     assert not is_alive(pid)
+
+
+@pytest.mark.parametrize("served", ["by nobody", "by threads", "to a descriptor"])
+def test_a_child_that_has_much_to_say_on_sigterm(tmp_path: Path, served: str) -> None:
+    """What it still writes is thrown away, so that it gets to the end of its tidying up."""
+    script = f"""
+import signal
+def tidy_up(*_):
+    put(1, pattern({LARGE})); put(2, pattern({LARGE}))
+    open(sys.argv[1], "w").close()
+    os._exit(0)
+signal.signal(15, tidy_up)
+put(1, b"x")
+while True:
+    signal.pause()
+"""
+    process = Process(python(script, tmp_path / "tidy"), stdin=PIPE).run()
+    assert process.stdout.read(1) == b"x"
+    if served == "by threads":
+        process.stdout.source.pump.employ()  # type: ignore[union-attr]
+        process.stderr.source.pump.employ()  # type: ignore[union-attr]
+    elif served == "to a descriptor":
+        process.stdout.fileno()
+    del process
+    assert (tmp_path / "tidy").exists()
+
+
+def test_a_child_that_closes_its_streams_and_tidies_up(tmp_path: Path) -> None:
+    """An end of file is no reason to look at nothing else."""
+    script = """
+import signal
+gate = sys.argv[1]
+def tidy_up(*_):
+    shut(1); shut(2)
+    open(gate, "w").close()
+    os._exit(0)
+signal.signal(15, tidy_up)
+put(1, b"x")
+while True:
+    signal.pause()
+"""
+    process = Process(python(script, tmp_path / "tidy")).run()
+    assert process.stdout.read(1) == b"x"
+    del process
+    assert (tmp_path / "tidy").exists()
+
+
+@pytest.mark.parametrize("written", [b"", b"x"])
+async def test_a_child_that_ends_at_the_end_of_its_stdin(
+    kit: Kit, tmp_path: Path, written: bytes
+) -> None:
+    """It ignores SIGTERM, and has all the time there is: stdin is closed first."""
+    script = """
+import signal
+signal.signal(15, signal.SIG_IGN)
+os.closerange(3, 256)
+put(1, b"x")
+get_all()
+open(sys.argv[1], "w").close()
+"""
+    process = await kit.start(python(script, tmp_path / "end"), stdin=PIPE)
+    assert await kit.read(process.stdout, 1) == b"x"
+    if written:
+        await kit.send(process.stdin, written)
+    pid = process.id
+    del process
+    gc.collect()
+    while is_alive(pid):
+        await kit.pause()
+    assert (tmp_path / "end").exists()
 
 
 @pytest.mark.usefixtures("short_grace")

@@ -66,9 +66,20 @@ def test_nothing_is_left_after_an_exception() -> None:
             raise ZeroDivisionError
     assert process.stdout.closed
     process.join()
+    before.check()
     assert process.exit_code == 0
     process.close()
     before.check()
+
+
+def test_nothing_is_left_by_an_exception_after_the_end() -> None:
+    """The same if the process has ended by then: there is nothing to be waited for."""
+    before = State()
+    process = Process(["echo", "x"]).run()
+    process.join()
+    process.__exit__(KeyError, KeyError(), None)
+    before.check()
+    assert process.exit_code == 0
 
 
 async def test_nothing_is_left_in_a_loop(kit: Kit) -> None:

@@ -1,12 +1,17 @@
 """Rule 4: lines that are iterated over come once, in order, whoever else reads in between."""
 
+import io
 import sys
 import threading
-from typing import Any, Iterator, List
+from collections import deque
+from itertools import islice
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from process import PIPE, Process
+from process._plumbing import Plumbing
+from process._source import _Batches
 from process.core._inbound import Inbound
 from tests.support import lines
 
@@ -132,3 +137,86 @@ def test_recalled_twice() -> None:
     assert record.recall() == record.recall() == 2
     assert list(batch) == []
     assert inbound.buffer.take(10) == b"b\nc"
+
+
+def _interrupt_waits(monkeypatch: pytest.MonkeyPatch, handler: Callable[[], object]) -> None:
+    """Let `handler` run once, in the next wait for bytes."""
+    real = Plumbing.wait
+
+    def wait(self: Plumbing, *arguments: Any) -> None:
+        monkeypatch.setattr(Plumbing, "wait", real)
+        handler()
+        real(self, *arguments)
+
+    monkeypatch.setattr(Plumbing, "wait", wait)
+
+
+@pytest.fixture(params=["in batches", "one by one"])
+def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    gil = request.param == "in batches"
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: gil, raising=False)
+
+
+@pytest.mark.usefixtures("_ways")
+def test_a_loop_that_is_interrupted_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception from a signal handler is no end of the stream."""
+
+    def interrupt() -> None:
+        child.stdin.write(b"a\nb\n")
+        child.stdin.close()
+        raise KeyboardInterrupt
+
+    with Process(["cat"], stdin=PIPE) as child:
+        iterator = iter(child.stdout)
+        _interrupt_waits(monkeypatch, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(iterator)
+        assert list(iterator) == [b"a\n", b"b\n"]
+        assert list(iterator) == []
+
+
+@pytest.mark.usefixtures("_ways")
+@pytest.mark.parametrize("count", [1, 2, 9], ids=["one", "two", "all"])
+def test_a_handler_takes_lines_from_the_loop_it_has_interrupted(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Each line comes once, though one and the same iterator is entered twice."""
+    taken: List[bytes] = []
+
+    def handle() -> None:
+        child.stdin.write(b"a\nb\nc\n")
+        child.stdin.close()
+        taken.extend(islice(iterator, count))
+
+    with Process(["cat"], stdin=PIPE) as child:
+        iterator = iter(child.stdout)
+        _interrupt_waits(monkeypatch, handle)
+        taken.extend(iterator)
+        taken.extend(iterator)
+    assert taken == [b"a\n", b"b\n", b"c\n"]
+
+
+@pytest.mark.usefixtures("_ways")
+def test_several_threads_share_one_iterator() -> None:
+    """Each line comes to one of them."""
+    taken: List[bytes] = []
+    with Process(["cat"], stdin=b"".join(lines(COUNT))) as child:
+        iterator = iter(child.stdout)
+        threads = [threading.Thread(target=lambda: taken.extend(iterator)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(taken) == sorted(lines(COUNT))
+
+
+def test_a_loop_that_ends_in_the_middle_of_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has waited for a batch finds that nobody is there any more to take it."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
+    queue: Any = deque()
+    batches = _Batches(lambda: io.BytesIO(b"a\n"), queue)
+    waits = batches.waits()
+    assert list(waits) == []
+    assert list(queue.popleft()) == [b"a\n"]
+    del queue
+    assert list(waits) == []

@@ -2,15 +2,18 @@
 
 import linecache
 import os
+import threading
 import time
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 import pytest
 
-from process import PIPE, ProcessTimeoutError
+from process import PIPE, Process, ProcessTimeoutError
+from process.core._flow import Wait
+from process.core._inbound import Collection
 from tests.support import LARGE, MIB, PROMPT, Gate, Kit, pattern, python
 
 if TYPE_CHECKING:
@@ -212,3 +215,56 @@ for number in range(19):
     async with kit.opened(python(script)) as process:
         expected = b"".join(b"%d\n" % number for number in range(19))
         assert await kit.get(process.output()) == expected
+
+
+@pytest.mark.usefixtures("short_silence")
+@pytest.mark.parametrize("exposed", [False, True])
+def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, exposed: bool) -> None:
+    """Nobody waits longer for his turn than for the stream: it is closed under the other."""
+    gate = Gate(tmp_path)
+    process = Process(["sh", "-c", Grandchild.SCRIPT, str(gate)], stdin=PIPE, stderr=None).run()
+    source: Any = process.stdout.source  # type: ignore[union-attr]
+    if exposed:
+        process.stdout.fileno()
+    found: List[object] = []
+
+    def read() -> None:
+        try:
+            found.append(process.stdout.read())
+        except ValueError as error:
+            found.append(error)
+
+    other = threading.Thread(target=read)
+    other.start()
+    while not source._inbound.busy:
+        pass
+    process.join()
+    with pytest.warns(RuntimeWarning, match="stdout"):
+        assert process.output() == b""
+    with pytest.warns(RuntimeWarning, match="stdout"):
+        process.close()
+    other.join()
+    assert "closed file" in str(found)
+    gate.open()
+
+
+def test_another_caller_who_gets_to_the_end_is_waited_for() -> None:
+    """However long it takes him to keep what he has gathered."""
+    with Process(["echo", "x"]) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        collection, wait = Collection(thread=-1), Wait()
+        assert source.collect(collection, wait)
+        process.join()
+        source.pump.employ()
+        while not source.pump.inbound.at_eof:
+            pass
+        source.pump.inbound.ending._over = 0.0  # long ago
+        found: List[bytes] = []
+        other = threading.Thread(target=lambda: found.append(process.output()))
+        other.start()
+        while not source._plumbing.driven and not source._plumbing._waiters:
+            pass
+        source.complete(collection, wait)
+        source.abandon(collection, wait)
+        other.join()
+    assert found == [b"x\n"]

@@ -5,7 +5,9 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, List
+from typing import Any, Callable, List
+
+import pytest
 
 from process import PIPE, Process
 from tests.support import LARGE, MIB, Kit, alarms, descriptors, pattern, python
@@ -180,3 +182,35 @@ def test_a_fork_of_the_caller_does_not_delay_end_of_file() -> None:
             os.close(release)
             os.waitpid(pid, 0)
     assert process.exit_code == 0
+
+
+_COUNTS = "put(1, b'%d' % len(get(200_000)))"
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda process: process.join(),
+        lambda process: process.stdout.read(1),
+        lambda process: process.output(join=False),
+    ],
+    ids=["join", "read", "output"],
+)
+def test_a_write_while_another_thread_waits(wait: Callable[[Any], Any]) -> None:
+    """What fits into the bound, and not into the pipe, goes in though its writer is elsewhere."""
+    with Process(python(_COUNTS), stdin=PIPE, stderr=None) as process:
+        plumbing: Any = process._child.plumbing  # type: ignore[union-attr]
+        other = threading.Thread(target=wait, args=(process,))
+        other.start()
+        while not plumbing.driven:
+            pass
+        process.stdin.write(bytes(200_000))
+        other.join()
+
+
+def test_a_write_before_a_wait_of_the_popen_object() -> None:
+    """The same if its writer waits for the child, and the library does not know of it."""
+    with Process(python(_COUNTS), stdin=PIPE, stderr=None) as process:
+        process.stdin.write(bytes(200_000))
+        assert process.process.wait() == 0
+    assert process.output() == b"200000"

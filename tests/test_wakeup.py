@@ -3,6 +3,7 @@
 import os
 import select
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from process._descriptor import Descriptor
 if sys.platform == "win32":
     pytest.skip("POSIX only: elsewhere a pump parks on a lock", allow_module_level=True)
 
-from process._platform._posix import Port, Wakeup
+from process._platform._posix import Hub, Port, Wakeup
 
 
 class _NoWatch:
@@ -89,3 +90,14 @@ def test_a_port_that_has_been_released_makes_nobody_spin(late: bool) -> None:
     wakeup.ring(other)
     other.wait(ready=False)
     assert not _readable(wakeup)
+
+
+def test_a_caller_who_has_no_pipe_to_wait_for_is_rung() -> None:
+    """Not even once prepared, a hub is woken: by a ring that came before, or comes later."""
+    hub = Hub()
+    hub.ring()
+    assert hub.wait((), None, None) == ([], False)
+    later = threading.Timer(0, hub.ring)
+    later.start()
+    assert hub.wait((), None, None) == ([], False)
+    later.join()

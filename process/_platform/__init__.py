@@ -11,6 +11,7 @@ names:
 - `ExitWatch`: the end of a child process;
 - `spawn_options`: what `subprocess.Popen` is told in addition;
 - `await_end`: waits for a child without a thread;
+- `await_ends`: waits for several, and throws away what they write;
 - `exit_code`: of a child that has ended and has not been reaped;
 - `reap`: the same child, now;
 - `send_signal`: to a child that a loop is going to reap;
@@ -26,6 +27,7 @@ if sys.platform == "win32":  # pragma: no cover - Windows
         Port,
         Wakeup,
         await_end,
+        await_ends,
         exit_code,
         make_hub,
         reap,
@@ -40,6 +42,7 @@ else:
         Port,
         Wakeup,
         await_end,
+        await_ends,
         exit_code,
         make_hub,
         reap,
@@ -54,6 +57,7 @@ __all__ = [
     "Port",
     "Wakeup",
     "await_end",
+    "await_ends",
     "exit_code",
     "make_hub",
     "reap",

@@ -9,7 +9,18 @@ of the interpreter.
 import os
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 
 from process._descriptor import Descriptor
 from process._polling import poll_until
@@ -138,6 +149,18 @@ def make_hub() -> Optional[Hub]:
 def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
     """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread."""
     return poll_until(ended, timeout)
+
+
+def await_ends(watches: Sequence[ExitWatch], ports: Sequence[Port], timeout: float) -> None:
+    """Wait until one of several children has ended, at most `timeout` seconds.
+
+    Args:
+        watches: one for each of the children.
+        ports: pipes from which nobody reads; here each has a thread, and there are none.
+        timeout: in seconds.
+    """
+    for watch in watches[:1]:
+        watch.wait(timeout)
 
 
 def exit_code(pid: int) -> Optional[int]:

@@ -24,7 +24,7 @@ import fcntl
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
@@ -40,6 +40,9 @@ _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
 
 #: `poll` takes milliseconds as a C int; longer waits are made in pieces by the caller.
 _LONGEST_POLL = 1_000_000.0
+
+#: Seconds between two looks at what cannot be polled.
+_LOOK_AGAIN = 0.02
 
 _ONE = (1).to_bytes(8, sys.byteorder)
 
@@ -144,6 +147,28 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
         return poll_until(ended, timeout)
     wait_readable(pidfd.fileno(), timeout)
     return ended()
+
+
+def await_ends(watches: "Sequence[ExitWatch]", ports: "Sequence[Port]", timeout: float) -> None:
+    """Wait until one of several children has ended, or may go on, at most `timeout` seconds.
+
+    What waits in `ports` is thrown away, so that no child is held up by it.
+    """
+    poll = select.poll()
+    for watch in watches:
+        if watch.fileno() >= 0:
+            poll.register(watch.fileno(), select.POLLIN)
+        else:  # a thread waits for it
+            timeout = min(timeout, _LOOK_AGAIN)
+    numbers = {port.descriptor.fileno(): port for port in ports}
+    numbers.pop(-1, None)
+    for number in numbers:
+        poll.register(number, select.POLLIN)
+    ready = dict(poll.poll(_milliseconds(timeout)))
+    for number in ready.keys() & numbers.keys():
+        with contextlib.suppress(OSError):  # closed in this very moment
+            if not os.read(number, _CHUNK):
+                numbers[number].descriptor.close()  # its end, which stays readable
 
 
 class _Event:

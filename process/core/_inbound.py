@@ -168,6 +168,7 @@ class Inbound:
         #: A caller has polled since he last took bytes.
         self._polled = False
         self._closed = False
+        self._discards = False
         self._parts = _Parts(b"", None)
         self._buffer = Buffer()
         self._batch: Optional[_Batch] = None
@@ -191,6 +192,8 @@ class Inbound:
         """How many bytes may be read from the pipe now, at most `chunk`."""
         if self._closed or self.ending.eof:
             return 0
+        if self._discards:
+            return chunk
         collection = self._collecting()
         if collection is not None and collection.missing > len(self._buffer):
             return int(min(max(collection.missing, CHUNK), chunk))
@@ -217,7 +220,7 @@ class Inbound:
 
     def spills(self, size: int) -> bool:
         """Whether `size` bytes from the pipe belong in the overflow rather than in memory."""
-        if self._closed:
+        if self._closed or self._discards:
             return False
         if self.spilled:
             return True
@@ -236,7 +239,7 @@ class Inbound:
 
     def feed(self, data: bytes) -> None:
         """Bytes from the pipe, or back from the overflow, become available to callers."""
-        if self._closed:
+        if self._closed or self._discards:
             return
         collection = self._collecting()
         if collection is not None and not self._buffer:
@@ -248,6 +251,10 @@ class Inbound:
     def feed_eof(self) -> None:
         """The child, and everybody else, has closed the other end."""
         self.ending.eof = True
+
+    def discard(self) -> None:
+        """Nobody is left to want what comes from now on: it is thrown away. Safe in finalizers."""
+        self._discards = True
 
     def close(self) -> None:
         """The reading end is closed: nothing more is wanted, what is held is thrown away."""
