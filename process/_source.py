@@ -498,7 +498,7 @@ class Source:
 
 
 class _OneByOne:
-    """The lines of a stream, each asked for by itself; no generator, since it may be entered twice."""
+    """The lines of a stream, one by one; no generator, since it may be entered twice."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
