@@ -435,7 +435,8 @@ class Source:
                         self._plumbing.kick()
                         return data
                     changes = self._register(wait, self.pump.inbound)
-                self._progress(wait, changes, int(min(collection.missing, CHUNK)))
+                    missing = int(min(collection.missing, CHUNK))
+                self._progress(wait, changes, missing)
         except BaseException:
             self.abandon(collection, wait)
             if data:
