@@ -1,5 +1,6 @@
 """Rule 4: every byte reaches exactly one reader, in order, and all input reaches the child."""
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from process import PIPE, Process, ProcessTimeoutError
-from tests.support import DEAF, LARGE, MIB, Gate, Kit, lines, pattern, python
+from tests.support import DEAF, LARGE, MIB, PROMPT, Gate, Kit, lines, pattern, python
 
 
 async def test_output_called_again_returns_the_same(kit: Kit) -> None:
@@ -180,6 +181,55 @@ async def test_files_and_descriptors_as_streams(kit: Kit, tmp_path: Path) -> Non
             assert await kit.get(process.output()) == data
     finally:
         os.close(number)
+
+
+@pytest.mark.parametrize("way", ["readline", "readuntil", "async for"])
+@pytest.mark.parametrize("collect", ["read", "output", "readexactly"])
+async def test_lines_wait_for_a_collection(loops: Kit, collect: str, way: str) -> None:
+    """A task that asks for a line while another one gathers everything takes nothing of it."""
+    data = pattern(LARGE)
+    middle = 100_000
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        stdout = process.stdout
+        if collect == "read":
+            first = asyncio.ensure_future(stdout.read())
+        elif collect == "output":
+            first = asyncio.ensure_future(process.output(join=False))
+        else:
+            first = asyncio.ensure_future(stdout.readexactly(LARGE))
+        await loops.send(process.stdin, data[:middle])
+        while stdout.inbound.held < middle:
+            await asyncio.sleep(0.001)
+        if way == "async for":
+            second = asyncio.ensure_future(stdout.__anext__())
+        else:
+            second = asyncio.ensure_future(getattr(stdout, way)())
+        await asyncio.sleep(0)
+        await loops.send(process.stdin, data[middle:])
+        process.stdin.close()
+        assert await asyncio.wait_for(first, PROMPT) == data
+        if way == "readline":
+            assert await second == b""
+        else:
+            with pytest.raises((asyncio.IncompleteReadError, StopAsyncIteration)):
+                await second
+    assert await process.output() == (data if collect == "output" else b"")
+
+
+async def test_two_tasks_wait_for_different_separators(loops: Kit) -> None:
+    """Each sees its own, whatever the other one has searched in the meantime."""
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        stdout = process.stdout
+        line = asyncio.ensure_future(stdout.readline())
+        part = asyncio.ensure_future(stdout.readuntil(b";"))
+        await loops.send(process.stdin, b"one;two")
+        assert await asyncio.wait_for(part, PROMPT) == b"one;"
+        part = asyncio.ensure_future(stdout.readuntil((b";;", b"::")))
+        for piece in (b"-three:", b":four;"):
+            await loops.send(process.stdin, piece)
+        assert await asyncio.wait_for(part, PROMPT) == b"two-three::"
+        await loops.send(process.stdin, b"; five\n")
+        assert await asyncio.wait_for(line, PROMPT) == b"four;; five\n"
 
 
 def test_readers_in_several_threads_share_the_bytes() -> None:
