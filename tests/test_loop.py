@@ -5,12 +5,13 @@ import contextlib
 import os
 import threading
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Iterator, List
 
 import pytest
 
 from process import PIPE, AsyncProcess, _platform
 from process.asyncio._turnstile import Turnstile
+from process.core._flow import BOUND
 from tests.support import LARGE, MIB, PROMPT, Gate, Kit, lines, pattern, python
 
 
@@ -77,6 +78,81 @@ async def test_the_loop_runs_while_megabytes_pass(loops: Kit) -> None:
     done = True
     await ticker
     assert after - before > 4  # libuv, the greediest, takes up to 2 MiB a turn
+
+
+async def _hold(process: Any) -> None:
+    """Wait until all that the child writes is held."""
+    await process.join()
+    while not process.stdout.inbound.at_eof:
+        await asyncio.sleep(0.001)
+
+
+@contextlib.contextmanager
+def _counted_turns() -> Iterator[List[int]]:
+    """A list that grows by one with each turn of the loop."""
+    loop = asyncio.get_running_loop()
+    turns: List[int] = []
+    over = False
+
+    def tick() -> None:
+        turns.append(len(turns))
+        if not over:
+            loop.call_soon(tick)
+
+    loop.call_soon(tick)
+    yield turns
+    over = True
+
+
+@pytest.mark.parametrize("way", ["async for", "readline", "read", "readexactly", "large pieces"])
+async def test_the_loop_runs_while_what_is_held_is_read(loops: Kit, way: str) -> None:
+    """Calls that find all they want give it a turn after each bound of bytes."""
+    data = pattern(LARGE)
+    async with loops.opened(["cat"], stdin=data) as process:
+        await _hold(process)
+        stdout = process.stdout
+        found: List[bytes] = []
+        with _counted_turns() as turns:
+            if way == "async for":
+                found = [line async for line in stdout]
+            elif way == "readline":
+                while not stdout.at_eof():
+                    found.append(await stdout.readline())
+            elif way == "read":
+                while not stdout.at_eof():
+                    found.append(await stdout.read(10_000))
+            else:
+                size = 1 << 12 if way == "readexactly" else 1 << 19
+                found = [await stdout.readexactly(size) for _ in range(0, LARGE, size)]
+            # The larger pieces are counted when they are handed out.
+            assert len(turns) >= LARGE // max(BOUND, len(found[0])) - 1
+        assert b"".join(found) == data
+
+
+async def test_the_loop_runs_while_tiny_lines_are_read(loops: Kit) -> None:
+    """Many calls count as well, however little each of them finds."""
+    count = 20_000
+    async with loops.opened(["cat"], stdin=b"\n" * count) as process:
+        await _hold(process)
+        with _counted_turns() as turns:
+            assert [line async for line in process.stdout] == [b"\n"] * count
+            assert len(turns) >= count // 2000
+
+
+@pytest.mark.parametrize("way", ["readline", "read"])
+async def test_cancelled_while_the_loop_has_its_turn(loops: Kit, way: str) -> None:
+    """A call that has taken nothing yet loses nothing."""
+    data = pattern(LARGE)
+    async with loops.opened(["cat"], stdin=data) as process:
+        await _hold(process)
+        assert await process.stdout.read(BOUND) == data[:BOUND]
+        task = asyncio.ensure_future(getattr(process.stdout, way)())
+        await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await process.stdout.read() == data[BOUND:]
 
 
 async def test_run_does_not_wait_for_the_feeding(loops: Kit) -> None:

@@ -24,9 +24,18 @@ from process.core._flow import BOUND, Wait
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 
+#: What a call costs by itself, in bytes whose handing out would take about as long.
+_CALL = 256
+
 
 class Reader(asyncio.StreamReader):
-    """The child's stdout or stderr."""
+    """The child's stdout or stderr.
+
+    A call that finds what it wants does not wait; and a loop of such calls, over megabytes that
+    were held while somebody waited for something else, would let nobody else run until it has read
+    them all. So whenever the calls have handed out a bound of bytes without a wait, the next one
+    first gives the event loop a turn.
+    """
 
     def __init__(
         self, turnstile: Turnstile, transport: asyncio.ReadTransport, name: str, buffer_size: int
@@ -37,6 +46,8 @@ class Reader(asyncio.StreamReader):
         self._turnstile = turnstile
         self._pipe = transport
         self._paused_pipe = False
+        #: Bytes handed out, and what that has cost, since the event loop had its turn.
+        self._unpaid = 0
         self._error: Optional[BaseException] = None
         turnstile.add(self)
 
@@ -145,6 +156,8 @@ class Reader(asyncio.StreamReader):
             need: how many bytes have to be held before that; 0 if it cannot be known.
             check: raises an `IncompleteReadError`, with the bytes, if they are not what was wanted.
         """
+        if self._unpaid >= BOUND:
+            await self._give_a_turn()
         inbound = self.inbound
         data = b""
         end = inbound.end
@@ -158,12 +171,14 @@ class Reader(asyncio.StreamReader):
                 if size >= 0:
                     data = inbound.buffer.peek(size)
                     end = inbound.buffer.position + len(data)
+                    self._unpaid += len(data) + _CALL
                     inbound.taken()
                     inbound.buffer.skip_to(end)
                     self.resume_if_room()
                     self._check(data, check)
                     return data
                 with self._turnstile.waiting(inbound, need or inbound.held + BOUND):
+                    self._unpaid = 0
                     await self._turnstile.changed()
         except asyncio.IncompleteReadError:
             raise  # the bytes are in it
@@ -175,6 +190,8 @@ class Reader(asyncio.StreamReader):
     async def _read_large(
         self, goal: float, check: "Optional[Callable[[bytes], None]]" = None
     ) -> bytes:
+        if self._unpaid >= BOUND:
+            await self._give_a_turn()
         collection = Collection(goal)
         wait = Wait()
         data = b""
@@ -184,6 +201,7 @@ class Reader(asyncio.StreamReader):
                     while not self.inbound.collected(collection):
                         await self._turnstile.changed()
                 data = self.inbound.finish(collection)
+                self._unpaid += len(data)
                 self._turnstile.notify()  # it is the next caller's turn
             self._check(data, check)
             return data
@@ -194,6 +212,11 @@ class Reader(asyncio.StreamReader):
                 self.inbound.buffer.unread(data)
             self.abandon(collection)
             raise
+
+    async def _give_a_turn(self) -> None:
+        """Let the event loop go round once. Nothing has been taken: cancelled, nothing is lost."""
+        self._unpaid = 0
+        await asyncio.sleep(0)
 
     def _check(self, data: bytes, check: "Optional[Callable[[bytes], None]]") -> None:
         """See whether `data` can be given to the caller.
