@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import Any, AsyncIterator, Callable, Coroutine, Iterator, List, Optional, TypeVar
+from typing import Any, AsyncIterator, Callable, Coroutine, Iterator, List, Optional, Tuple, TypeVar
 
 import pytest
 
@@ -303,13 +303,18 @@ def employ_threads(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_platform, "make_hub", lambda *_: None)
 
 
-def refuse_threads(patch: pytest.MonkeyPatch, fault: BaseException) -> List[str]:
-    """Let no thread of the library start; a list that will hold the names of those that were to."""
+def refuse_threads(
+    patch: pytest.MonkeyPatch, fault: BaseException, names: Tuple[str, ...] = ("process-",)
+) -> List[str]:
+    """Let no thread with such a name start; a list that will hold the names of those that were to.
+
+    The names of the library's own threads begin with `process-`.
+    """
     real = threading.Thread.start
     refused: List[str] = []
 
     def start(self: threading.Thread) -> None:
-        if not self.name.startswith("process-"):
+        if not self.name.startswith(names):
             return real(self)
         refused.append(self.name)
         raise fault

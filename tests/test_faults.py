@@ -3,14 +3,16 @@
 import errno
 import io
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from process import PIPE, Process, ProcessAlreadyRunError, ProcessError
+from process import DEVNULL, PIPE, Process, ProcessAlreadyRunError, ProcessError
 from process._hand import Hand
+from process.asyncio._child import Child
 from process.core._buffer import Buffer
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
@@ -186,6 +188,42 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) 
         os.waitpid(-1, os.WNOHANG)
     assert process.run().output() == pattern(LARGE)
     process.close()
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError()])
+@pytest.mark.parametrize("pipes", [0, 3])
+async def test_no_watcher_to_be_had(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, pipes: int, fault: Exception
+) -> None:
+    """A child that its loop has started and cannot watch is ended and reaped, nothing is left."""
+    if loops.name == "uvloop":
+        pytest.skip("uvloop needs neither a thread nor a descriptor to learn of the end of a child")
+    stream = PIPE if pipes else DEVNULL
+
+    def refuse(*_: object) -> Any:
+        refused.append("pidfd")
+        raise fault
+
+    # The first child decides whether asyncio watches all of them by pidfd (3.12) or by a thread.
+    async with loops.opened(["true"]):
+        pass
+    await loops.settle()
+    before = descriptors()
+    process = loops.Process(["sleep", "1000"], stdin=stream, stdout=stream, stderr=stream)
+    with monkeypatch.context() as patch:
+        refused = refuse_threads(patch, fault, ("waitpid-", "asyncio-waitpid-"))
+        patch.setattr(os, "pidfd_open", refuse, raising=False)
+        with pytest.raises(ProcessError) as caught:
+            await process.run()
+    assert caught.value.__cause__ is fault
+    assert len(refused) == 1
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert not Child.alive
+    await process.run()
+    await process.close()
+    assert process.exit_code == -signal.SIGTERM
 
 
 def test_no_thread_for_what_overflows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,15 @@ exception may come from anywhere; and the child is there, or will be. So the loo
 of its own, which nobody but us cancels. A caller who no longer wants the child says so and stays
 until it has been dropped, ended and reaped; if he is torn out of that as well, it happens without
 him, and the guard of the loop waits for it.
+
+A loop may also fail when the child is there already: asyncio watches for its end by a thread or a
+descriptor, and there may be neither to be had. It says so at once, and hands the child over some
+turns later all the same, with nobody to reap it. Then that is done here.
 """
 
 import asyncio
 import contextlib
-from typing import List, Optional, Set
+from typing import Any, List, Optional, Set
 
 from process import _platform
 from process._child import GRACE, Redirections
@@ -24,6 +28,12 @@ from process.core.types import File
 #: Seconds after which a loop that has not got on with a start that nobody wants is told to stop.
 _A_MOMENT = 0.1
 
+#: Turns of a loop, more than it takes to connect three pipes.
+_TURNS = 30
+
+#: Seconds after which it is looked again whether a child that the loop does not watch has ended.
+_A_LOOK = 0.01
+
 
 class Start:
     """A child that the loop has been asked for."""
@@ -35,6 +45,8 @@ class Start:
         self._buffer_size = buffer_size
         self._begun = False
         self._given_up = False
+        #: The loop has said that it cannot start the child.
+        self._failed = False
         self._task: Optional[asyncio.Task[None]] = None
 
     async def wait(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> Child:
@@ -71,12 +83,26 @@ class Start:
         self.child = Child(transport, protocol)
         if self._given_up:
             self.child.drop()
+        if self._failed:
+            self._watch(transport)
+
+    def _watch(self, transport: Any) -> None:
+        """Tell the transport of the end of its child, as the watcher that the loop has not got.
+
+        This uses a name that asyncio keeps to itself, for want of another. Only its loops fail in
+        this way.
+        """
+        code = transport.get_extra_info("subprocess").poll()
+        if code is None:
+            self.loop.call_later(_A_LOOK, self._watch, transport)
+        else:
+            transport._process_exited(code)
 
     def _answered(self, task: "asyncio.Task[None]") -> None:
         starting.discard(self)
         self._task = None
-        if not task.cancelled():
-            task.exception()  # seen, even if nobody is there to be told
+        if not task.cancelled():  # seen, even if nobody is there to be told
+            self._failed = task.exception() is not None
 
     def give_up(self) -> None:
         """Nobody wants the child any more: it is dropped, now or as soon as it is there."""
@@ -108,6 +134,9 @@ class Start:
         """Wait until the child is gone, or cannot be made to; after `give_up`."""
         if self._task is not None:
             await asyncio.wait([self._task])
+        if self._failed:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
         if self.child is not None:
             await self.child.disappear(2 * GRACE)
 
