@@ -1,14 +1,14 @@
-"""Rules 4 and 10: at any point of a call, a signal handler calls for the very same process.
+"""Rules 4 and 10: at any point of a call, a handler or a thread calls for the very same process.
 
 What happens where the interrupted call waits is in `test_signal_handlers`.
 """
 
 import contextlib
 import itertools
-import math
 import os
 import signal
-from typing import Any, Callable, Iterator, List
+import threading
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
@@ -23,8 +23,11 @@ _DATA = b"".join(b"%07d\n" % number for number in range(75_000))
 #: How many points of a call are tried. Other calls try others, so all together leave out few.
 _TRIES = int(os.environ.get("POINTS_TRIED", "1"))
 
-#: The number of each pair of calls.
+#: The number of each try.
 _numbers = itertools.count()
+
+#: How many points a call has, by the call and the way in which its process is served.
+_points: Dict[Any, int] = {}
 
 
 def _join_in_vain(process: Any) -> None:
@@ -87,26 +90,43 @@ _WRITES: List[Any] = [
 ]
 
 
-@pytest.fixture(params=["driven", "threads", "exposed"])
-def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs a process: served by callers, by threads, or with a pipe of the caller's in between."""
-    if request.param == "threads":
-        employ_threads(monkeypatch)
+@pytest.fixture(params=["a handler", "a thread"])
+def by_thread(request: pytest.FixtureRequest) -> bool:
+    """Who makes the second call."""
+    return bool(request.param == "a thread")
 
-    def run_it(script: str, stdin: Any) -> Any:
+
+class Runner:
+    """Runs a process: served by callers, by threads, or with a pipe of the caller's in between."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+
+    def __call__(self, script: str, stdin: Any) -> Any:
+        """A process that has been started."""
         process = Process(["sh", "-c", script], stdin=stdin).run()
-        if request.param == "exposed":
+        if self.way == "exposed":
             process.stdout.fileno()
         return process
 
-    return run_it
+
+@pytest.fixture(params=["driven", "threads", "exposed"])
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """In each of the three ways."""
+    if request.param == "threads":
+        employ_threads(monkeypatch)
+    return Runner(request.param)
 
 
 class Calls:
-    """A call that is interrupted, and the one that a handler makes meanwhile."""
+    """A call that is interrupted, and the one that is made meanwhile."""
 
-    def __init__(self, interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, interrupted: Callable[[Any], Any], handled: Callable[[Any], Any], by_thread: bool
+    ) -> None:
         self._calls = interrupted, handled
+        self._by_thread = by_thread
+        self._other: Optional[threading.Thread] = None
         #: What each of them has returned, of bytes.
         self.taken: List[bytes] = []
         self.kept: List[bytes] = []
@@ -117,27 +137,46 @@ class Calls:
         self._make(self._calls[0])
 
     def handled(self) -> None:
-        """Make the other one."""
-        self._make(self._calls[1])
+        """Make the other one.
 
-    def rounds(self, start: Callable[[], Any]) -> Iterator[Any]:
+        A thread is given a start, and no more: it may have to wait for the first call.
+        """
+        if not self._by_thread:
+            self._make(self._calls[1])
+            return
+        other = self._other = threading.Thread(target=self._make, args=(self._calls[1],))
+        other.start()
+        other.join(0.01)
+
+    def rounds(self, run: Runner, script: str, stdin: Any) -> Iterator[Any]:
         """A process for each point that is tried, after both calls have been made for it."""
-        injector = Injector(math.inf, self.handled)
-        self.process = start()
+        key = self._calls[0], run.way
+        if key not in _points:  # often not the same each time: it depends on who is how fast
+            injector = self._round(run(script, stdin), 0)
+            self.handled()
+            yield self._ended()
+            _points[key] = injector.passed
+        points = _points[key]
+        for number in range(_TRIES):
+            point = 1 + (next(_numbers) * 37 + number * points // _TRIES) % points
+            struck = self._round(run(script, stdin), point).struck
+            yield self._ended()
+            if not struck:  # there were fewer this time, but never so few
+                struck = self._round(run(script, stdin), 1 + point % min(points, 10)).struck
+                yield self._ended()
+            assert struck
+
+    def _round(self, process: Any, point: int) -> Injector:
+        self.taken, self.kept = [], []
+        self.process, self._other = process, None
+        injector = Injector(point, self.handled)
         injector.call(self.interrupted)
-        self.handled()
-        yield self.process
-        points = injector.passed  # often not the same each time: it depends on who is how fast
-        gap = max(1, points // _TRIES)
-        # The first one is there in any case.
-        first = 1 + next(_numbers) % min(gap, 10)
-        for point in range(first, points + 1, gap):
-            self.taken, self.kept = [], []
-            self.process = start()
-            injector = Injector(point, self.handled)
-            injector.call(self.interrupted)
-            assert injector.struck or point > first
-            yield self.process
+        return injector
+
+    def _ended(self) -> Any:
+        if self._other is not None:
+            self._other.join()
+        return self.process
 
     def _make(self, call: Callable[[Any], Any]) -> None:
         try:
@@ -173,11 +212,14 @@ def _pairs(interrupted: List[Any], handled: List[Any]) -> List[Any]:
     _pairs([*_READS, *_OUTPUTS, *_WAITS], [*_READS, *_OUTPUTS, *_WAITS]),
 )
 def test_both_get_what_is_theirs(
-    run: Callable[..., Any], interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]
+    run: Runner,
+    by_thread: bool,
+    interrupted: Callable[[Any], Any],
+    handled: Callable[[Any], Any],
 ) -> None:
     """Both return, and each byte has come to one of them or is kept."""
-    calls = Calls(interrupted, handled)
-    for process in calls.rounds(lambda: run("cat; seq 20000 >&2", _DATA)):
+    calls = Calls(interrupted, handled, by_thread)
+    for process in calls.rounds(run, "cat; seq 20000 >&2", _DATA):
         output = process.output()
         process.close()
         rest = _DATA
@@ -194,11 +236,14 @@ def test_both_get_what_is_theirs(
     [*_pairs(_ENDS, [*_READS, *_OUTPUTS, *_WAITS, *_ENDS]), *_pairs([_read, *_OUTPUTS], _ENDS)],
 )
 def test_ended_by_one_of_them(
-    run: Callable[..., Any], interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]
+    run: Runner,
+    by_thread: bool,
+    interrupted: Callable[[Any], Any],
+    handled: Callable[[Any], Any],
 ) -> None:
     """Both return, the child is gone, and what has been given out is given out once, in order."""
-    calls = Calls(interrupted, handled)
-    for process in calls.rounds(lambda: run("cat; seq 20000 >&2", _DATA)):
+    calls = Calls(interrupted, handled, by_thread)
+    for process in calls.rounds(run, "cat; seq 20000 >&2", _DATA):
         process.close()
         whole = b"".join([*calls.taken, process.output()])
         other = b"".join([*reversed(calls.taken), process.output()])
@@ -208,11 +253,14 @@ def test_ended_by_one_of_them(
 
 @pytest.mark.parametrize(("interrupted", "handled"), _pairs(_WRITES, [*_WRITES, _join_in_vain]))
 def test_written_by_both(
-    run: Callable[..., Any], interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]
+    run: Runner,
+    by_thread: bool,
+    interrupted: Callable[[Any], Any],
+    handled: Callable[[Any], Any],
 ) -> None:
     """Both return; what was written has gone in once, unless stdin was closed before."""
-    calls = Calls(interrupted, handled)
-    for process in calls.rounds(lambda: run("wc -c", PIPE)):
+    calls = Calls(interrupted, handled, by_thread)
+    for process in calls.rounds(run, "wc -c", PIPE):
         _leave(process)
         assert int(process.output()) in {0, 100_000, 200_000}
 
@@ -225,10 +273,13 @@ def test_written_by_both(
     ],
 )
 def test_written_by_one_of_them(
-    run: Callable[..., Any], interrupted: Callable[[Any], Any], handled: Callable[[Any], Any]
+    run: Runner,
+    by_thread: bool,
+    interrupted: Callable[[Any], Any],
+    handled: Callable[[Any], Any],
 ) -> None:
     """Both return, from a child that never reads, and ends all the same."""
-    calls = Calls(interrupted, handled)
-    for process in calls.rounds(lambda: run("exec seq -w 75000", PIPE)):
+    calls = Calls(interrupted, handled, by_thread)
+    for process in calls.rounds(run, "exec seq -w 75000", PIPE):
         _leave(process)
         assert process.exit_code == 0
