@@ -198,7 +198,7 @@ async def test_lines_wait_for_a_collection(loops: Kit, collect: str, way: str) -
         else:
             first = asyncio.ensure_future(stdout.readexactly(LARGE))
         await loops.send(process.stdin, data[:middle])
-        while stdout.inbound.held < middle:
+        while not stdout.inbound.busy or stdout.inbound.held < middle:
             await asyncio.sleep(0.001)
         if way == "async for":
             second = asyncio.ensure_future(stdout.__anext__())

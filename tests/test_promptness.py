@@ -1,5 +1,6 @@
 """Rule 5: `run`, timeouts and `join` are prompt; a stream ends at its end or with silence."""
 
+import asyncio
 import linecache
 import os
 import threading
@@ -166,6 +167,39 @@ async def test_leaving_ends_with_silence(kit: Kit, tmp_path: Path, leave: str) -
         warnings.simplefilter("error")
         assert await kit.get(process.output()) == b"from the child\n"
     await kit.blocking(gate.open)
+
+
+@pytest.mark.usefixtures("short_silence")
+@pytest.mark.parametrize("way", ["output", "close", "leave"])
+@pytest.mark.parametrize("size", [-1, MIB])
+async def test_silence_while_another_task_reads_to_end_of_file(
+    loops: Kit, tmp_path: Path, way: str, size: int
+) -> None:
+    """Nobody else waits for that; what the reader has gathered is his, and ends with a close."""
+    async with Grandchild(loops, tmp_path) as family:
+        process = family.process
+        stdout = process.stdout
+        said = b"from the child\n"
+        reader = asyncio.ensure_future(stdout.read() if size < 0 else stdout.readexactly(size))
+        while not stdout.inbound.busy or stdout.inbound.held < len(said):
+            await asyncio.sleep(0.001)
+        await process.join()
+        leave = partial(process.__aexit__, None, None, None)
+        call = {"output": process.output, "close": process.close, "leave": leave}[way]
+        with pytest.warns(RuntimeWarning, match="stdout") as caught:
+            result = await asyncio.wait_for(call(), PROMPT)
+        assert not result
+        assert len(caught) == 1
+        await family.speak(LATE)
+        if way == "output":
+            said += LATE
+        if size < 0:
+            assert await asyncio.wait_for(reader, PROMPT) == said
+        else:
+            with pytest.raises(asyncio.IncompleteReadError) as incomplete:
+                await asyncio.wait_for(reader, PROMPT)
+            assert incomplete.value.partial == said
+        assert await process.output() == b""
 
 
 async def _finish(kit: Kit, process: Any, way: str) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 from functools import partial
-from typing import Callable, ClassVar, Iterable, List, Optional, Set
+from typing import Callable, ClassVar, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
 from process._child import GRACE, SIGKILL
@@ -118,7 +118,12 @@ class Child:
         wait = Wait()
         collections = [(stream, Collection()) for stream in streams if stream is not None]
         try:
-            wanted = [pair for pair in collections if await pair[0].collect(pair[1], wait)]
+            wanted: List[Tuple[Reader, Collection]] = []
+            for stream, collection in collections:
+                if await stream.collect(collection, wait):
+                    wanted.append((stream, collection))
+                elif not stream.inbound.closed:
+                    open_ones.append(stream.name)  # another task reads it to end of file
             if join:
                 await self.wait()
             for stream, collection in wanted:

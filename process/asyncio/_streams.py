@@ -196,7 +196,10 @@ class Reader(asyncio.StreamReader):
         wait = Wait()
         data = b""
         try:
-            if await self.collect(collection, wait):
+            while self.inbound.busy:
+                with self._turnstile.waiting():
+                    await self._turnstile.changed()
+            if self._begin(collection, wait):
                 with self._turnstile.waiting(self.inbound):
                     while not self.inbound.collected(collection):
                         await self._turnstile.changed()
@@ -233,13 +236,20 @@ class Reader(asyncio.StreamReader):
     # Collecting: everything to the end, as one `bytes` object.
 
     async def collect(self, collection: Collection, wait: Wait) -> bool:
-        """Begin to collect, when the stream's turn has come; whether the stream is open.
+        """Begin to collect when the stream's turn has come.
 
         From now on, and for as long as `wait` exists, the stream may hold without bound.
+
+        Returns:
+            Whether it has begun. It has not if the stream is closed; nor if it has ended with
+            silence while another task reads to end of file, and keeps the turn.
         """
-        while self.inbound.busy:
-            with self._turnstile.waiting():
-                await self._turnstile.changed()
+        with self._turnstile.waiting():
+            turn = await self._unless_silent(lambda: not self.inbound.busy)
+        return turn and self._begin(collection, wait)
+
+    def _begin(self, collection: Collection, wait: Wait) -> bool:
+        """Begin to collect now; whether the stream is open."""
         if self.inbound.closed:
             return False
         self.inbound.collect(collection, wait)
@@ -256,16 +266,25 @@ class Reader(asyncio.StreamReader):
         """
         inbound = self.inbound
         with self._turnstile.waiting(inbound):
-            while not inbound.collected(collection):
-                remaining = inbound.ending.remaining(time.monotonic())
-                if remaining == 0:
-                    await self._turnstile.polled()
-                    if inbound.ending.remaining(time.monotonic()) == 0:
-                        break  # that has brought nothing
-                else:
-                    await self._turnstile.changed(remaining)
+            await self._unless_silent(lambda: inbound.collected(collection))
         inbound.keep(collection)
         return inbound.at_eof
+
+    async def _unless_silent(self, reached: Callable[[], bool]) -> bool:
+        """Wait until `reached()`, or until the stream has ended with silence; whether the former.
+
+        The caller has registered that he waits.
+        """
+        ending = self.inbound.ending
+        while not reached():
+            remaining = ending.remaining(time.monotonic())
+            if remaining == 0:
+                await self._turnstile.polled()
+                if ending.remaining(time.monotonic()) == 0:
+                    return reached()  # that has brought nothing
+            else:
+                await self._turnstile.changed(remaining)
+        return True
 
     def abandon(self, collection: Collection) -> None:
         """The task that collected is gone; what it has not kept goes to the next."""
