@@ -129,6 +129,46 @@ async def test_the_loop_runs_while_what_is_held_is_read(loops: Kit, way: str) ->
         assert b"".join(found) == data
 
 
+@pytest.mark.parametrize("way", ["output", "read", "readexactly", "leave"])
+async def test_the_loop_runs_while_what_is_held_is_gathered(loops: Kit, way: str) -> None:
+    """What makes one `bytes` object of megabytes that were held copies some of them in a turn."""
+    data = pattern(2 * LARGE)
+    async with loops.opened(["cat"], stdin=data) as process:
+        await _hold(process)
+        with _counted_turns() as turns:
+            if way == "output":
+                assert await process.output() == data
+            elif way == "read":
+                assert await process.stdout.read() == data
+            elif way == "readexactly":
+                assert await process.stdout.readexactly(len(data)) == data
+            else:
+                await process.__aexit__(None, None, None)
+                assert await process.output() == data
+        assert len(turns) >= len(data) // MIB - 1
+
+
+async def test_what_comes_while_what_was_held_is_gathered(loops: Kit, tmp_path: Path) -> None:
+    """It comes behind it; and cancelled in the middle, all of it is there for the next call."""
+    gate = Gate(tmp_path)
+    script = f"put(1, pattern({2 * LARGE}))\n{Gate.WAIT}put(1, b'late')"
+    async with loops.opened(python(script, gate), stderr=None) as process:
+        inbound = process.stdout.inbound
+        joining = asyncio.ensure_future(process.join())
+        while inbound.held < 2 * LARGE:
+            await asyncio.sleep(0.001)
+        await loops.blocking(gate.open)
+        task = asyncio.ensure_future(process.output())
+        while not inbound.busy:
+            await asyncio.sleep(0)
+        assert len(inbound._buffer) > 0
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await joining
+        assert await process.output() == pattern(2 * LARGE) + b"late"
+
+
 async def test_the_loop_runs_while_tiny_lines_are_read(loops: Kit) -> None:
     """Many calls count as well, however little each of them finds."""
     count = 20_000

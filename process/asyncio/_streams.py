@@ -24,6 +24,9 @@ from process.core._flow import BOUND, Wait
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 
+#: Bytes copied in one turn of the event loop.
+_PIECE = 1024 * 1024
+
 #: What a call costs by itself, in bytes whose handing out would take about as long.
 _CALL = 256
 
@@ -199,7 +202,7 @@ class Reader(asyncio.StreamReader):
             while self.inbound.busy:
                 with self._turnstile.waiting():
                     await self._turnstile.changed()
-            if self._begin(collection, wait):
+            if await self._begin(collection, wait):
                 with self._turnstile.waiting(self.inbound):
                     while not self.inbound.collected(collection):
                         await self._turnstile.changed()
@@ -246,14 +249,16 @@ class Reader(asyncio.StreamReader):
         """
         with self._turnstile.waiting():
             turn = await self._unless_silent(lambda: not self.inbound.busy)
-        return turn and self._begin(collection, wait)
+        return turn and await self._begin(collection, wait)
 
-    def _begin(self, collection: Collection, wait: Wait) -> bool:
-        """Begin to collect now; whether the stream is open."""
+    async def _begin(self, collection: Collection, wait: Wait) -> bool:
+        """Begin to collect now, with what is held, piece by piece; whether the stream is open."""
         if self.inbound.closed:
             return False
-        self.inbound.collect(collection, wait)
+        self.inbound.begin(collection, wait)
         self.resume_if_room()
+        while not self.inbound.gather(_PIECE):
+            await self._give_a_turn()
         return True
 
     async def complete(self, collection: Collection) -> bool:
@@ -278,6 +283,8 @@ class Reader(asyncio.StreamReader):
         ending = self.inbound.ending
         while not reached():
             remaining = ending.remaining(time.monotonic())
+            if self.inbound.at_eof:  # whose turn it is has got all, and soon gives it away
+                remaining = None
             if remaining == 0:
                 await self._turnstile.polled()
                 if ending.remaining(time.monotonic()) == 0:
