@@ -1,6 +1,7 @@
 """Rule 5: `run`, timeouts and `join` are prompt; a stream ends at its end or with silence."""
 
 import asyncio
+import contextlib
 import linecache
 import os
 import threading
@@ -15,7 +16,7 @@ import pytest
 from process import PIPE, Process, ProcessTimeoutError
 from process.core._flow import Wait
 from process.core._inbound import Collection
-from tests.support import LARGE, MIB, PROMPT, Gate, Kit, pattern, python
+from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Gate, Kit, pattern, python
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -59,6 +60,32 @@ async def test_timeouts_are_kept_while_streams_are_stuck(kit: Kit, timeout: floa
     await kit.get(process.join())
     await kit.get(process.close())
     assert process.exit_code == -9
+
+
+async def test_a_loop_of_joins_without_time_ends(loops: Kit) -> None:
+    """It counts as waiting: the streams of a child that floods them move meanwhile."""
+    deadline = time.monotonic() + PROMPT
+    async with loops.opened(python(FLOOD_BOTH, LARGE)) as process:
+        joined = False
+        while not joined:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(ProcessTimeoutError):
+                await loops.get(process.join(0))
+                joined = True
+        assert process.exit_code == 0
+        assert await loops.get(process.output()) == pattern(LARGE, 1)
+        assert await loops.get(process.error()) == pattern(LARGE, 2)
+
+
+async def test_join_and_the_exit_code_agree(kit: Kit) -> None:
+    """Once there is an exit code there is nothing to wait for, whether the loop knows or not."""
+    async with kit.opened(["sh", "-c", "exit 3"]) as process:
+        with contextlib.suppress(ChildProcessError):  # the watcher of asyncio before 3.12 has it
+            os.waitid(os.P_PID, process.id, os.WEXITED | os.WNOWAIT)
+        while process.exit_code is None:
+            await kit.pause()
+        await kit.get(process.join(0))
+        assert process.exit_code == 3
 
 
 async def test_close_of_a_child_that_reads_nothing(kit: Kit) -> None:

@@ -76,8 +76,13 @@ class Child:
         return code
 
     async def wait(self, timeout: Optional[float] = None) -> bool:
-        """Wait until the child has ended; whether it has."""
-        return await self._wait_until(lambda: self.protocol.exited, timeout)
+        """Wait until the child has ended; whether it has.
+
+        When the time is over it is looked once more, as by a caller who polls: then this and the
+        exit code do not contradict each other, and a loop of calls without any time ends.
+        """
+        reached = await self._wait_until(lambda: self.protocol.exited, timeout)
+        return reached or self.poll() is not None
 
     async def disappear(self, timeout: Optional[float] = None) -> bool:
         """Wait until the child has ended and its pipes are closed; whether that is so."""
@@ -86,12 +91,14 @@ class Child:
     async def _wait_until(self, reached: Callable[[], bool], timeout: Optional[float]) -> bool:
         loop = self.turnstile.loop
         deadline = None if timeout is None else loop.time() + timeout
+        waited = False
         with self.turnstile.waiting():
             while not reached():
-                remaining = None if deadline is None else deadline - loop.time()
-                if remaining is not None and remaining <= 0:
+                remaining = None if deadline is None else max(0.0, deadline - loop.time())
+                if remaining == 0 and waited:
                     return False
-                await self.turnstile.changed(remaining)
+                await self.turnstile.changed(remaining)  # the loop has a turn, whatever the time
+                waited = True
         return True
 
     def send_signal(self, number: int) -> None:
