@@ -18,9 +18,11 @@ from process._descriptor import Descriptor
 from process._hand import Hand
 from process._plumbing import Plumbing
 from process._waiting import Waiter, Waiters
-from process.core._flow import Flow
+from process.core._ending import Ending
+from process.core._flow import BOUND, Flow
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
+from process.core._overflow import Overflow
 from tests.support import LARGE, Kit, descriptors, is_alive, pattern, python, refuse_threads
 
 
@@ -272,6 +274,7 @@ def test_a_thread_that_begins_after_its_start_was_interrupted(
         late[0].start()
         late[0].join()
         assert not pump.attended
+        assert not pump.done
         assert child.output() == b"x"
 
 
@@ -504,6 +507,57 @@ def test_silence_is_not_believed_while_bytes_wait_in_the_pipe() -> None:
             assert pump.inbound.ending.remaining(time.monotonic()) == 0
             assert not pump.silent()
     assert child.output() == b"x"
+
+
+@pytest.mark.parametrize("state", ["busy", "hand", "spilled", "no room"])
+def test_silence_is_not_believed_while_bytes_are_on_their_way(state: str) -> None:
+    """In the hands of a thread or of a caller, in the overflow, or in a pipe that nobody may read.
+
+    The pipe itself is empty each time, so it is this alone that speaks against the silence.
+    """
+    with Process(["cat"], stdin=PIPE) as child:
+        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        with pump.plumbing.lock:
+            pump.inbound.ending.process_ended(0.0)  # long ago
+            if state == "busy":
+                pump._busy = True
+            elif state == "hand":
+                pump._hand._chunks.append((b"x",))
+            elif state == "spilled":
+                pump.inbound.spilled = 1
+            else:
+                pump.inbound.feed(bytes(BOUND))
+            assert pump.inbound.ending.remaining(time.monotonic()) == 0
+            assert not pump.silent()
+            pump._busy = False
+            pump._hand._chunks.clear()
+            pump.inbound.spilled = 0
+            pump.inbound.buffer.take(BOUND)
+
+
+def test_silence_is_not_believed_while_bytes_go_into_the_overflow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What has left the pipe, and is not counted as spilled yet, is in the hands of the thread."""
+    silent: List[bool] = []
+    real = Overflow.append
+
+    def append(self: Overflow, chunk: bytes) -> None:
+        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        if not silent:
+            with pump.plumbing.lock, monkeypatch.context() as patch:
+                assert not pump.inbound.spilled
+                patch.setattr(pump.port, "pending", bool)
+                patch.setattr(pump.inbound, "ending", Ending())
+                pump.inbound.ending.process_ended(0.0)  # long ago
+                silent.append(pump.silent())
+        real(self, chunk)
+
+    monkeypatch.setattr(Overflow, "append", append)
+    with Process(python(f"put(1, pattern({2 * LARGE}))"), stderr=None) as child:
+        child.join()
+        assert silent == [False]
+        assert child.output() == pattern(2 * LARGE)
 
 
 def test_what_is_left_in_an_exposed_pipe_after_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
