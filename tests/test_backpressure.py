@@ -7,7 +7,7 @@ import pytest
 
 from process import PIPE, ProcessTimeoutError
 from process.core._flow import BOUND
-from tests.support import KIB, MIB, Kit, pattern, python
+from tests.support import KIB, MIB, Kit, pattern, python, reached
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: What may lie between the child's last byte and the caller's: our bound, a chunk in the pump's
 #: hands, what the transport or a relay holds, and what the kernel's pipes hold.
 SLACK = 1 * MIB
+
+#: libuv reads a pipe up to 32 times before it lets anybody see what it has read, or pause it.
+LIBUV = 32 * 64 * KIB
 
 #: A child stops by itself here, so that a failure does not fill the machine.
 LIMIT = 256 * MIB
@@ -107,6 +110,30 @@ async def test_what_polls_have_granted_is_used_up_by_reading(kit: Kit) -> None:
         assert await meter.blocked() <= taken + SLACK
 
 
+async def test_what_was_taken_makes_room_though_nobody_waits(loops: Kit) -> None:
+    """The loop had stopped reading, and begins again when there is little left to be read."""
+    async with loops.opened(["yes"], stderr=None) as process:
+        inbound = process.stdout.inbound
+        await reached(lambda: process.stdout._paused_pipe)
+        assert len(await process.stdout.read(inbound.held - 1)) > BOUND // 2
+        await reached(lambda: inbound.held > 1)
+        await process.close()
+
+
+async def test_what_polls_have_granted_is_used_up_while_the_loop_runs(loops: Kit) -> None:
+    """The same where the loop has all the time to read what it may, between read and poll."""
+    async with loops.opened(["yes"], stderr=None) as process:
+        most = 0
+        for _ in range(20):
+            assert process.running
+            assert len(await process.stdout.read(1)) == 1
+            await reached(lambda: process.stdout._paused_pipe)
+            most = max(most, process.stdout.inbound.held)
+        await process.close()
+    # A bound, one more for a poll, and a chunk that came when there was still room.
+    assert most <= 2 * BOUND + (LIBUV if loops.name == "uvloop" else 256 * KIB)
+
+
 async def test_a_join_that_timed_out_no_longer_counts(kit: Kit) -> None:
     """After a `join` that timed out the child is blocked again, at whatever it has got rid of."""
     async with Meter(kit) as meter:
@@ -119,8 +146,7 @@ async def test_yes_read_slowly_and_closed(kit: Kit) -> None:
     """A child that never stops: what is held stays within the bound, and `close` ends it."""
     process = await kit.start(["yes", "0123456789abcde"])
     most = 0
-    # libuv reads a pipe up to 32 times before it lets anybody see what it has read, or pause it.
-    slack = 32 * 64 * KIB if kit.name == "uvloop" else 0
+    slack = LIBUV if kit.name == "uvloop" else 0
     for _ in range(2000):
         assert await kit.read_line(process.stdout) == b"0123456789abcde\n"
         most = max(most, *held(process))

@@ -1,13 +1,26 @@
 """Rule 1: no order of calls by a single-threaded caller stalls the child against the caller."""
 
+import asyncio
 import gzip
 import subprocess
 from pathlib import Path
+from typing import Any, Callable, List
 
 import pytest
 
 from process import DEVNULL, PIPE, STDOUT, ProcessTimeoutError
-from tests.support import FLOOD_BOTH, LARGE, MIB, Gate, Kit, lines, pattern, python
+from tests.support import (
+    FLOOD_BOTH,
+    LARGE,
+    MIB,
+    PROMPT,
+    Gate,
+    Kit,
+    lines,
+    pattern,
+    python,
+    reached,
+)
 
 
 async def test_input_bytes_to_an_echo(kit: Kit) -> None:
@@ -313,6 +326,42 @@ async def test_polling_exit_code_after_writing(kit: Kit) -> None:
         while process.exit_code is None:
             await kit.pause()
         assert await kit.get(process.output()) == data
+
+
+async def _in_pieces(process: Any) -> bytes:
+    """All of stdout, by reads that each want less than is held."""
+    found = b""
+    while len(found) < LARGE:
+        found += await process.stdout.read(min(99_999, LARGE - len(found)))
+    return found
+
+
+_WAITS: List[Any] = [
+    pytest.param(lambda process: process.join(), id="join"),
+    pytest.param(lambda process: process.output(), id="output"),
+    pytest.param(lambda process: process.error(), id="error"),
+    pytest.param(lambda process: process.stdout.read(), id="read"),
+    pytest.param(lambda process: process.stderr.read(), id="stderr"),
+    pytest.param(lambda process: process.stdout.readexactly(LARGE), id="readexactly"),
+    pytest.param(_in_pieces, id="pieces"),
+    pytest.param(lambda process: process.__aexit__(None, None, None), id="leave"),
+]
+
+
+@pytest.mark.parametrize("wait", _WAITS)
+async def test_a_wait_that_begins_when_the_pipes_are_full(
+    loops: Kit, wait: Callable[[Any], Any]
+) -> None:
+    """The loop had stopped reading, and begins again for whoever waits."""
+    process = await loops.start(python(FLOOD_BOTH, LARGE))
+    await reached(lambda: process.stdout._paused_pipe and process.stderr._paused_pipe)
+    found = await asyncio.wait_for(wait(process), 3 * PROMPT)
+    await asyncio.wait_for(process.join(), 3 * PROMPT)
+    output, error = await process.output(), await process.error()
+    await process.close()
+    assert found in (None, pattern(LARGE, 1), pattern(LARGE, 2))
+    assert pattern(LARGE, 1) in (found, output)
+    assert pattern(LARGE, 2) in (found, error)
 
 
 async def test_stderr_into_stdout(kit: Kit) -> None:
