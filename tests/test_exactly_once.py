@@ -4,11 +4,24 @@ import asyncio
 import os
 import threading
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
 from process import PIPE, Process, ProcessTimeoutError
-from tests.support import DEAF, LARGE, MIB, PROMPT, Gate, Kit, lines, pattern, python
+from tests.support import (
+    DEAF,
+    KIB,
+    LARGE,
+    MIB,
+    PROMPT,
+    Gate,
+    Kit,
+    employ_threads,
+    lines,
+    pattern,
+    python,
+)
 
 
 async def test_output_called_again_returns_the_same(kit: Kit) -> None:
@@ -127,6 +140,34 @@ async def test_an_explicit_write_reports_a_broken_pipe(kit: Kit) -> None:
             await kit.send(process.stdin, pattern(LARGE))
         with pytest.raises(BrokenPipeError):
             await kit.send(process.stdin, b"once more")
+
+
+@pytest.mark.parametrize("size", [100 * KIB, LARGE])
+@pytest.mark.parametrize("buffer_size", [0, None])
+def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[int]) -> None:
+    """More than a stream buffer holds is not left to a flush: `write` itself says so."""
+    with Process(python(DEAF), PIPE, buffer_size=buffer_size) as process:
+        assert process.stdout.readline() == b"closed\n"
+        with pytest.raises(BrokenPipeError):
+            process.stdin.write(pattern(size))
+
+
+@pytest.fixture(params=["driven", "threads"])
+def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By callers who drive, or by threads."""
+    if request.param == "threads":
+        employ_threads(monkeypatch)
+
+
+@pytest.mark.usefixtures("_served")
+@pytest.mark.parametrize("buffer_size", [0, None])
+def test_a_write_alone_is_told_while_it_waits(buffer_size: Optional[int]) -> None:
+    """The child closes its end when a part has gone in, and the writer waits for room."""
+    script = f"get(100_000); shut(0); put(1, pattern({LARGE}, 1))"
+    with Process(python(script), PIPE, buffer_size=buffer_size) as process:
+        with pytest.raises(BrokenPipeError):
+            process.stdin.write(pattern(LARGE))
+        assert process.output() == pattern(LARGE, 1)
 
 
 async def test_a_write_in_progress_reports_a_broken_pipe(kit: Kit) -> None:
