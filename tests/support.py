@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Coroutine, Iterator, List, Optional, Tuple, TypeVar
@@ -34,6 +35,9 @@ REPOSITORY = str(Path(__file__).parent.parent)
 
 #: The seconds within which what is to be prompt has to happen: generous, for busy machines.
 PROMPT = 10.0
+
+#: The seconds after which what has not happened does not happen, however busy the machine.
+_NEVER = 3 * PROMPT
 
 _PRELUDE = """\
 import os, sys, _random
@@ -296,6 +300,22 @@ class Gate:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def until(holds: Callable[[], Any]) -> None:
+    """Return as soon as another thread, or a child, has brought about that `holds()`."""
+    deadline = time.monotonic() + _NEVER
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0)
+
+
+async def reached(holds: Callable[[], Any]) -> None:
+    """The same for what the loop brings about, which runs meanwhile."""
+    deadline = time.monotonic() + _NEVER
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come about"
+        await asyncio.sleep(0.001)
 
 
 def employ_threads(patch: pytest.MonkeyPatch) -> None:

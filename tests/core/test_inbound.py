@@ -95,6 +95,19 @@ def test_a_poll_makes_room_for_one_more_bound() -> None:
     assert inbound.room() == 0
 
 
+def test_a_poll_after_a_read_begins_anew() -> None:
+    """What earlier polls have granted is used up, and so is that there were any."""
+    flow, inbound = _flowing()
+    inbound.feed(bytes(8))
+    flow.poll()
+    flow.poll()
+    inbound.feed(bytes(8))
+    inbound.buffer.skip(1)
+    inbound.taken()
+    flow.poll()
+    assert inbound.room() == 0
+
+
 def test_a_collection_makes_room_until_it_has_what_it_wants() -> None:
     """Who collects is a waiting caller; who has enough, or has left, is not."""
     inbound = _inbound()
@@ -346,6 +359,16 @@ def test_too_little_memory_to_gather_in() -> None:
     assert inbound.lost
     inbound.close()
     assert not inbound.lost
+
+
+def test_a_write_that_was_cut_off_is_done_again() -> None:
+    """What an exception has kept from being recorded is written over, not written twice."""
+    inbound = Inbound(Flow())
+    collection = Collection()
+    inbound.collect(collection, WAIT)
+    collection._write(b"ab")
+    inbound.feed(b"abc")
+    assert collection.getvalue() == b"abc"
 
 
 def test_kept_bytes_grow() -> None:
