@@ -267,10 +267,11 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         files[0] = to.stdin
     borrowed = lendable(files[0])
     if borrowed is not None:
-        files[0] = borrowed.fileno()
         if not borrowed.lent:  # else somebody else has borrowed it before
             child.borrowed = borrowed
-            borrowed.lent = True
+        child.descriptors.append(borrowed.lend())
+        theirs.append(child.descriptors[-1])
+        files[0] = theirs[-1].fileno()
     for index in (1, 2):
         if _is_pipe(files[index]):
             ends[index], files[index] = pipe(upstream=True)

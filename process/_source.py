@@ -18,6 +18,7 @@ process is closed belongs to the borrower, and is left to him.
 
 import io
 import math
+import os
 import sys
 import time
 import weakref
@@ -192,6 +193,22 @@ class Source:
             else:
                 exposure.discard()
         return self.fileno()
+
+    def lend(self) -> Descriptor:
+        """A copy of the descriptor, for a process that is being started.
+
+        Of its own, since another thread or task may close the stream before that has inherited it.
+
+        Raises:
+            ValueError, OSError, RuntimeError: as of `fileno`.
+        """
+        self.fileno()
+        with self._plumbing.lock:
+            self._check_open()
+            assert self._exposure is not None
+            copy = Descriptor.own(os.dup, self._exposure.descriptor.fileno())
+            self.lent = True
+            return copy
 
     def _use(self, exposure: _Exposure) -> None:
         """Let the bytes take that way from now on. The lock is held."""

@@ -8,7 +8,7 @@ from typing import Optional
 
 import pytest
 
-from process import PIPE, Process, ProcessTimeoutError
+from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from tests.support import (
     DEAF,
     KIB,
@@ -293,3 +293,25 @@ def test_readers_in_several_threads_share_the_bytes() -> None:
     for part in found:
         order = [number[line] for line in part]
         assert order == sorted(order)
+
+
+async def test_a_stream_is_closed_while_a_loop_starts_its_borrower(loops: Kit) -> None:
+    """It is lent as soon as it has been asked for, and left to the borrower."""
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as lender:
+        borrower = loops.Process(["cat"], stdin=lender.stdout)
+        start = asyncio.ensure_future(borrower.run())
+        await asyncio.sleep(0)
+        assert not start.done()
+        lender.stdout.close()
+        await start
+        assert await borrower.output() == data
+        await borrower.close()
+
+
+async def test_a_stream_whose_borrower_cannot_be_started(loops: Kit, tmp_path: Path) -> None:
+    """It is lent no longer: what is left when the lender is left is kept for him."""
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as lender, pytest.raises(ProcessError):
+        await loops.Process([tmp_path / "none"], stdin=lender.stdout).run()
+    assert lender.output() == data

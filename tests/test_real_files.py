@@ -331,3 +331,21 @@ def test_a_caller_in_select_while_the_other_stream_floods() -> None:
         assert select.select([number], [], [], PROMPT)[0] == [number]
         assert os.read(number, 10) == b"x"
     assert process.error() == pattern(200_000)
+
+
+def test_a_stream_is_closed_while_its_borrower_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread, just before the child inherits it: it is the borrower's by then."""
+    data = pattern(LARGE)
+    real = subprocess.Popen.__init__
+
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
+        lender.stdout.close()
+        real(self, *arguments, **options)
+
+    with Process(["cat"], stdin=data) as lender:
+        borrower = Process(["cat"], stdin=lender.stdout)
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess.Popen, "__init__", init)
+            borrower.run()
+        assert borrower.output() == data
+        borrower.close()

@@ -153,22 +153,27 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     """
     stdin: Optional[File] = PIPE if isinstance(to.stdin, bytes) else to.stdin
     borrowed = lendable(stdin)
+    lent = borrowed is not None and borrowed.lent
+    copy: Optional[Descriptor] = None
     if borrowed is not None:
-        stdin = borrowed.fileno()
+        copy = borrowed.lend()
+        stdin = copy.fileno()
     started = Start(asyncio.get_running_loop(), buffer_size)
     try:
         child = await started.wait(arguments, to, stdin)
-        if borrowed is not None:
-            borrowed.lent = True
         if isinstance(to.stdin, bytes):
             child.feed(to.stdin)
         return child
     except BaseException as error:
+        if borrowed is not None:
+            borrowed.lent = lent
         started.give_up()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             await started.over()
         raise
     finally:
+        if copy is not None:
+            copy.close()
         del started  # as in `Start.wait`
 
 
