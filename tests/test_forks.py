@@ -291,6 +291,49 @@ finally:
                 os.killpg(caller.pid, signal.SIGKILL)  # a fork that hangs
 
 
+def test_what_a_fork_opens_is_not_closed_by_its_loop(loops: Kit) -> None:
+    """The numbers of the parent's pipes stay taken until the loop's objects have let go of them."""
+    script = f"""
+import asyncio, contextlib, gc, os, warnings
+from process import PIPE, AsyncProcess
+warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
+own = []
+async def main():
+    process = await AsyncProcess(["cat"], stdin=PIPE).run()
+    pid = os.fork()
+    if not pid:
+        own.extend(os.open(os.devnull, os.O_RDWR) for _ in range(20))
+        return
+    code = os.waitpid(pid, 0)[1]
+    # It has closed what the two loops share; so here ours is over, too.
+    process.kill()
+    with contextlib.suppress(ChildProcessError):  # the watcher of asyncio before 3.12 has it
+        os.waitpid(process.id, 0)
+    os._exit(code != 0)
+if {loops.name == "uvloop"}:
+    import uvloop as loops
+else:
+    loops = asyncio
+loop = loops.new_event_loop()
+loop.run_until_complete(main())
+loop.run_until_complete(loop.shutdown_asyncgens())
+sys.unraisablehook = bool  # a transport that is dropped after its loop has much to say
+loop.close()
+del loop
+gc.collect()
+for number in own:
+    os.close(number)
+os._exit(0)
+"""
+    with subprocess.Popen(start_library(script), start_new_session=True) as caller:
+        try:
+            assert caller.wait(2 * PROMPT) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(caller.pid, signal.SIGKILL)  # a fork that hangs
+
+
 def test_descriptors_that_a_fork_has_not_got() -> None:
     """What the caller has closed behind our back, or dropped just now, is no matter in a fork."""
     kept = Descriptor.own(os.dup, 1)

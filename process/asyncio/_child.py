@@ -10,6 +10,7 @@ grace period, the pipes closed. One that is still there when its loop shuts down
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 from functools import partial
@@ -218,18 +219,25 @@ def _forget_after_fork() -> None:
     """A fork has none of the children, and holds none of their pipes open.
 
     The pipes are the loop's, so they are closed behind its back: a copy that stays open would keep
-    end of file from whoever reads the other end.
+    end of file from whoever reads the other end. But the loop's own objects will close the same
+    numbers once more, and by then they must not be those of files of the fork's. So each number
+    stays taken, by the null device.
     """
-    for child in list(Child.alive):
-        for number in range(3):
-            pipe = child.transport.get_pipe_transport(number)
-            if pipe is None:
-                continue
-            with contextlib.suppress(Exception):  # closed already; in a fork not worth a word
-                # asyncio tells of a pipe, uvloop of a socket.
-                file = pipe.get_extra_info("pipe") or pipe.get_extra_info("socket")
-                os.close(file.fileno())
+    transports = [child.transport for child in list(Child.alive)]
     Child.alive.clear()
+    if not transports:
+        return
+    # With no descriptor left for it the pipes stay as they are: the fork has more urgent troubles.
+    with contextlib.suppress(OSError), io.FileIO(os.devnull, "r+") as null:
+        for transport in transports:
+            for number in range(3):
+                pipe = transport.get_pipe_transport(number)
+                if pipe is None:
+                    continue
+                with contextlib.suppress(Exception):  # closed already; in a fork not worth a word
+                    # asyncio tells of a pipe, uvloop of a socket.
+                    file = pipe.get_extra_info("pipe") or pipe.get_extra_info("socket")
+                    os.dup2(null.fileno(), file.fileno(), inheritable=False)
 
 
 if hasattr(os, "register_at_fork"):
