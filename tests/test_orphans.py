@@ -16,12 +16,14 @@ import pytest
 from process import PIPE
 from process.asyncio import _child, _orphans
 from tests.support import (
+    LARGE,
     Gate,
     Kit,
     close_loop,
     descriptors,
     is_alive,
     make_loop,
+    pattern,
     python,
     rudely_close,
 )
@@ -113,6 +115,22 @@ def test_an_async_process_dropped_while_its_loop_is_stopped(loops: Kit) -> None:
     del stdout
     loop.run_until_complete(loop.shutdown_asyncgens())
     close_loop(loop)
+
+
+def test_dropped_with_its_input_while_its_loop_is_stopped(loops: Kit) -> None:
+    """Run again, a loop that held bytes for the child has nothing to complain of."""
+    complaints: List[Any] = []
+    loop = make_loop(loops.name)
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    process = loop.run_until_complete(loops.start(["sleep", "1000"], stdin=pattern(LARGE)))
+    protocol = process._child.protocol
+    del process
+    gc.collect()
+    while not complaints and not protocol.gone:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    close_loop(loop)
+    assert complaints == []
 
 
 @pytest.mark.usefixtures("short_grace")

@@ -423,6 +423,8 @@ class Writer(asyncio.StreamWriter):
 
     def break_off(self) -> None:
         """The same, of a pipe that nobody reads: whoever writes on gets a `BrokenPipeError`."""
+        if self._lost:
+            return  # and the transport, which may hold bytes all the same, has no loop any more
         self._outbound.break_off()
         if self._pipe.get_write_buffer_size():
             self._pipe.abort()
