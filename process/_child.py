@@ -139,6 +139,9 @@ class Child:
     def drop(self) -> None:
         """The process object is gone: end the child. Safe in finalizers."""
         if self in self.alive and not self.inherited:
+            for stream in (self.stdout, self.stderr):
+                if stream is not None:
+                    stream.source.drop()
             end([self])
 
     def keep(self, streams: Iterable[Union[Reader, RawReader, None]], join: bool) -> List[str]:
@@ -226,9 +229,12 @@ class Child:
 
         That is so without `finish` when a block is left by an exception.
         """
-        fed = self.stdin is None or self.stdin.sink.pump.done
-        shut = all(stream is None or stream.closed for stream in (self.stdout, self.stderr))
-        if fed and shut and self.look() is not None:
+        if self.stdin is not None and not self.stdin.sink.pump.done:
+            return
+        for stream in (self.stdout, self.stderr):
+            if stream is not None and not stream.closed:
+                return
+        if self.look() is not None:
             self.alive.discard(self)
             self.plumbing.release()
 
@@ -345,7 +351,7 @@ def end(children: List[Child]) -> None:
             child.stdin.sink.pump.join(0)
         for stream in (child.stdout, child.stderr):
             if stream is not None:
-                stream.source.drop()
+                stream.source.discard()
         if child.popen.poll() is None:
             with contextlib.suppress(PermissionError):  # it has become somebody else's
                 child.terminate()

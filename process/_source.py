@@ -249,10 +249,15 @@ class Source:
     def drop(self) -> None:
         """The process is gone: whoever still reads is told, rather than given a part for the whole.
 
-        The child may go on writing until it ends; unless somebody has borrowed the stream, that is
-        thrown away. Safe in finalizers: readers in other threads are woken when the pump ends.
+        Safe in finalizers: readers in other threads are woken when the pump ends.
         """
         self._closed = True
+
+    def discard(self) -> None:
+        """The child is being ended: what it still writes is thrown away, unless it was lent.
+
+        Safe in finalizers.
+        """
         if not self.lent:
             self.pump.inbound.discard()
             self.pump.port.ring()

@@ -343,3 +343,14 @@ async def test_what_comes_while_silence_is_being_confirmed(
     monkeypatch.setattr(Turnstile, "polled", polled_late)
     assert await process.output() == b"late"
     await process.close()
+
+
+async def test_a_pipe_is_lost_after_the_process(loops: Kit) -> None:
+    """In whichever order the loop tells of them, the input is let go of and nobody is stuck."""
+    process = await loops.start(["cat"], stdin=PIPE)
+    protocol, stdin = process._child.protocol, process.stdin
+    protocol.connection_lost(None)
+    protocol.pipe_connection_lost(0, None)
+    await stdin.wait_closed()
+    stdin.close()
+    await process.close()

@@ -75,8 +75,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self._open[fd].feed_data(data)
 
     def pipe_connection_lost(self, fd: int, exc: Optional[Exception]) -> None:
-        if fd == 0:
-            assert self.stdin is not None
+        if fd == 0 and self.stdin is not None:
             self.stdin.connection_lost()
         reader = self._open.pop(fd, None)
         if reader is not None:
@@ -97,6 +96,8 @@ class ChildProtocol(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self.gone = True
+        if self.stdin is not None:  # uvloop may tell of the pipe after this
+            self.stdin.connection_lost()
         # They refer to the protocol, some for good: it would take the garbage collector to free
         # them, and what a reader has kept may be large.
         self.transport = self.stdin = self.stdout = self.stderr = None
