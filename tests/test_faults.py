@@ -1,10 +1,12 @@
 """Rule 9: what goes wrong at a start has a name, leaves nothing, and the next run works."""
 
+import asyncio
 import errno
 import io
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
@@ -16,7 +18,7 @@ from process.asyncio._child import Child
 from process.core._buffer import Buffer
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
-from tests.support import LARGE, MIB, Kit, descriptors, pattern, python, refuse_threads
+from tests.support import LARGE, MIB, PROMPT, Kit, descriptors, pattern, python, refuse_threads
 
 #: Beyond what is held in memory.
 FLOOD = 10 * MIB
@@ -430,6 +432,60 @@ def test_a_temporary_file_that_cannot_be_closed(monkeypatch: pytest.MonkeyPatch)
         process.stdout.close()
         assert pump.done
     assert pump.failure is None
+
+
+@pytest.mark.parametrize("way", ["everything", "read", "readline", "readexactly"])
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+async def test_no_memory_for_what_a_loop_has_read(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, name: str, way: str
+) -> None:
+    """Whoever wants the bytes is told, now and later; the process is closed, nothing is left."""
+    async with loops.opened(["true"]):
+        pass
+    await loops.settle()
+    before = descriptors()
+    number = 1 if name == "stdout" else 2
+    script = f"put({number}, get(5)); put({number}, get(5))"
+    process = await loops.start(python(script), stdin=PIPE)
+    stream = getattr(process, name)
+    calls = {
+        "everything": process.output if name == "stdout" else process.error,
+        "read": stream.read,
+        "readline": stream.readline,
+        "readexactly": partial(stream.readexactly, MIB),
+    }
+    process.stdin.write(b"first")
+    while stream.inbound.held < 5:
+        await asyncio.sleep(0.001)
+    task = asyncio.ensure_future(calls[way]())
+    await asyncio.sleep(0)
+    with monkeypatch.context() as patch:
+        _out_of_memory(patch, Inbound, "feed", "")
+        process.stdin.write(b"later")
+        process.stdin.close()
+        await asyncio.wait([task], timeout=PROMPT)
+    for call in (lambda: task, *calls.values(), process.close):
+        with pytest.raises(ProcessError, match=f"{name} has failed: MemoryError") as caught:
+            await asyncio.wait_for(call(), PROMPT)
+        assert isinstance(caught.value.__cause__, MemoryError)
+    await process.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    await loops.settle()
+    assert descriptors() == before
+
+
+async def test_no_memory_while_a_block_is_left(loops: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is a part for the whole, and leaving says so."""
+    with monkeypatch.context() as patch:
+        _out_of_memory(patch, Inbound, "feed", "")
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            async with loops.opened(["sh", "-c", "cat; echo x"], stdin=PIPE) as process:
+                pass
+    assert process.exit_code is not None
+    with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+        await process.output()
+    assert await process.error() == b""
 
 
 def test_an_interrupt_during_a_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,11 @@ class Child:
         return open_ones
 
     async def finish(self) -> List[str]:
-        """Close stdin, wait, keep what is left, close; see `keep` for what is returned."""
+        """Close stdin, wait, keep what is left, close; see `keep` for what is returned.
+
+        Raises:
+            ProcessError: a stream has lost bytes.
+        """
         if self not in self.alive:
             return []
         if self.stdin is not None:
@@ -153,6 +157,9 @@ class Child:
         self.transport.close()
         await self.disappear()
         self.alive.discard(self)
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.check()
         return self._held_open
 
     def close_streams(self) -> None:

@@ -23,6 +23,7 @@ from process.core._buffer import Buffer
 from process.core._flow import BOUND, Wait
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
+from process.core.errors import ProcessError
 
 #: Bytes copied in one turn of the event loop.
 _PIECE = 1024 * 1024
@@ -52,6 +53,8 @@ class Reader(asyncio.StreamReader):
         #: Bytes handed out, and what that has cost, since the event loop had its turn.
         self._unpaid = 0
         self._error: Optional[BaseException] = None
+        #: Why bytes have been lost.
+        self._failure: Optional[MemoryError] = None
         turnstile.add(self)
 
     def __repr__(self) -> str:
@@ -61,7 +64,13 @@ class Reader(asyncio.StreamReader):
 
     def feed_data(self, data: Any) -> None:
         self.inbound.ending.arrived(time.monotonic())
-        self.inbound.feed(data)
+        try:
+            self.inbound.feed(data)
+        except MemoryError as error:
+            # Raised, it would be logged by the loop, which goes on without these bytes. Its frames
+            # refer to them, and to what refers to it.
+            self._failure = error.with_traceback(None)
+            self.close()
         if not self.inbound.room() and not self._paused_pipe and not self._pipe.is_closing():
             self._paused_pipe = True
             self._pipe.pause_reading()
@@ -230,11 +239,22 @@ class Reader(asyncio.StreamReader):
         Raises:
             IncompleteReadError: it is not what was wanted.
             OSError: the pipe could not be read to its end, and nothing is left.
+            ProcessError: bytes have been lost.
         """
+        self.check()
         if not data and self._error is not None:
             raise self._error
         if check is not None:
             check(data)
+
+    def check(self) -> None:
+        """See that no bytes have been lost.
+
+        Raises:
+            ProcessError: some have been, for want of memory. The cause is chained.
+        """
+        if self._failure is not None:
+            raise ProcessError(f"{self.name} has failed: {self._failure!r}") from self._failure
 
     # Collecting: everything to the end, as one `bytes` object.
 

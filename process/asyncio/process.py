@@ -86,5 +86,6 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
         child = self._started
         stream = self._stream(name)
         self._warn(await child.keep([stream], join), stacklevel=4)
+        stream.check()
         kept: bytes = stream.inbound.kept
         return kept
