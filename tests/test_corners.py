@@ -23,7 +23,7 @@ from process.core._flow import BOUND, Flow
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
 from process.core._overflow import Overflow
-from tests.support import LARGE, Kit, descriptors, is_alive, pattern, python, refuse_threads
+from tests.support import LARGE, Kit, descriptors, is_alive, pattern, python, refuse_threads, until
 
 
 @pytest.mark.parametrize("buffer_size", [0, None])
@@ -382,6 +382,32 @@ def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -
     os.close(read)
     os.close(write)
     assert inbound.buffer.take(10) == b"abcdef"
+
+
+def test_a_thread_goes_on_where_an_interrupted_caller_has_read() -> None:
+    """What he has read and not recorded comes before what it reads."""
+    data = pattern(300_000)
+    with Process(["cat"], stdin=data) as child:
+        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        assert child.stdout.read(1) == data[:1]
+        with pump.plumbing.lock:
+            until(pump.port.pending)
+            pump._hand.read(pump.port.descriptor.fileno(), 1000)  # and here an exception strikes
+        pump.employ()
+        assert child.output() == data[1:]
+
+
+def test_a_thread_goes_on_where_an_interrupted_caller_has_written() -> None:
+    """What he has written and not recorded is not written again."""
+    with Process(["cat"], stdin=PIPE) as child:
+        pump: Any = child.stdin.sink.pump  # type: ignore[union-attr]
+        with pump.plumbing.lock:
+            pump.outbound.put(b"once")
+            pump._hand_begin = pump.outbound.position
+            pump._hand.append(os.write(pump.port.descriptor.fileno(), b"once"))  # and here
+        pump.employ()
+        child.stdin.close()
+        assert child.output() == b"once"
 
 
 def test_a_handler_reads_just_before_the_read_it_has_interrupted(
