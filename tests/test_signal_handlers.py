@@ -285,3 +285,24 @@ def test_all_is_read_in_the_middle_of_fileno(
         process.stdout.fileno()
         taken = found[0] if call is _read_much else b""
         assert taken + process.output() == pattern(LARGE)
+
+
+@pytest.mark.usefixtures("_served")
+def test_no_thread_is_started_by_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that raised in the middle of it would leave a thread that does not find itself."""
+    starters: List[int] = []
+    real = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("process-"):
+            starters.append(threading.get_ident())
+        real(self)
+
+    assert threading.current_thread() is threading.main_thread()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as process:
+        process.stdout.fileno()
+        assert process.output() == data
+    assert len(starters) >= 4  # one for each pipe, and one for the pipe behind `fileno`
+    assert threading.main_thread().ident not in starters
