@@ -4,6 +4,7 @@ import asyncio
 import errno
 import io
 import os
+import select
 import signal
 import threading
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from process import DEVNULL, PIPE, Process, ProcessAlreadyRunError, ProcessError
+from process import DEVNULL, PIPE, Process, ProcessAlreadyRunError, ProcessError, _child
 from process._hand import Hand
 from process.asyncio._child import Child
 from process.core._buffer import Buffer
@@ -177,6 +178,7 @@ class Spare:
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     """Input that needs a thread gets none: the child is ended and reaped, nothing is left."""
     before, threads = descriptors(), threading.active_count()
+    alive = set(_child.Child.alive)
     process = Process(["cat"], stdin=pattern(LARGE))
     with monkeypatch.context() as patch:
         refused = refuse_threads(patch, fault)
@@ -186,6 +188,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) 
     assert len(refused) == 1
     assert descriptors() == before
     assert threading.active_count() == threads
+    assert _child.Child.alive == alive  # nobody will end it once more
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert process.run().output() == pattern(LARGE)
@@ -290,6 +293,22 @@ def test_no_memory_for_what_a_thread_has_read(monkeypatch: pytest.MonkeyPatch) -
     assert descriptors() == before
     with Process(["echo", "x"]) as process:
         assert process.output() == b"x\n"
+
+
+def test_no_memory_for_what_a_thread_has_read_for_a_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever reads the descriptor comes to its end, and `close` says why."""
+    process = Process(["cat"], stdin=PIPE).run()
+    number = process.stdout.fileno()
+    with monkeypatch.context() as patch:
+        _out_of_memory(patch, Inbound, "feed", "process-")
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        assert select.select([number], [], [], PROMPT)[0] == [number]
+        assert os.read(number, 10) == b""
+    with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+        process.close()
 
 
 def test_no_memory_on_the_way_to_the_callers_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,6 +505,26 @@ async def test_no_memory_while_a_block_is_left(loops: Kit, monkeypatch: pytest.M
     with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
         await process.output()
     assert await process.error() == b""
+
+
+def test_a_stream_is_lent_no_longer_when_its_borrower_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is unread is kept on leaving, as if nothing had been lent."""
+    real = _child.start
+
+    def start(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    data = pattern(MIB)
+    with Process(["cat"], stdin=data) as lender:
+        borrower = Process(["sh", "-c", "exec sleep 1000"], stdin=lender.stdout)
+        with monkeypatch.context() as patch:
+            patch.setattr(_child, "start", start)
+            with pytest.raises(KeyboardInterrupt):
+                borrower.run()
+    assert lender.output() == data
 
 
 def test_an_interrupt_during_a_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Callable, List
 import pytest
 
 from process import PIPE, Process, ProcessError
+from process._descriptor import Descriptor
 from tests.support import LARGE, PROMPT, Kit, descriptors, is_alive, pattern, python
 
 
@@ -136,6 +137,17 @@ async def test_input_is_let_go_of(kit: Kit, leave: str) -> None:
         await kit.pause()
     assert sys.getrefcount(data) == before
     await kit.get(process.close())
+
+
+def test_no_record_is_left_of_descriptors() -> None:
+    """Not even while the process that they were for is kept."""
+    gc.collect()
+    before = set(Descriptor.owners)
+    kept = [Process(["true"]).run() for _ in range(3)]
+    assert set(Descriptor.owners) > before
+    for process in kept:
+        process.close()
+    assert set(Descriptor.owners) == before
 
 
 def test_input_of_a_failed_start_goes_with_its_process() -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, List, Set, Tuple
 
 import pytest
 
@@ -317,3 +317,20 @@ def test_what_is_logged_of_others_is_logged(
         log.warning("%s %d", "child", 5)
         log.warning("%s %d", "child", 7)
     assert [record.getMessage() for record in caplog.records] == ["nothing", "7", "child 5"]
+
+
+async def test_a_number_that_is_given_out_again(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is logged of a child is logged, though an earlier one of its number was an orphan."""
+
+    class Everybody(Set[object]):
+        """As if every number had been an orphan's."""
+
+        def discard(self, pid: object) -> None:
+            forgotten.append(pid)
+
+    forgotten: List[object] = []
+    monkeypatch.setattr(_orphans, "_outlived", Everybody())
+    async with loops.opened(["true"]) as process:
+        assert process.id in forgotten
