@@ -226,3 +226,36 @@ for make in (real, late):
         start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
     )
     assert (done.stderr, done.returncode) == (b"", 0)
+
+
+def test_where_the_kernel_reaps_and_a_grandchild_holds_the_pipe(tmp_path: Path) -> None:
+    """A child gone before it was watched has ended all the same: silence ends its output."""
+    script = """
+import os, signal, sys, warnings
+from process import DEVNULL, Process
+from process._platform import _posix
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+real = _posix._make_pidfd
+def late(pid):
+    try:
+        while True:
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return real(pid)
+_posix._make_pidfd = late
+family = 'exec 3<"$0"; echo x; cat <&3 & exit 0'
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    process = Process(["sh", "-c", family, sys.argv[1]], stderr=DEVNULL).run()
+    assert process.output() == b"x\\n"
+    process.close()
+assert "silence" in str(caught[0].message)
+"""
+    gate = Gate(tmp_path)
+    command = [*start_library(script), str(gate)]
+    held = os.open(gate.path, os.O_RDWR)  # the grandchild reads as long as this is open
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=10 * PROMPT, check=False)
+    finally:
+        os.close(held)
+    assert (done.stderr, done.returncode) == (b"", 0)
