@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, List
 
 import pytest
 
-from process import PIPE, Process, ProcessTimeoutError
+from process import PIPE, Process, ProcessTimeoutError, _platform
 from process.core._flow import Wait
 from process.core._inbound import Collection
-from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Gate, Kit, pattern, python
+from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Gate, Kit, employ_threads, pattern, python
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -104,6 +104,14 @@ async def test_the_end_of_a_process_is_noticed_by_everybody(kit: Kit) -> None:
             await kit.get(process.join(1000))
             await kit.get(process.join(0))
             await kit.get(process.join())
+
+
+async def test_a_timeout_longer_than_the_system_can_count(kit: Kit) -> None:
+    """`join` with one returns at the end of the process all the same."""
+    for timeout in (1e9, 1e12):
+        async with kit.opened(["cat"], stdin=b"x") as process:
+            await kit.get(process.join(timeout))
+            assert process.exit_code == 0
 
 
 class Grandchild:
@@ -276,6 +284,38 @@ for number in range(19):
     async with kit.opened(python(script)) as process:
         expected = b"".join(b"%d\n" % number for number in range(19))
         assert await kit.get(process.output()) == expected
+
+
+@pytest.mark.usefixtures("short_silence")
+@pytest.mark.parametrize("served", ["driven", "threads"])
+def test_who_has_seen_the_exit_rests(
+    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a process is told once, though its descriptor stays ready, and nobody spins."""
+    if served == "threads":
+        employ_threads(monkeypatch)
+    waits: List[object] = []
+
+    def count(owner: Any) -> None:
+        real = owner.wait
+
+        def wait(*arguments: Any) -> Any:
+            waits.append(owner)
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, "wait", wait)
+
+    gate = Gate(tmp_path)
+    process = Process(["sh", "-c", Grandchild.SCRIPT, str(gate)], stderr=None).run()
+    process.join()
+    count(_platform.Port)
+    count(_platform.Hub)
+    with pytest.warns(RuntimeWarning, match="stdout"):
+        assert process.output() == b"from the child\n"
+    assert len(waits) < 20
+    gate.open()
+    assert process.stdout.read() == b""
+    process.close()
 
 
 @pytest.mark.usefixtures("short_silence")
