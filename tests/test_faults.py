@@ -398,6 +398,56 @@ def test_no_memory_to_gather_in(
     assert process.error() == b""
 
 
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("way", ["output", "read", "readexactly", "close", "leave"])
+async def test_no_memory_to_gather_in_on_a_loop(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, way: str, held: bool
+) -> None:
+    """The same for the asyncio variant."""
+    async with loops.opened(["true"]):
+        pass
+    await loops.settle()
+    before = descriptors()
+    process = await loops.start(["cat"], stdin=pattern(MIB))
+    await process.stdout.readexactly(1)
+    if held:
+        await process.join()
+    calls = {
+        "output": process.output,
+        "read": process.stdout.read,
+        "readexactly": lambda: process.stdout.readexactly(MIB),
+        "close": process.close,
+        "leave": lambda: process.__aexit__(None, None, None),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr("process.core._inbound.io.BytesIO", _Cramped)
+        for call in (calls[way], process.output):
+            with pytest.raises(ProcessError, match="stdout has failed: MemoryError") as caught:
+                await call()
+            assert isinstance(caught.value.__cause__, MemoryError)
+    if way not in ("close", "leave"):
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            await process.close()
+    await loops.settle()
+    assert descriptors() == before
+
+
+async def test_no_memory_to_go_on_gathering_with_on_a_loop(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held stays where it is, if it is only not to be had in one piece."""
+    data = pattern(MIB)
+    async with loops.opened(["cat"], stdin=data) as process:
+        await process.join()
+        while not process.stdout.inbound.at_eof:
+            await asyncio.sleep(0)
+        with monkeypatch.context() as patch:
+            _out_of_memory(patch, Collection, "_write", "")
+            with pytest.raises(MemoryError):
+                await process.output()
+        assert await process.output() == data
+
+
 def test_no_memory_to_read_with_while_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was lost, but what is left cannot be kept: closed all the same, and it says so."""
     before = descriptors()

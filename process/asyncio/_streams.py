@@ -67,10 +67,8 @@ class Reader(asyncio.StreamReader):
         try:
             self.inbound.feed(data)
         except MemoryError as error:
-            # Raised, it would be logged by the loop, which goes on without these bytes. Its frames
-            # refer to them, and to what refers to it.
-            self._failure = error.with_traceback(None)
-            self.close()
+            # Raised, it would be logged by the loop, which goes on without these bytes.
+            self._fail(error)
         if not self.inbound.room() and not self._paused_pipe and not self._pipe.is_closing():
             self._paused_pipe = True
             self._pipe.pause_reading()
@@ -215,6 +213,8 @@ class Reader(asyncio.StreamReader):
                 with self._turnstile.waiting(self.inbound):
                     while not self.inbound.collected(collection):
                         await self._turnstile.changed()
+                if collection.lost:
+                    self.check()
                 data = self.inbound.finish(collection)
                 self._unpaid += len(data)
                 self._turnstile.notify()  # it is the next caller's turn
@@ -247,6 +247,12 @@ class Reader(asyncio.StreamReader):
         if check is not None:
             check(data)
 
+    def _fail(self, error: MemoryError) -> None:
+        """Bytes are lost: nobody is to take the rest for the whole."""
+        # The frames of its traceback refer to bytes, and to what refers to it.
+        self._failure = error.with_traceback(None)
+        self.close()
+
     def check(self) -> None:
         """See that no bytes have been lost.
 
@@ -277,9 +283,14 @@ class Reader(asyncio.StreamReader):
             return False
         self.inbound.begin(collection, wait)
         self.resume_if_room()
-        while not self.inbound.gather(_PIECE):
-            await self._give_a_turn()
-        return True
+        try:
+            while not self.inbound.gather(_PIECE):
+                await self._give_a_turn()
+        except MemoryError as error:
+            if not self.inbound.lost:
+                raise
+            self._fail(error)
+        return not self.inbound.closed
 
     async def complete(self, collection: Collection) -> bool:
         """Wait for the end of the stream and keep what was collected.
@@ -292,7 +303,8 @@ class Reader(asyncio.StreamReader):
         inbound = self.inbound
         with self._turnstile.waiting(inbound):
             await self._unless_silent(lambda: inbound.collected(collection))
-        inbound.keep(collection)
+        if not collection.lost:
+            inbound.keep(collection)
         return inbound.at_eof
 
     async def _unless_silent(self, reached: Callable[[], bool]) -> bool:
