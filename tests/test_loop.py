@@ -243,6 +243,16 @@ async def test_a_process_closed_before_its_input_is_fed(loops: Kit) -> None:
     assert process.exit_code == -15
 
 
+async def test_a_block_left_by_an_exception_before_its_input_is_fed(loops: Kit) -> None:
+    """The rest is thrown away at once, what the transport holds included."""
+    process = await loops.start(["sleep", "1000"], stdin=pattern(LARGE))
+    assert process.stdin.transport.get_write_buffer_size()
+    await process.__aexit__(KeyError, KeyError(), None)
+    await asyncio.wait_for(process.stdin.wait_closed(), PROMPT)
+    process.kill()
+    await process.close()
+
+
 async def test_the_asyncio_process_underneath(loops: Kit) -> None:
     """`process.process` is asyncio's, and waits as well."""
     async with loops.opened(["cat"], stdin=b"x") as process:
