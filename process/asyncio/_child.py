@@ -148,19 +148,19 @@ class Child:
         Raises:
             ProcessError: a stream has lost bytes.
         """
-        if self not in self.alive:
-            return []
-        if self.stdin is not None:
-            self.stdin.close()
-        self._held_open += await self.keep((self.stdout, self.stderr), join=True)
-        self.close_streams()
-        self.transport.close()
-        await self.disappear()
-        self.alive.discard(self)
+        told = self not in self.alive
+        if not told:
+            if self.stdin is not None:
+                self.stdin.close()
+            self._held_open += await self.keep((self.stdout, self.stderr), join=True)
+            self.close_streams()
+            self.transport.close()
+            await self.disappear()
+            self.alive.discard(self)
         for stream in (self.stdout, self.stderr):
             if stream is not None:
                 stream.check()
-        return self._held_open
+        return [] if told else self._held_open
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
