@@ -533,11 +533,10 @@ async def test_no_memory_for_what_a_loop_has_read(
         process.stdin.write(b"later")
         process.stdin.close()
         await asyncio.wait([task], timeout=PROMPT)
-    for call in (lambda: task, *calls.values(), process.close):
+    for call in (lambda: task, *calls.values(), process.close, process.close):
         with pytest.raises(ProcessError, match=f"{name} has failed: MemoryError") as caught:
             await asyncio.wait_for(call(), PROMPT)
         assert isinstance(caught.value.__cause__, MemoryError)
-    await process.close()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     await loops.settle()
