@@ -372,14 +372,16 @@ def end(children: List[Child]) -> None:
 def _await_all(children: List[Child]) -> None:
     """Wait for the end of all, for `GRACE` seconds; what they still write is thrown away."""
     deadline = time.monotonic() + GRACE
+    over: Set[_platform.Port] = set()
     while True:
         left = [child.plumbing for child in children if child.popen.poll() is None]
         remaining = deadline - time.monotonic()
         if not left or remaining <= 0:
             return
         watches = [plumbing.watch for plumbing in left]
-        ports = [port for plumbing in left for port in plumbing.drainable()]
-        _platform.await_ends([watch for watch in watches if watch is not None], ports, remaining)
+        ports = [port for plumbing in left for port in plumbing.drainable() if port not in over]
+        running = [watch for watch in watches if watch is not None]
+        over |= _platform.await_ends(running, ports, remaining)
 
 
 def end_all() -> None:

@@ -354,8 +354,10 @@ def test_no_memory_for_what_a_caller_has_read(monkeypatch: pytest.MonkeyPatch) -
 class _Cramped(io.BytesIO):
     """Has no memory to grow beyond some bytes; as it is with `BytesIO`, what it had is lost."""
 
+    most = 1000
+
     def write(self, data: Any) -> int:
-        if self.tell() + len(data) > 1000:
+        if self.tell() + len(data) > self.most:
             self.close()
             raise MemoryError
         return super().write(data)
@@ -396,6 +398,18 @@ def test_no_memory_to_gather_in(
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert process.error() == b""
+
+
+def test_no_memory_to_go_on_gathering_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same if it has been going well for some chunks."""
+    process = Process(["cat"], stdin=pattern(MIB)).run()
+    with monkeypatch.context() as patch:
+        patch.setattr(_Cramped, "most", 200_000)
+        patch.setattr("process.core._inbound.io.BytesIO", _Cramped)
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            process.output()
+    with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+        process.close()
 
 
 @pytest.mark.parametrize("held", [False, True])

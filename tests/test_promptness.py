@@ -358,6 +358,7 @@ def test_another_caller_who_gets_to_the_end_is_waited_for() -> None:
         while not source.pump.inbound.at_eof:
             pass
         source.pump.inbound.ending._over = 0.0  # long ago
+        source.pump.inbound.ending._heard = 0.0
         found: List[bytes] = []
         other = threading.Thread(target=lambda: found.append(process.output()))
         other.start()

@@ -349,3 +349,25 @@ def test_a_stream_is_closed_while_its_borrower_is_started(monkeypatch: pytest.Mo
             borrower.run()
         assert borrower.output() == data
         borrower.close()
+
+
+def test_two_borrow_one_stream() -> None:
+    """Each byte goes to one of them, as with any pipe that two read."""
+    with Process(["cat"], stdin=pattern(LARGE)) as lender:
+        borrowers = [Process(["wc", "-c"], stdin=lender.stdout).run() for _ in range(2)]
+        lender.stdout.close()
+        assert sum(int(borrower.output()) for borrower in borrowers) == LARGE
+        for borrower in borrowers:
+            borrower.close()
+
+
+def test_a_lender_is_dropped() -> None:
+    """Its child is ended; what has come from it until then is the borrower's."""
+    data = pattern(10_000)
+    lender = Process(["cat"], stdin=PIPE).run()
+    with Process(["cat"], stdin=lender.stdout) as borrower:
+        lender.stdin.write(data)
+        lender.stdin.flush()
+        assert borrower.stdout.read(len(data)) == data
+        del lender
+        assert borrower.output() == b""

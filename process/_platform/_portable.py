@@ -18,6 +18,7 @@ from typing import (
     List,
     Optional,
     Sequence,
+    Set,
     Tuple,
     TypeVar,
 )
@@ -151,16 +152,20 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
     return poll_until(ended, timeout)
 
 
-def await_ends(watches: Sequence[ExitWatch], ports: Sequence[Port], timeout: float) -> None:
+def await_ends(watches: Sequence[ExitWatch], ports: Sequence[Port], timeout: float) -> Set[Port]:
     """Wait until one of several children has ended, at most `timeout` seconds.
 
     Args:
         watches: one for each of the children.
         ports: pipes from which nobody reads; here each has a thread, and there are none.
         timeout: in seconds.
+
+    Returns:
+        The ports that are at their end.
     """
     for watch in watches[:1]:
         watch.wait(timeout)
+    return set()
 
 
 def exit_code(pid: int) -> Optional[int]:

@@ -149,11 +149,17 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
     return ended()
 
 
-def await_ends(watches: "Sequence[ExitWatch]", ports: "Sequence[Port]", timeout: float) -> None:
+def await_ends(
+    watches: "Sequence[ExitWatch]", ports: "Sequence[Port]", timeout: float
+) -> "Set[Port]":
     """Wait until one of several children has ended, or may go on, at most `timeout` seconds.
 
     What waits in `ports` is thrown away, so that no child is held up by it.
+
+    Returns:
+        The ports that are at their end, and need not be looked at again.
     """
+    over: Set[Port] = set()
     poll = select.poll()
     for watch in watches:
         if watch.fileno() >= 0:
@@ -168,7 +174,8 @@ def await_ends(watches: "Sequence[ExitWatch]", ports: "Sequence[Port]", timeout:
     for number in ready.keys() & numbers.keys():
         with contextlib.suppress(OSError):  # closed in this very moment
             if not os.read(number, _CHUNK):
-                numbers[number].descriptor.close()  # its end, which stays readable
+                over.add(numbers[number])
+    return over
 
 
 class _Event:
