@@ -324,18 +324,28 @@ def employ_threads(patch: pytest.MonkeyPatch) -> None:
 
 
 def refuse_threads(
-    patch: pytest.MonkeyPatch, fault: BaseException, names: Tuple[str, ...] = ("process-",)
+    patch: pytest.MonkeyPatch,
+    fault: BaseException,
+    names: Tuple[str, ...] = ("process-",),
+    number: Optional[int] = None,
 ) -> List[str]:
     """Let no thread with such a name start; a list that will hold the names of those that were to.
 
-    The names of the library's own threads begin with `process-`.
+    The names of the library's own threads begin with `process-`. Given a `number`, only the thread
+    of that number is refused: 1 for the first one.
     """
     real = threading.Thread.start
     refused: List[str] = []
+    left = number
 
     def start(self: threading.Thread) -> None:
+        nonlocal left
         if not self.name.startswith(names):
             return real(self)
+        if left is not None:
+            left -= 1
+            if left:
+                return real(self)
         refused.append(self.name)
         raise fault
 
@@ -425,6 +435,14 @@ def in_a_finalizer(frame: Any) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def await_stop(pid: int) -> None:
+    """Return when a child that has been sent SIGSTOP stands still; whoever reaps it still can."""
+    if hasattr(os, "waitid"):  # not on macOS before Python 3.13
+        result = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert result is not None
+        assert result.si_code == os.CLD_STOPPED
 
 
 def is_alive(pid: int) -> bool:

@@ -18,6 +18,7 @@ from tests.support import (
     Gate,
     Kit,
     alarms,
+    await_stop,
     is_alive,
     pattern,
     python,
@@ -207,17 +208,26 @@ def test_a_caller_that_is_stopped_for_the_whole_silence(kit: Kit, tmp_path: Path
 def test_a_caller_that_is_stopped_in_the_middle_of_floods() -> None:
     """SIGSTOP and SIGCONT of the caller, again and again, lose nothing."""
     script = f"""
+import select
 from process import *
-with Process(["cat"], stdin=bytes(range(251)) * {LARGE // 251}) as process:
-    print("ready", flush=True)
-    for _ in range(100):
-        process.stdout.read(10_000)
-assert process.output() == (bytes(range(251)) * {LARGE // 251})[1_000_000:]
+data = bytes(range(251)) * {LARGE // 251}
+over = False
+while not over:  # as long as we are being stopped
+    with Process(["cat"], stdin=data) as process:
+        for number in range(100):
+            assert process.stdout.read(10_000) == data[number * 10_000 : (number + 1) * 10_000]
+            if number % 10 == 0:
+                print(end=".", flush=True)
+    assert process.output() == data[1_000_000:]
+    over = bool(select.select([0], [], [], 0)[0])
 """
-    with subprocess.Popen(start_library(script), stdout=subprocess.PIPE) as caller:
+    with subprocess.Popen(start_library(script), stdin=PIPE, stdout=PIPE) as caller:
+        assert caller.stdin is not None
         assert caller.stdout is not None
-        assert caller.stdout.readline() == b"ready\n"
         for _ in range(20):
+            assert os.read(caller.stdout.fileno(), 1000)  # it has got on since
             os.kill(caller.pid, signal.SIGSTOP)
+            await_stop(caller.pid)
             os.kill(caller.pid, signal.SIGCONT)
-        assert caller.wait(10 * PROMPT) == 0
+        caller.communicate(timeout=10 * PROMPT)
+        assert caller.returncode == 0

@@ -10,7 +10,7 @@ from typing import Any, Callable, List
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, MIB, Kit, alarms, descriptors, pattern, python
+from tests.support import LARGE, MIB, Kit, alarms, await_stop, descriptors, pattern, python
 
 
 def test_dozens_of_processes_from_dozens_of_threads() -> None:
@@ -159,6 +159,7 @@ async def test_a_child_that_is_stopped_and_continued(kit: Kit) -> None:
     async with kit.opened(["cat"], stdin=data) as process:
         first = await kit.read(process.stdout, 1000)
         process.signal(signal.SIGSTOP)
+        await_stop(process.id)
         assert process.running
         process.signal(signal.SIGCONT)
         assert first + await kit.get(process.output()) == data
