@@ -118,25 +118,30 @@ async def test_many_failed_starts(kit: Kit, tmp_path: Path) -> None:
         assert await kit.get(process.output()) == b"x"
 
 
-@pytest.mark.parametrize("leave", ["fed", "close", "leave", "deaf"])
+@pytest.mark.parametrize("leave", ["fed", "close", "leave", "exception", "drop", "deaf"])
 async def test_input_is_let_go_of(kit: Kit, leave: str) -> None:
     """No reference to the caller's input is left once it is fed, or of no use any more."""
     data = pattern(LARGE)
     before = sys.getrefcount(data)
-    command = ["cat"] if leave != "deaf" else ["true"]
-    process = await kit.start(command, stdin=data)
+    commands = {"deaf": ["true"], "exception": ["sleep", "1000"], "drop": ["sleep", "1000"]}
+    process = await kit.start(commands.get(leave, ["cat"]), stdin=data)
     if leave in ("fed", "deaf"):
         await kit.get(process.output())
     elif leave == "close":
         await kit.get(process.close())
+    elif leave == "drop":
+        process = None
+        gc.collect()
     else:
-        await kit.get((process.__aexit__ if kit.is_async else process.__exit__)(None, None, None))
+        way = process.__aexit__ if kit.is_async else process.__exit__
+        await kit.get(way(KeyError if leave == "exception" else None, None, None))
     # The one who feeds may still be on its way out where nobody has waited for it.
     deadline = time.monotonic() + PROMPT
     while sys.getrefcount(data) != before and time.monotonic() < deadline:
         await kit.pause()
     assert sys.getrefcount(data) == before
-    await kit.get(process.close())
+    if process is not None:
+        await kit.get(process.close())
 
 
 def test_no_record_is_left_of_descriptors() -> None:
