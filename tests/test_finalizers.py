@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import threading
 import warnings
@@ -15,11 +16,14 @@ import pytest
 from process import PIPE, AsyncProcess, Process
 from tests.support import (
     LARGE,
+    PROMPT,
     Kit,
+    await_stop,
     descriptors,
     is_alive,
     pattern,
     python,
+    reached,
     start_library,
 )
 
@@ -140,7 +144,8 @@ def test_a_stopped_child_is_ended() -> None:
     """A child in SIGSTOP does not hold up a finalizer for ever."""
     process = Process(["cat"], stdin=PIPE).run()
     pid = process.id
-    os.kill(pid, 19)
+    os.kill(pid, signal.SIGSTOP)
+    await_stop(pid)
     del process
     assert not is_alive(pid)
 
@@ -204,6 +209,37 @@ async def test_an_async_process_dropped_in_its_loop(loops: Kit) -> None:
     gc.collect()
     while is_alive(pid):
         await asyncio.sleep(0.001)
+
+
+async def test_an_async_process_in_a_cycle_is_collected(loops: Kit) -> None:
+    """The same when it is the garbage collector that finds it."""
+    process = await loops.start(["cat"], stdin=PIPE)
+    process.myself = process
+    pid = process.id
+    del process
+    gc.collect()
+    await reached(lambda: not is_alive(pid))
+
+
+async def test_an_async_process_dropped_by_another_thread(loops: Kit) -> None:
+    """The same by a thread that is not the loop's, while the loop runs."""
+    box = [await loops.start(["cat"], stdin=PIPE)]
+    pid, stdout = box[0].id, box[0].stdout
+    waits = threading.Event()
+
+    def drop() -> None:
+        waits.wait()
+        box.clear()
+
+    thread = threading.Thread(target=drop)
+    thread.start()
+    reading = asyncio.ensure_future(stdout.read())
+    await loops.settle()
+    # The loop has nothing else to do, and nothing but the drop wakes it.
+    asyncio.get_running_loop().call_soon(waits.set)
+    assert await asyncio.wait_for(reading, PROMPT) == b""
+    thread.join()
+    await reached(lambda: not is_alive(pid))
 
 
 @pytest.mark.parametrize("command", ["yes", "echo y", "cat"])
