@@ -5,8 +5,10 @@ import gc
 import inspect
 import os
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Iterator, List, Optional, Set
 
 import pytest
@@ -75,9 +77,18 @@ def _old_objects_are_frozen() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where `tempfile` makes its files, for us alone: other programs make theirs elsewhere."""
+    directory = tmp_path_factory.mktemp("temporary")
+    before, tempfile.tempdir = tempfile.tempdir, str(directory)
+    yield directory
+    tempfile.tempdir = before
+
+
 @pytest.fixture(autouse=True)
-def _no_leaks() -> Iterator[None]:
-    """No test leaves a descriptor, a thread or a child behind."""
+def _no_leaks(_temporary: Path) -> Iterator[None]:
+    """No test leaves a descriptor, a thread, a child or a temporary file behind."""
     before = descriptors()
     threads = set(threading.enumerate())
     yield
@@ -85,7 +96,7 @@ def _no_leaks() -> Iterator[None]:
     deadline = time.monotonic() + 5
     gc.collect()
     while True:
-        left = _left(before, threads)
+        left = _left(before, threads) + [str(path) for path in _temporary.iterdir()]
         if not left:
             break
         if time.monotonic() > deadline:
