@@ -139,12 +139,15 @@ class Pump(ABC):
                 self._thread = thread
                 self.attended = True
             _start(thread)
-        except BaseException:
+        except BaseException as error:
             with self.plumbing.lock:
                 if self._thread is thread and not self._begun:
                     # Interrupted, it may begin all the same, and finds that it is not wanted.
                     self.attended, self._thread = False, None
-                    self.plumbing.notify()  # whoever relies on it looks again
+                    if not isinstance(error, RuntimeError):
+                        # Whoever relies on it looks again. (Where there is no thread to be had, he
+                        # waits for the caller who drives, and would only try the same.)
+                        self.plumbing.notify()
             raise
         finally:
             if self._starter == threading.get_ident():

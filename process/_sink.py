@@ -50,7 +50,9 @@ class Sink:
                 self._check_broken()
                 return
             self.pump.kick()
-        self._wait(lambda: not self._outbound.full)
+            broken = self.pump.port.broken()
+        # What nobody will read is not on its way, but will come to nothing in a moment.
+        self._wait(lambda: not broken and not self._outbound.full)
         with self._plumbing.lock:
             self._check_broken()
         self._send_on()

@@ -142,6 +142,14 @@ async def test_an_explicit_write_reports_a_broken_pipe(kit: Kit) -> None:
             await kit.send(process.stdin, b"once more")
 
 
+@pytest.fixture(params=["driven", "threads"])
+def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By callers who drive, or by threads."""
+    if request.param == "threads":
+        employ_threads(monkeypatch)
+
+
+@pytest.mark.usefixtures("_served")
 @pytest.mark.parametrize("size", [100 * KIB, LARGE])
 @pytest.mark.parametrize("buffer_size", [0, None])
 def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[int]) -> None:
@@ -150,13 +158,6 @@ def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[in
         assert process.stdout.readline() == b"closed\n"
         with pytest.raises(BrokenPipeError):
             process.stdin.write(pattern(size))
-
-
-@pytest.fixture(params=["driven", "threads"])
-def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By callers who drive, or by threads."""
-    if request.param == "threads":
-        employ_threads(monkeypatch)
 
 
 @pytest.mark.usefixtures("_served")

@@ -400,6 +400,28 @@ def test_no_memory_to_gather_in(
     assert process.error() == b""
 
 
+def test_no_thread_for_a_second_caller_who_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He asks for a thread once, and then waits for the one who drives."""
+    asked = refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
+    with Process(["cat"], stdin=PIPE, stderr=None) as process:
+        plumbing: Any = process._child.plumbing  # type: ignore[union-attr]
+        found: List[bytes] = []
+        threads: List[threading.Thread] = []
+        for _ in range(3):
+            read = threading.Thread(target=lambda: found.append(process.stdout.read(1)))
+            threads.append(read)
+            read.start()
+            while len(plumbing._waiters) < len(threads) - 1 or not plumbing.driven:
+                pass
+        # Each of the two has asked for a thread for stdin, and for one for stdout.
+        assert len(asked) <= 4
+        process.stdin.write(b"abc")
+        process.stdin.flush()
+        for read in threads:
+            read.join()
+    assert sorted(found) == [b"a", b"b", b"c"]
+
+
 def test_no_memory_to_go_on_gathering_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same if it has been going well for some chunks."""
     process = Process(["cat"], stdin=pattern(MIB)).run()

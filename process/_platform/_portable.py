@@ -87,6 +87,10 @@ class Port:
         """Whether bytes wait in the pipe, as far as can be told without reading them."""
         return False
 
+    def broken(self) -> bool:
+        """Whether nobody reads what is written, as far as can be told without writing."""
+        return False
+
     def share(self) -> int:
         """The number of the descriptor, for the caller to use."""
         return self.descriptor.fileno()

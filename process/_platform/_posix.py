@@ -348,6 +348,12 @@ class Port:
         """Whether bytes, or end of file, wait in the pipe."""
         return wait_readable(self.descriptor.fileno(), 0)
 
+    def broken(self) -> bool:
+        """Whether nobody reads what is written, or ever will."""
+        poll = select.poll()
+        poll.register(self.descriptor.fileno(), 0)  # errors are reported all the same
+        return bool(poll.poll(0))
+
     def share(self) -> int:
         """The number of the descriptor, for the caller to use: it blocks from now on.
 
