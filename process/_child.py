@@ -18,7 +18,7 @@ import signal
 import subprocess
 import time
 from threading import get_ident
-from typing import Any, ClassVar, Iterable, List, NamedTuple, Optional, Set, Union
+from typing import Any, ClassVar, Iterable, List, NamedTuple, Optional, Set, Tuple, Union
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -159,7 +159,7 @@ class Child:
             if stream is not None and not stream.source.exhausted
         ]
         try:
-            wanted = []
+            wanted: List[Tuple[Source, Collection]] = []
             for source, collection in collections:
                 if source.collect(collection, wait):
                     wanted.append((source, collection))

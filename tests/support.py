@@ -381,7 +381,7 @@ class Injector:
     signal that comes at any one of them.
     """
 
-    def __init__(self, point: float, strike: Callable[[], object] = _interrupt) -> None:
+    def __init__(self, point: int, strike: Callable[[], object] = _interrupt) -> None:
         self.point = point
         #: Whether the last call had as many points as that.
         self.struck = False
