@@ -184,6 +184,8 @@ def test_a_storm_of_handlers_that_call() -> None:
     results: List[Any] = []
 
     def handle(*_: object) -> None:
+        if len(results) >= 2000:  # on a busy machine they leave no time for anything else
+            signal.setitimer(signal.ITIMER_REAL, 0)
         try:
             results.append(process.running)
             process.join(timeout=0)
