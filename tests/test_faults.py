@@ -468,6 +468,26 @@ async def test_no_memory_to_gather_in_on_a_loop(
     assert descriptors() == before
 
 
+@pytest.mark.parametrize("way", ["output", "read", "leave"])
+async def test_no_memory_to_go_on_gathering_in_on_a_loop(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The same if it has been going well for some chunks."""
+    process = await loops.start(["cat"], stdin=pattern(MIB))
+    calls = {
+        "output": process.output,
+        "read": process.stdout.read,
+        "leave": lambda: process.__aexit__(None, None, None),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(_Cramped, "most", 400_000)
+        patch.setattr("process.core._inbound.io.BytesIO", _Cramped)
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            await calls[way]()
+    with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+        await process.close()
+
+
 async def test_no_memory_to_go_on_gathering_with_on_a_loop(
     loops: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
