@@ -390,8 +390,8 @@ def test_a_thread_goes_on_where_an_interrupted_caller_has_read() -> None:
     with Process(["cat"], stdin=data) as child:
         pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
         assert child.stdout.read(1) == data[:1]
+        until(pump.port.pending)  # without the lock, which the thread that feeds the child needs
         with pump.plumbing.lock:
-            until(pump.port.pending)
             pump._hand.read(pump.port.descriptor.fileno(), 1000)  # and here an exception strikes
         pump.employ()
         assert child.output() == data[1:]
