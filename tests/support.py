@@ -17,7 +17,7 @@ import pytest
 
 import process
 import process.process
-from process import Process, _platform
+from process import Process, ProcessError, _platform
 
 T = TypeVar("T")
 
@@ -367,6 +367,30 @@ def alarms(handler: Callable[..., Any], interval: float) -> Iterator[None]:
 
 class InterruptedByTestError(BaseException):
     """What a signal handler raises; no `except Exception` may swallow it."""
+
+
+def run_without_thread(monkeypatch: pytest.MonkeyPatch, number: int) -> str:
+    """See that a run fails for want of the thread of that number, which would have had this name.
+
+    Nothing is left of it, and the next run works.
+    """
+    before, threads = descriptors(), threading.active_count()
+    data = pattern(LARGE)
+    process = Process(["cat"], stdin=data)
+    with monkeypatch.context() as patch:
+        fault = RuntimeError("can't start new thread")
+        refused = refuse_threads(patch, fault, number=number)
+        with pytest.raises(ProcessError) as caught:
+            process.run()
+    assert caught.value.__cause__ is fault
+    until(lambda: threading.active_count() == threads)  # they end by themselves, as the child does
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert process.run().output() == data
+    process.close()
+    (name,) = refused
+    return name
 
 
 def _interrupt() -> None:

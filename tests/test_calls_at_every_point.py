@@ -200,6 +200,14 @@ class Calls:
                 self.kept.append(result)
 
 
+@pytest.fixture
+def calls(
+    interrupted: Callable[[Any], Any], handled: Callable[[Any], Any], by_thread: bool
+) -> Calls:
+    """The two of which the test has the pairs."""
+    return Calls(interrupted, handled, by_thread)
+
+
 def _pairs(interrupted: List[Any], handled: List[Any]) -> List[Any]:
     return [
         pytest.param(first, second, id=f"{number}")
@@ -211,14 +219,8 @@ def _pairs(interrupted: List[Any], handled: List[Any]) -> List[Any]:
     ("interrupted", "handled"),
     _pairs([*_READS, *_OUTPUTS, *_WAITS], [*_READS, *_OUTPUTS, *_WAITS]),
 )
-def test_both_get_what_is_theirs(
-    run: Runner,
-    by_thread: bool,
-    interrupted: Callable[[Any], Any],
-    handled: Callable[[Any], Any],
-) -> None:
+def test_both_get_what_is_theirs(run: Runner, calls: Calls) -> None:
     """Both return, and each byte has come to one of them or is kept."""
-    calls = Calls(interrupted, handled, by_thread)
     for process in calls.rounds(run, "cat; seq 20000 >&2", _DATA):
         output = process.output()
         process.close()
@@ -235,14 +237,8 @@ def test_both_get_what_is_theirs(
     ("interrupted", "handled"),
     [*_pairs(_ENDS, [*_READS, *_OUTPUTS, *_WAITS, *_ENDS]), *_pairs([_read, *_OUTPUTS], _ENDS)],
 )
-def test_ended_by_one_of_them(
-    run: Runner,
-    by_thread: bool,
-    interrupted: Callable[[Any], Any],
-    handled: Callable[[Any], Any],
-) -> None:
+def test_ended_by_one_of_them(run: Runner, calls: Calls) -> None:
     """Both return, the child is gone, and what has been given out is given out once, in order."""
-    calls = Calls(interrupted, handled, by_thread)
     for process in calls.rounds(run, "cat; seq 20000 >&2", _DATA):
         process.close()
         whole = b"".join([*calls.taken, process.output()])
@@ -252,14 +248,8 @@ def test_ended_by_one_of_them(
 
 
 @pytest.mark.parametrize(("interrupted", "handled"), _pairs(_WRITES, [*_WRITES, _join_in_vain]))
-def test_written_by_both(
-    run: Runner,
-    by_thread: bool,
-    interrupted: Callable[[Any], Any],
-    handled: Callable[[Any], Any],
-) -> None:
+def test_written_by_both(run: Runner, calls: Calls) -> None:
     """Both return; what was written has gone in once, unless stdin was closed before."""
-    calls = Calls(interrupted, handled, by_thread)
     for process in calls.rounds(run, "wc -c", PIPE):
         _leave(process)
         assert int(process.output()) in {0, 100_000, 200_000}
@@ -272,14 +262,8 @@ def test_written_by_both(
         *_pairs([*_READS, *_OUTPUTS, _leave], _WRITES),
     ],
 )
-def test_written_by_one_of_them(
-    run: Runner,
-    by_thread: bool,
-    interrupted: Callable[[Any], Any],
-    handled: Callable[[Any], Any],
-) -> None:
+def test_written_by_one_of_them(run: Runner, calls: Calls) -> None:
     """Both return, from a child that never reads, and ends all the same."""
-    calls = Calls(interrupted, handled, by_thread)
     for process in calls.rounds(run, "exec seq -w 75000", PIPE):
         _leave(process)
         assert process.exit_code == 0

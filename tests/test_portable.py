@@ -14,7 +14,7 @@ from typing import Any, Callable, Tuple
 
 import pytest
 
-from process import PIPE, Process, ProcessError, ProcessTimeoutError, _platform
+from process import PIPE, Process, ProcessTimeoutError, _platform
 from process._descriptor import Descriptor
 from process._platform import _portable, _windows
 from tests.support import (
@@ -27,8 +27,7 @@ from tests.support import (
     is_alive,
     pattern,
     python,
-    refuse_threads,
-    until,
+    run_without_thread,
 )
 
 if sys.platform != "win32":
@@ -223,22 +222,7 @@ def test_a_failed_start() -> None:
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Whichever of the four is the one too many: nothing is left, and the next run works."""
-    before, threads = descriptors(), threading.active_count()
-    data = pattern(LARGE)
-    process = Process(["cat"], stdin=data)
-    with monkeypatch.context() as patch:
-        fault = RuntimeError("can't start new thread")
-        refused = refuse_threads(patch, fault, number=number)
-        with pytest.raises(ProcessError) as caught:
-            process.run()
-    assert caught.value.__cause__ is fault
-    assert len(refused) == 1
-    until(lambda: threading.active_count() == threads)  # they end by themselves, as the child does
-    assert descriptors() == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-    assert process.run().output() == data
-    process.close()
+    assert run_without_thread(monkeypatch, number).startswith("process-")
 
 
 @pytest.mark.usefixtures("short_silence")

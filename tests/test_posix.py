@@ -27,9 +27,8 @@ from tests.support import (
     is_alive,
     pattern,
     python,
-    refuse_threads,
+    run_without_thread,
     start_library,
-    until,
 )
 
 if sys.platform == "win32":
@@ -197,22 +196,7 @@ def test_no_descriptor_for_the_watch(monkeypatch: pytest.MonkeyPatch, number: in
 @pytest.mark.parametrize("number", [1, 2])
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Neither the one that watches nor the one that feeds: nothing is left, the next run works."""
-    before, threads = descriptors(), threading.active_count()
-    data = pattern(LARGE)
-    process = Process(["cat"], stdin=data)
-    with monkeypatch.context() as patch:
-        fault = RuntimeError("can't start new thread")
-        refused = refuse_threads(patch, fault, number=number)
-        with pytest.raises(ProcessError) as caught:
-            process.run()
-    assert caught.value.__cause__ is fault
-    assert [name.split("-")[-1] for name in refused] == [["exit"], ["stdin"]][number - 1]
-    until(lambda: threading.active_count() == threads)
-    assert descriptors() == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-    assert process.run().output() == data
-    process.close()
+    assert run_without_thread(monkeypatch, number).endswith(("-exit", "-stdin")[number - 1])
 
 
 def test_a_child_that_was_gone_before_it_could_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
