@@ -9,8 +9,7 @@ from stress.demonstration.scenarios.plain import Popen, child, create
 from stress.pattern import flipped, pattern
 
 _MIB = 1024 * 1024
-_DATA = pattern(16 * _MIB)
-_FLOOD = pattern(4 * _MIB)
+_DATA = pattern(4 * _MIB)
 
 
 class WriteThenRead(Scenario):
@@ -51,8 +50,8 @@ class ReadOneOutput(Scenario):
     name = "read stdout while stderr floods"
     rule = 1
     trap = "The line on stdout comes after megabytes on stderr, which nobody reads yet."
-    expected = b"result\n" + _FLOOD
-    command = child("complain", len(_FLOOD))
+    expected = b"result\n" + _DATA
+    command = child("complain", len(_DATA))
 
     def popen(self) -> Result:
         with Popen(self.command, stdout=PIPE, stderr=PIPE) as process:
@@ -75,8 +74,8 @@ class JoinThenRead(Scenario):
     name = "join first, read later"
     rule = 1
     trap = "The child does not end before its output has gone somewhere."
-    expected = _FLOOD
-    command = child("flood", len(_FLOOD))
+    expected = _DATA
+    command = child("flood", len(_DATA))
 
     def popen(self) -> Result:
         with Popen(self.command, stdout=PIPE) as process:
@@ -103,8 +102,8 @@ class PollThenRead(Scenario):
     name = "poll, then read"
     rule = 1
     trap = "The same in small pieces: a loop that asks again and again whether the child has ended."
-    expected = _FLOOD
-    command = child("flood", len(_FLOOD))
+    expected = _DATA
+    command = child("flood", len(_DATA))
 
     def popen(self) -> Result:
         with Popen(self.command, stdout=PIPE) as process:
@@ -136,7 +135,7 @@ class LeaveUnread(Scenario):
     rule = 4
     trap = "Nobody asks for the output, but the child is to get to its end: exit code 0."
     expected = 0
-    command = child("flood", len(_FLOOD))
+    command = child("flood", len(_DATA))
 
     def popen(self) -> Result:
         with Popen(self.command, stdout=PIPE) as process:
