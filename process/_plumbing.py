@@ -49,16 +49,12 @@ from typing import Any, List, Optional, Protocol
 
 from process import _platform
 from process._descriptor import Descriptor
-from process._waiting import Waiter, Waiters
+from process._waiting import Waiter, Waiters, limited
 from process.core._flow import Flow, Wait
 from process.core.errors import ProcessError
 
 #: Seconds that another caller may take to reap a process that has ended.
 _REAPING = 0.1
-
-#: Seconds after which a caller who waits for the end of a process, and whom no change can wake
-#: there, looks whether somebody still moves the bytes.
-_LOOK_AGAIN = 1.0
 
 
 class Member(Protocol):
@@ -274,9 +270,9 @@ class Plumbing:
     ) -> None:
         """Wait for a change; in the meantime, move what no thread moves.
 
-        Ends with a change, when bytes have moved, or after `timeout`: callers look again. Ends
-        because a caller who drives is rung, or released by the pipes, and others are released, by
-        every change and by him when he stops.
+        Ends with a change, when bytes have moved, after `timeout`, or when it is time to look again
+        (see `_waiting`): callers look again in any case. Ends because a caller who drives is rung,
+        or released by the pipes, and others are released, by every change and by him when he stops.
 
         Args:
             wait: what the caller has registered with the flow, or would.
@@ -284,6 +280,7 @@ class Plumbing:
             changes: how many there had been when he looked at the state.
             timeout: in seconds; `None`: as long as it takes.
         """
+        timeout = limited(timeout)
         waiter: Optional[Waiter] = None
         polled: List[Member] = []
         work: List[Member] = []
@@ -326,21 +323,24 @@ class Plumbing:
                 assert hub is not None
                 self._drive(hub, polled, timeout, watch)
             elif isinstance(interest, _platform.ExitWatch):
-                # What has been found out about others need not last: a thread may not have been to
-                # be had, or its start have been interrupted, and then it is for him to drive.
-                interest.wait(_LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN))
+                # Changes do not wake him, but he looks again. What has been found out about others
+                # need not last: a thread may not have been to be had, or its start have been
+                # interrupted, and then it is for him to drive.
+                interest.wait(timeout)
             else:
                 waiter.wait(timeout)
         finally:
             if self._is_driver(wait):
                 with self.lock:
                     self._leave()
+            if waiter is not None:
+                self._waiters.withdraw(waiter)
 
     def _drive(
         self,
         hub: _platform.Hub,
         polled: List[Member],
-        timeout: Optional[float],
+        timeout: float,
         watch: Optional[_platform.ExitWatch],
     ) -> None:
         """Wait until something can be moved, and move it; or be rung, or see the process end."""

@@ -32,6 +32,7 @@ from process._descriptor import Descriptor
 from process._hand import Hand
 from process._plumbing import Plumbing
 from process._pump import ReaderPump, RelayPump
+from process._waiting import limited
 from process.core._buffer import Buffer
 from process.core._ending import SILENCE
 from process.core._flow import BOUND, Wait
@@ -79,11 +80,11 @@ class _Exposure:
         self.descriptor.close()
 
     def read(self, size: int, timeout: Optional[float]) -> None:
-        """Read at most `size` bytes, as soon as there are any; wait for `timeout` seconds.
+        """Read at most `size` bytes, as soon as there are any; wait for `timeout` seconds at most.
 
         Not if an interrupted caller has left some: these come first.
         """
-        if not self.hand and _platform.wait_readable(self.descriptor.fileno(), timeout):
+        if not self.hand and _platform.wait_readable(self.descriptor.fileno(), limited(timeout)):
             self.hand.read(self.descriptor.fileno(), size)
 
 

@@ -4,11 +4,24 @@ A condition variable gives the lock back and takes it again inside `wait`; an ex
 signal handler between the two leaves the lock in the wrong hands. Here a waiter is a lock of its
 own that the notifier releases: enrolled under the shared lock, awaited outside of it, with nothing
 to be restored. A waiter that was interrupted stays enrolled until the next change, and is harmless.
+
+Nobody waits for longer than `LOOK_AGAIN` without a look, even if there is nothing to be seen. For
+the interpreter runs signal handlers in the main thread only, and between two instructions: a signal
+that strikes just before the wait begins, or that the kernel has handed to another thread, does not
+end the wait, and neither does any on Windows, where a lock is awaited.
 """
 
 import threading
 from collections import deque
 from typing import Deque, Optional
+
+#: Seconds.
+LOOK_AGAIN = 1.0
+
+
+def limited(timeout: Optional[float]) -> float:
+    """How long to wait before the next look, of `timeout` seconds; `None`: as long as it takes."""
+    return LOOK_AGAIN if timeout is None else min(timeout, LOOK_AGAIN)
 
 
 class Waiter:
@@ -20,12 +33,9 @@ class Waiter:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def wait(self, timeout: Optional[float] = None) -> None:
+    def wait(self, timeout: float) -> None:
         """Return after the next change, or after `timeout` seconds."""
-        if timeout is None:
-            self._lock.acquire()
-        else:
-            self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
+        self._lock.acquire(timeout=max(0.0, timeout))
 
     def release(self) -> None:
         """End the wait."""
@@ -48,6 +58,13 @@ class Waiters:
         waiter = Waiter()
         self._waiters.append(waiter)
         return waiter
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """It does not wait any more, whether it was released or not. One call into C: no lock."""
+        try:
+            self._waiters.remove(waiter)
+        except ValueError:
+            pass  # it was
 
     def notify(self) -> None:
         """Something has changed: release everybody enrolled. Safe in finalizers."""

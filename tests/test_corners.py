@@ -519,7 +519,7 @@ def test_two_release_the_same_waiters() -> None:
     waiters._waiters = Gone()
     waiter = waiters.enrol()
     waiters.notify()
-    waiter.wait()
+    waiter.wait(60)
     assert len(waiters) == 0
 
 

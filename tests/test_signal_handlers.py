@@ -3,16 +3,18 @@
 import contextlib
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 import pytest
 
-from process import PIPE, Process, ProcessError, ProcessTimeoutError, _pump
+from process import PIPE, Process, ProcessError, ProcessTimeoutError, _pump, _waiting
 from process._child import Child
 from process._plumbing import Plumbing
 from process._pump import RelayPump
+from process._waiting import Waiter, Waiters
 from process.core._inbound import Inbound
-from tests.support import LARGE, MIB, alarms, employ_threads, pattern, python
+from tests.support import LARGE, MIB, alarms, employ_threads, pattern, python, until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -139,6 +141,80 @@ def test_closed_in_the_middle_of_a_call(interrupted: Callable[[Any], bytes]) -> 
             signal.pause()
     assert process.exit_code == -signal.SIGTERM
     assert pattern(LARGE) in {taken, process.output()}
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked again often enough for a test."""
+    monkeypatch.setattr(_waiting, "LOOK_AGAIN", 0.01)
+
+
+def _read_exposed(process: Any) -> None:
+    process.stdout.fileno()
+    process.stdout.read()
+
+
+def _write_on(process: Any) -> None:
+    while True:
+        process.stdin.write(bytes(MIB))
+
+
+@pytest.mark.usefixtures("_served", "_soon")
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda process: process.join(), id="join"),
+        pytest.param(lambda process: process.output(), id="output"),
+        pytest.param(lambda process: process.error(join=False), id="error"),
+        pytest.param(lambda process: process.stdout.read(), id="read"),
+        pytest.param(lambda process: process.stdout.read(1), id="read-1"),
+        pytest.param(lambda process: process.stdout.readline(), id="readline"),
+        pytest.param(_read_exposed, id="exposed"),
+        pytest.param(_write_on, id="write"),
+    ],
+)
+def test_a_signal_that_another_thread_has_got(call: Callable[[Any], Any]) -> None:
+    """Nothing wakes the caller; his handler runs all the same, and ends what he waits for."""
+    with contextlib.suppress(BrokenPipeError), Process(["sleep", "1000"], stdin=PIPE) as process:
+        flow: Any = process._started.plumbing.flow
+
+        def send() -> None:
+            until(lambda: flow._waits)
+            time.sleep(
+                0.02
+            )  # too short, the handler runs before he waits; the test passes all the same
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        with Handler(process, lambda process: process.kill()) as handler:
+            try:
+                call(process)
+            finally:
+                sender.join()
+    assert handler.results == [None]
+    assert process.exit_code == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("_soon")
+def test_who_looks_again_and_again_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who waits for weeks, and to whom nothing happens."""
+    employ_threads(monkeypatch)
+    looked: List[int] = []
+
+    class Counted(Waiters):
+        def enrol(self) -> Waiter:
+            looked.append(len(self))
+            if len(looked) == 20:
+                process.kill()
+            return super().enrol()
+
+    with Process(["cat"], stdin=PIPE) as process:
+        plumbing: Any = process._started.plumbing
+        plumbing._waiters = Counted()
+        process.join()
+    assert len(looked) >= 20
+    assert max(looked) <= 1
 
 
 def test_called_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
