@@ -1,7 +1,7 @@
 """Waiting for what cannot wake anybody: by looking, again and again."""
 
 import time
-from typing import Callable, Optional
+from typing import Callable
 
 #: Seconds before the second look; what is about to happen has usually happened by then.
 _FIRST_PAUSE = 0.001
@@ -10,20 +10,18 @@ _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
 
 
-def poll_until(holds: Callable[[], bool], timeout: Optional[float] = None) -> bool:
+def poll_until(holds: Callable[[], bool], timeout: float) -> bool:
     """Wait until `holds()`, or for `timeout` seconds; whether it holds.
 
     The pauses between two looks grow, but each is short and none is longer than what remains. So
-    this ends at the timeout, if there is one, or soon after what is waited for.
+    this ends at the timeout, or soon after what is waited for.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     pause = _FIRST_PAUSE
     while not holds():
-        if deadline is not None:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                return False
-            pause = min(pause, remaining)
-        time.sleep(pause)
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return False
+        time.sleep(min(pause, remaining))
         pause = min(2 * pause, _LONGEST_PAUSE)
     return True

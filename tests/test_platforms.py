@@ -174,14 +174,14 @@ class Kernel:
         ([7], 0, True),
         ([0], 0, False),
         ([None], 0, True),  # broken: a read will find the end of file
-        ([0, 0, 0, 7], None, True),
+        ([0, 0, 0, 7], 1000, True),
         ([0, 0, None], 1000, True),
     ],
 )
 def test_windows_is_asked_what_a_pipe_holds(
     monkeypatch: pytest.MonkeyPatch,
     answers: List[Optional[int]],
-    timeout: Optional[float],
+    timeout: float,
     ready: bool,
 ) -> None:
     """By its handle, and again as long as it holds nothing and there is time."""
@@ -222,7 +222,7 @@ def test_the_portable_watch_waits_in_a_thread() -> None:
     watch.wait(0)
     assert not told.is_set()
     over.set()
-    watch.wait(None)
+    watch.wait(PROMPT)
     assert told.wait(PROMPT)
     for thread in threads:
         assert thread.daemon

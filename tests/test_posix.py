@@ -159,7 +159,7 @@ def test_a_watch_without_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     watch.wait(0)
     assert told == []
     over.set()
-    watch.wait(None)
+    watch.wait(PROMPT)
     for thread in threading.enumerate():
         if thread.name == "process-1-exit":
             thread.join()
@@ -206,7 +206,7 @@ def test_a_child_that_was_gone_before_it_could_be_watched(monkeypatch: pytest.Mo
     watch = ExitWatch(1, bool, lambda: told.append(True))
     assert told == [True]
     assert watch.fileno() == -1
-    watch.wait(None)  # there is nothing to wait for
+    watch.wait(PROMPT)  # there is nothing to wait for
 
 
 def test_where_the_kernel_reaps_by_itself() -> None:

@@ -96,8 +96,8 @@ def test_a_caller_who_has_no_pipe_to_wait_for_is_rung() -> None:
     """Not even once prepared, a hub is woken: by a ring that came before, or comes later."""
     hub = Hub()
     hub.ring()
-    assert hub.wait((), None, None) == ([], False)
+    assert hub.wait((), 60, None) == ([], False)
     later = threading.Timer(0, hub.ring)
     later.start()
-    assert hub.wait((), None, None) == ([], False)
+    assert hub.wait((), 60, None) == ([], False)
     later.join()

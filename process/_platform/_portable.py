@@ -115,7 +115,7 @@ class ExitWatch:
 
         threading.Thread(target=watch, name=f"process-{pid}-exit", daemon=True).start()
 
-    def wait(self, timeout: Optional[float]) -> None:
+    def wait(self, timeout: float) -> None:
         """Return when the process has ended or `timeout` seconds have passed."""
         self._over.wait(timeout)
 
@@ -128,7 +128,7 @@ class AnyHub(ABC, Generic[P, W]):
 
     @abstractmethod
     def wait(
-        self, ports: Tuple[P, ...], timeout: Optional[float], watch: Optional[W]
+        self, ports: Tuple[P, ...], timeout: float, watch: Optional[W]
     ) -> Tuple[List[P], bool]:
         """Wait to be rung, for one of the ports, for `timeout` seconds, or for the process to end.
 

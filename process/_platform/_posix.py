@@ -38,9 +38,6 @@ spawn_options: Dict[str, Any] = {}
 #: POSIX promises that a pipe that polls as writable takes at least this much at once.
 _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
 
-#: `poll` takes milliseconds as a C int; longer waits are made in pieces by the caller.
-_LONGEST_POLL = 1_000_000.0
-
 #: Seconds between two looks at what cannot be polled.
 _LOOK_AGAIN = 0.02
 
@@ -82,16 +79,11 @@ def _make_pidfd(pid: int) -> Descriptor:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
-def _milliseconds(timeout: Optional[float]) -> Optional[float]:
-    """What `poll` takes for a timeout in seconds."""
-    return None if timeout is None else 1000 * min(timeout, _LONGEST_POLL)
-
-
-def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
+def wait_readable(descriptor: int, timeout: float) -> bool:
     """Whether a read of `descriptor` would not block, after `timeout` seconds at the latest."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(_milliseconds(timeout)))
+    return bool(poll.poll(1000 * timeout))
 
 
 def exit_code(pid: int) -> Optional[int]:
@@ -170,7 +162,7 @@ def await_ends(
     numbers.pop(-1, None)
     for number in numbers:
         poll.register(number, select.POLLIN)
-    ready = dict(poll.poll(_milliseconds(timeout)))
+    ready = dict(poll.poll(1000 * timeout))
     for number in ready.keys() & numbers.keys():
         with contextlib.suppress(OSError):  # closed in this very moment
             if not os.read(number, _CHUNK):
@@ -379,13 +371,13 @@ class Hub(_portable.AnyHub[Port, "ExitWatch"]):
         self._numbers: Dict[int, Port] = {}
 
     def wait(
-        self, ports: Tuple[Port, ...], timeout: Optional[float], watch: "Optional[ExitWatch]"
+        self, ports: Tuple[Port, ...], timeout: float, watch: "Optional[ExitWatch]"
     ) -> Tuple[List[Port], bool]:
         # Ends for the reasons that `Port.wait` does.
         watched = -1 if watch is None else watch.fileno()
         if self._polled != (ports, watched):
             self._prepare(ports, watched)
-        events = self._poll.poll(_milliseconds(timeout))
+        events = self._poll.poll(1000 * timeout)
         numbers = self._numbers
         ready = [numbers[number] for number, _ in events if number in numbers]
         if len(ready) == len(events):
@@ -446,7 +438,7 @@ class ExitWatch:
         """A descriptor that is readable once the process has ended, or -1."""
         return -1 if self._pidfd is None else self._pidfd.fileno()
 
-    def wait(self, timeout: Optional[float]) -> None:
+    def wait(self, timeout: float) -> None:
         """Return when the process has ended or `timeout` seconds have passed.
 
         Ends because the pidfd becomes readable when the process ends, and stays so.

@@ -9,7 +9,7 @@ Nothing waits for an anonymous pipe without reading it, but it can be asked what
 import subprocess
 from functools import partial
 from importlib import import_module
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from process._platform._portable import (
     ExitWatch,
@@ -45,12 +45,11 @@ spawn_options: Dict[str, Any] = {
 }
 
 
-def wait_readable(descriptor: int, timeout: Optional[float]) -> bool:
+def wait_readable(descriptor: int, timeout: float) -> bool:
     """Whether a read of a pipe would not block, after `timeout` seconds at the latest.
 
-    Without a timeout the read could do the waiting; but as long as a thread is inside of it, the
-    pipe answers no other thread that asks. So even then it is asked until it can be read: it ends
-    when somebody writes to the pipe, or everybody has closed the other end.
+    The pipe is asked again and again. A read could do the waiting; but while a thread is inside of
+    it, the pipe answers no other thread that asks.
     """
     return poll_until(partial(_readable, descriptor), timeout)
 
