@@ -13,6 +13,7 @@ from typing import Iterator, List, Optional, Set
 
 import pytest
 
+from process import _waiting
 from tests.support import Kit, descriptors, employ_threads, make_loop
 
 
@@ -59,6 +60,27 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Optional[bool]:
     assert isinstance(kit, Kit)
     kit.run(pyfuncitem.obj(**arguments))
     return True
+
+
+@contextlib.contextmanager
+def _looking_again(interval: float) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:  # not the one of the test, which is undone later
+        patch.setattr(_waiting, "LOOK_AGAIN", interval)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nobody_looks_again() -> Iterator[None]:
+    """A wake-up that is lost is a hang in the tests, and not a delay."""
+    with _looking_again(1000):
+        yield
+
+
+@pytest.fixture
+def looks_again() -> Iterator[None]:
+    """For tests with signals, which may wake nobody (`process/_waiting.py`)."""
+    with _looking_again(0.01):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -50,7 +50,7 @@ _CALLS: List[Any] = [
 ]
 
 
-@pytest.mark.usefixtures("raising_handler")
+@pytest.mark.usefixtures("raising_handler", "looks_again")
 @pytest.mark.parametrize("call", _CALLS)
 def test_a_signal_handler_raises_in(call: Callable[[Any], Any]) -> None:
     """The interrupted call has taken nothing away from the next one."""
@@ -72,7 +72,7 @@ def test_a_signal_handler_raises_in(call: Callable[[Any], Any]) -> None:
     assert process.exit_code == 0
 
 
-@pytest.mark.usefixtures("raising_handler")
+@pytest.mark.usefixtures("raising_handler", "looks_again")
 def test_a_signal_handler_raises_in_close() -> None:
     """An interrupted `close` has kept nothing back from the next one."""
     ready = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); put(1, b'ready\\n')"
@@ -86,7 +86,7 @@ def test_a_signal_handler_raises_in_close() -> None:
     assert process.error() == pattern(LARGE, 2)
 
 
-@pytest.mark.usefixtures("raising_handler")
+@pytest.mark.usefixtures("raising_handler", "looks_again")
 def test_a_signal_handler_raises_in_a_write() -> None:
     """An interrupted `write` has handed over all its bytes, once."""
     script = """
@@ -108,7 +108,7 @@ put(1, get_all())
     assert process.output() == data + b"more"
 
 
-@pytest.mark.usefixtures("raising_handler")
+@pytest.mark.usefixtures("raising_handler", "looks_again")
 def test_a_signal_handler_raises_in_a_flush() -> None:
     """An interrupted `flush`, and the next flush sends the rest."""
     script = """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 import pytest
 
-from process import PIPE, Process, ProcessError, ProcessTimeoutError, _pump, _waiting
+from process import PIPE, Process, ProcessError, ProcessTimeoutError, _pump
 from process._child import Child
 from process._plumbing import Plumbing
 from process._pump import RelayPump
@@ -111,7 +111,7 @@ def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         employ_threads(monkeypatch)
 
 
-@pytest.mark.usefixtures("_served")
+@pytest.mark.usefixtures("_served", "looks_again")
 @pytest.mark.parametrize("handled", _HANDLED)
 @pytest.mark.parametrize("interrupted", _INTERRUPTED)
 def test_called_in_the_middle_of_a_call(
@@ -127,7 +127,7 @@ def test_called_in_the_middle_of_a_call(
     assert pieces + process.output() == _ALL
 
 
-@pytest.mark.usefixtures("_served")
+@pytest.mark.usefixtures("_served", "looks_again")
 @pytest.mark.parametrize("interrupted", _INTERRUPTED)
 def test_closed_in_the_middle_of_a_call(interrupted: Callable[[Any], bytes]) -> None:
     """The handler ends the child; the call that it has interrupted returns."""
@@ -138,15 +138,9 @@ def test_closed_in_the_middle_of_a_call(interrupted: Callable[[Any], bytes]) -> 
         except ValueError:  # the stream has been closed
             taken = b""
         while not handler.results:  # it has come in the wrong moment, and comes again
-            signal.pause()
+            time.sleep(0.001)  # no `pause`: it may come just before that
     assert process.exit_code == -signal.SIGTERM
     assert pattern(LARGE) in {taken, process.output()}
-
-
-@pytest.fixture
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked again often enough for a test."""
-    monkeypatch.setattr(_waiting, "LOOK_AGAIN", 0.01)
 
 
 def _read_exposed(process: Any) -> None:
@@ -159,7 +153,7 @@ def _write_on(process: Any) -> None:
         process.stdin.write(bytes(MIB))
 
 
-@pytest.mark.usefixtures("_served", "_soon")
+@pytest.mark.usefixtures("_served", "looks_again")
 @pytest.mark.parametrize(
     "call",
     [
@@ -196,7 +190,7 @@ def test_a_signal_that_another_thread_has_got(call: Callable[[Any], Any]) -> Non
     assert process.exit_code == -signal.SIGKILL
 
 
-@pytest.mark.usefixtures("_soon")
+@pytest.mark.usefixtures("looks_again")
 def test_who_looks_again_and_again_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller who waits for weeks, and to whom nothing happens."""
     employ_threads(monkeypatch)
