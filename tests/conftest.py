@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Iterator, List, Optional, Set
+from typing import Iterator, List, Optional
 
 import pytest
 
@@ -116,26 +116,24 @@ def _no_leaks(_temporary: Path) -> Iterator[None]:
     yield
     # What a test has let go of may need a moment: a thread that was told to end, for example.
     deadline = time.monotonic() + 5
-    gc.collect()
     while True:
-        left = _left(before, threads) + [str(path) for path in _temporary.iterdir()]
+        # First the threads: what one has kept to its end is collected then, rather than frozen.
+        left = [repr(thread) for thread in threading.enumerate() if thread not in threads]
+        gc.collect()
+        left += _left(before) + [str(path) for path in _temporary.iterdir()]
         if not left:
             break
         if time.monotonic() > deadline:
             pytest.fail("left behind: " + "; ".join(left))
         time.sleep(0.001)
-        gc.collect()
     gc.freeze()
 
 
-def _left(
-    descriptors_before: Optional[List[str]], threads_before: Set[threading.Thread]
-) -> List[str]:
+def _left(descriptors_before: Optional[List[str]]) -> List[str]:
     left = []
     after = descriptors()
     if after is not None and descriptors_before is not None:
         left += [entry for entry in after if entry not in descriptors_before]
-    left += [repr(thread) for thread in threading.enumerate() if thread not in threads_before]
     if sys.platform != "win32":  # there a process is not its parent's
         with contextlib.suppress(ChildProcessError):
             pid, status = os.waitpid(-1, os.WNOHANG)
