@@ -3,7 +3,7 @@
 A condition variable gives the lock back and takes it again inside `wait`; an exception from a
 signal handler between the two leaves the lock in the wrong hands. Here a waiter is a lock of its
 own that the notifier releases: enrolled under the shared lock, awaited outside of it, with nothing
-to be restored. A waiter that was interrupted stays enrolled until the next change, and is harmless.
+to be restored. An interrupted caller may leave his enrolled until the next change: harmless.
 
 Nobody waits for longer than `LOOK_AGAIN` without a look, even if there is nothing to be seen. For
 the interpreter runs signal handlers in the main thread only, and between two instructions: a signal

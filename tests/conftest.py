@@ -14,7 +14,7 @@ from typing import Iterator, List, Optional
 import pytest
 
 from process import _waiting
-from tests.support import Kit, descriptors, employ_threads, make_loop
+from tests.support import FOREVER, Kit, descriptors, employ_threads, make_loop
 
 
 def _loops() -> "List[object]":
@@ -72,7 +72,7 @@ def _looking_again(interval: float) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nobody_looks_again() -> Iterator[None]:
     """A wake-up that is lost is a hang in the tests, and not a delay."""
-    with _looking_again(1000):
+    with _looking_again(FOREVER):
         yield
 
 

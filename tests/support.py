@@ -36,6 +36,9 @@ REPOSITORY = str(Path(__file__).parent.parent)
 #: The seconds within which what is to be prompt has to happen: generous, for busy machines.
 PROMPT = 10.0
 
+#: Seconds that no test may take: a wait that only this would end is a hang, and fails.
+FOREVER = 1000.0
+
 #: The seconds after which what has not happened does not happen, however busy the machine.
 _NEVER = 3 * PROMPT
 

@@ -23,7 +23,17 @@ from process.core._flow import BOUND, Flow
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
 from process.core._overflow import Overflow
-from tests.support import LARGE, Kit, descriptors, is_alive, pattern, python, refuse_threads, until
+from tests.support import (
+    FOREVER,
+    LARGE,
+    Kit,
+    descriptors,
+    is_alive,
+    pattern,
+    python,
+    refuse_threads,
+    until,
+)
 
 
 @pytest.mark.parametrize("buffer_size", [0, None])
@@ -519,7 +529,7 @@ def test_two_release_the_same_waiters() -> None:
     waiters._waiters = Gone()
     waiter = waiters.enrol()
     waiters.notify()
-    waiter.wait(60)
+    waiter.wait(FOREVER)
     assert len(waiters) == 0
 
 

@@ -19,7 +19,7 @@ import pytest
 import process
 from process._descriptor import Descriptor
 from process._platform import _portable, _windows
-from tests.support import PROMPT, start_library
+from tests.support import FOREVER, PROMPT, start_library
 
 _PREPARE = """
 import asyncio, ctypes, fcntl, os, select, shlex, signal, subprocess, tempfile, types
@@ -222,7 +222,7 @@ def test_the_portable_watch_waits_in_a_thread() -> None:
     watch.wait(0)
     assert not told.is_set()
     over.set()
-    watch.wait(PROMPT)
+    watch.wait(FOREVER)
     assert told.wait(PROMPT)
     for thread in threads:
         assert thread.daemon

@@ -18,6 +18,7 @@ from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from process._descriptor import Descriptor
 from tests.support import (
     FLOOD_BOTH,
+    FOREVER,
     LARGE,
     MIB,
     PROMPT,
@@ -159,7 +160,7 @@ def test_a_watch_without_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
     watch.wait(0)
     assert told == []
     over.set()
-    watch.wait(PROMPT)
+    watch.wait(FOREVER)
     for thread in threading.enumerate():
         if thread.name == "process-1-exit":
             thread.join()
@@ -206,7 +207,7 @@ def test_a_child_that_was_gone_before_it_could_be_watched(monkeypatch: pytest.Mo
     watch = ExitWatch(1, bool, lambda: told.append(True))
     assert told == [True]
     assert watch.fileno() == -1
-    watch.wait(PROMPT)  # there is nothing to wait for
+    watch.wait(FOREVER)  # there is nothing to wait for
 
 
 def test_where_the_kernel_reaps_by_itself() -> None:

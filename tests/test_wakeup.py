@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from process._descriptor import Descriptor
+from tests.support import FOREVER
 
 if sys.platform == "win32":
     pytest.skip("POSIX only: elsewhere a pump parks on a lock", allow_module_level=True)
@@ -96,8 +97,8 @@ def test_a_caller_who_has_no_pipe_to_wait_for_is_rung() -> None:
     """Not even once prepared, a hub is woken: by a ring that came before, or comes later."""
     hub = Hub()
     hub.ring()
-    assert hub.wait((), 60, None) == ([], False)
+    assert hub.wait((), FOREVER, None) == ([], False)
     later = threading.Timer(0, hub.ring)
     later.start()
-    assert hub.wait((), 60, None) == ([], False)
+    assert hub.wait((), FOREVER, None) == ([], False)
     later.join()
