@@ -11,6 +11,15 @@ G = TypeVar("G")
 R = TypeVar("R")
 
 
+class Times(NamedTuple):
+    """How long something took."""
+
+    #: Wall time.
+    seconds: float
+    #: Processor time, that of the children included.
+    processor: float
+
+
 @dataclass(frozen=True)
 class Case(Generic[G, R]):
     """One job, done by this library and in the standard library's way.
@@ -26,12 +35,17 @@ class Case(Generic[G, R]):
         theirs: does the same as it is done without; `None` if there is nothing to compare with.
         against: what `theirs` uses, in a few words.
         intact: whether the result, for what was given, is what it should be.
-        seconds: the time that counts, if the job takes it itself; else it is that of the whole job.
-        allowed: the largest ratio of our time to theirs.
+        times: the times that count, if the job takes them itself; else they are those of the job.
+        allowed: the largest ratio of our wall time to theirs.
         peak: the most memory of ours, in multiples of the amount.
         growth: the most bytes by which the job may make our memory grow.
         memory: what the greedier side needs, in multiples of the amount.
         rounds: how often both are measured.
+        group: what the command line calls the cases of this kind.
+        pinned: whether the job and its children share one core, where the system can see to that.
+            Then the least of the rounds counts, else the median.
+        limit: seconds until a measurement has failed.
+        needs: a module that has to be installed.
     """
 
     name: str
@@ -44,12 +58,16 @@ class Case(Generic[G, R]):
     theirs: Optional[Callable[[G], R]] = None
     against: str = ""
     unit: str = "bytes"
-    seconds: Optional[Callable[[R], float]] = None
+    times: Optional[Callable[[R], Times]] = None
     allowed: Optional[float] = None
     peak: Optional[float] = None
     growth: Optional[int] = None
     memory: float = 0.0
     rounds: int = 5
+    group: str = "jobs"
+    pinned: bool = False
+    limit: float = 120.0
+    needs: str = ""
 
 
 class Measurement(NamedTuple):
@@ -57,6 +75,8 @@ class Measurement(NamedTuple):
 
     #: What the job took.
     seconds: float
+    #: What it took of the processor, its children included.
+    processor: float
     #: The most memory that the process has had, in bytes.
     peak: int
     #: By how much of that the job has raised it.

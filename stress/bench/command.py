@@ -1,18 +1,20 @@
 """The command `bench`: measures one case after the other, and says what came out."""
 
 import argparse
+import importlib.util
 import json
 import math
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stress import report
+from stress import report, session
 from stress.bench.case import Case, Measurement
 from stress.bench.catalogue import CASES
 from stress.bench.summary import Outcome, exit_code
@@ -22,11 +24,8 @@ if TYPE_CHECKING:
     # The class has a name only for the type checker.
     from argparse import _SubParsersAction
 
-#: Seconds until a measurement has failed.
-_LIMIT = 120.0
-
 #: Columns in a file: the table is not to be squeezed where nothing obliges it to be.
-_PAPER = 140
+_PAPER = 150
 
 
 def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,6 +42,12 @@ def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         choices=[case.name for case in CASES],
         metavar="NAME",
         help="measure this case alone (may be repeated)",
+    )
+    parser.add_argument(
+        "--group",
+        action="append",
+        choices=sorted({case.group for case in CASES}),
+        help="measure the cases of this group (may be repeated)",
     )
     parser.add_argument(
         "--rounds", type=_positive(int), metavar="N", help="measure each case N times"
@@ -73,10 +78,13 @@ def _run(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, _PAPER)
-    chosen = [case for case in CASES if not options.only or case.name in options.only]
+    names, groups = options.only or (), options.group or ()
+    chosen = [case for case in CASES if case.name in names or case.group in groups]
+    if not names and not groups:
+        chosen = list(CASES)
     if options.list:
         for case in chosen:
-            console.print(f"{case.name:<18}{case.job}", soft_wrap=True)
+            console.print(f"{case.group:<10}{case.name:<24}{case.job}", soft_wrap=True)
         return 0
     outcomes = _measure_all(console, chosen, options.rounds, options.scale)
     console.print(table(outcomes))
@@ -122,6 +130,8 @@ def _measure_all(
 def _measure_case(
     case: Case[Any, Any], much: int, rounds: int, tell: Callable[[str], None]
 ) -> Outcome:
+    if case.needs and importlib.util.find_spec(case.needs) is None:
+        return Outcome(case, much, left_out=f"left out: {case.needs} is not installed")
     needed, available = int(case.memory * much), _available_memory()
     if available is not None and needed > available:
         return Outcome(
@@ -148,14 +158,24 @@ def _measure(case: Case[Any, Any], side: str, much: int) -> Measurement:
     Raises:
         RuntimeError: it has failed, or the result was wrong; its traceback has been printed.
     """
-    command = [sys.executable, "-m", "stress.bench.measure", case.module, side, str(much)]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=_LIMIT, check=False)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{side} took more than {_LIMIT:g} s") from None
-    if done.returncode != 0:
-        raise RuntimeError(f"{side} failed with exit code {done.returncode}")
-    return Measurement(**json.loads(done.stdout))
+    command = [sys.executable, "-m", "stress.bench.measure", case.module, case.name]
+    # Files, since children that are left behind may keep a pipe open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaints:
+        process = session.start([*command, side, str(much)], output, complaints)
+        try:
+            exit_code = process.wait(case.limit)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"{side} took more than {case.limit:g} s") from None
+        finally:
+            session.end(process)
+        complaints.seek(0)
+        text = complaints.read().decode(errors="replace")
+        sys.stderr.write(text)
+        if exit_code != 0:
+            *_, reason = ["", *text.splitlines()]
+            raise RuntimeError(f"{side} failed with exit code {exit_code}: {reason}")
+        output.seek(0)
+        return Measurement(**json.loads(output.read()))
 
 
 def _available_memory() -> Optional[int]:

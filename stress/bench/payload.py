@@ -22,3 +22,24 @@ def zeros(size: int) -> List[str]:
 def all_zero(size: int, data: bytes) -> bool:
     """Whether `data` is what such a child has written."""
     return data == bytes(size)
+
+
+#: Lines of 100 bytes that are all different; it is the longest argument, less some.
+_PAGE = b"".join(b"%099d\n" % number for number in range(1000))
+
+#: A child that writes them again and again, as fast as a child can.
+PAGES = ["yes", _PAGE[:-1].decode()]
+
+
+def check_pages(end: int, last: bytes) -> None:
+    """Check that `last` is what such a child has written before its byte number `end`.
+
+    Raises:
+        ValueError: it is not, or nothing.
+    """
+    begin = end - len(last)
+    first_page = begin // len(_PAGE)
+    pages = _PAGE * (-(-end // len(_PAGE)) - first_page)
+    expected = pages[begin - first_page * len(_PAGE) :][: len(last)]
+    if not last or last != expected:
+        raise ValueError(f"{last[:120]!r} is not what ends at byte {end:,}")

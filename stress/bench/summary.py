@@ -1,4 +1,8 @@
-"""What the measurements say: medians, ratios, limits. Pure.
+"""What the measurements say: times that count, ratios, limits. Pure.
+
+Of the rounds of a case that is pinned to one core the least counts, for wall and for processor time
+each: there, whatever else happens only adds to it. Where several cores take part, the scheduler
+lets a round be lucky as well, so the median counts.
 
 A ratio above what is allowed, or memory above its limit, is information: machines differ. Only a
 case that could not be measured, or whose result was wrong, is a failure.
@@ -8,7 +12,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Optional, Sequence
 
-from stress.bench.case import Case, Measurement
+from stress.bench.case import Case, Measurement, Times
 
 
 @dataclass(frozen=True)
@@ -32,21 +36,36 @@ class Outcome:
     left_out: str = ""
 
     @property
-    def our_seconds(self) -> Optional[float]:
-        """Our median."""
-        return _median(self.ours)
+    def our_times(self) -> Optional[Times]:
+        """What counts of our rounds."""
+        return self._times(self.ours)
 
     @property
-    def their_seconds(self) -> Optional[float]:
-        """Their median."""
-        return _median(self.theirs)
+    def their_times(self) -> Optional[Times]:
+        """What counts of theirs."""
+        return self._times(self.theirs)
+
+    def _times(self, rounds: Sequence[Measurement]) -> Optional[Times]:
+        if not rounds:
+            return None
+        typical = min if self.case.pinned else statistics.median
+        return Times(
+            typical([one.seconds for one in rounds]), typical([one.processor for one in rounds])
+        )
 
     @property
     def ratio(self) -> Optional[float]:
-        """Our median over theirs."""
-        if self.our_seconds is None or self.their_seconds is None:
+        """Our wall time over theirs."""
+        if self.our_times is None or self.their_times is None:
             return None
-        return self.our_seconds / self.their_seconds
+        return self.our_times.seconds / self.their_times.seconds
+
+    @property
+    def processor_ratio(self) -> Optional[float]:
+        """Our processor time over theirs."""
+        if self.our_times is None or self.their_times is None or not self.their_times.processor:
+            return None
+        return self.our_times.processor / self.their_times.processor
 
     @property
     def too_slow(self) -> bool:
@@ -56,10 +75,10 @@ class Outcome:
 
     @property
     def seconds_per_byte(self) -> Optional[float]:
-        """Our median for each byte, where bytes are what is counted."""
-        if self.our_seconds is None or self.case.unit != "bytes":
+        """Our wall time for each byte, where bytes are what is counted."""
+        if self.our_times is None or self.case.unit != "bytes":
             return None
-        return self.our_seconds / self.amount
+        return self.our_times.seconds / self.amount
 
     @property
     def memory(self) -> Optional[int]:
@@ -84,13 +103,16 @@ class Outcome:
         """All of it, for machines: seconds and bytes."""
         return {
             "name": self.case.name,
+            "group": self.case.group,
             "job": self.case.job,
             "amount": self.amount,
             "unit": self.case.unit,
             "against": self.case.against,
-            "ours": _side(self.ours),
-            "theirs": _side(self.theirs),
+            "pinned": self.case.pinned,
+            "ours": _side(self.our_times, self.ours),
+            "theirs": _side(self.their_times, self.theirs),
             "ratio": self.ratio,
+            "processor_ratio": self.processor_ratio,
             "allowed": self.case.allowed,
             "too_slow": self.too_slow,
             "memory": self.memory,
@@ -102,16 +124,11 @@ class Outcome:
         }
 
 
-def _median(measurements: Sequence[Measurement]) -> Optional[float]:
-    return statistics.median(one.seconds for one in measurements) if measurements else None
-
-
-def _side(measurements: Sequence[Measurement]) -> Dict[str, Any]:
+def _side(times: Optional[Times], rounds: Sequence[Measurement]) -> Dict[str, Any]:
     return {
-        "median": _median(measurements),
-        "seconds": [one.seconds for one in measurements],
-        "peak": [one.peak for one in measurements],
-        "growth": [one.growth for one in measurements],
+        "seconds": None if times is None else times.seconds,
+        "processor": None if times is None else times.processor,
+        "rounds": [one._asdict() for one in rounds],
     }
 
 

@@ -15,7 +15,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     result.add_column("case", no_wrap=True)
     result.add_column("amount", justify="right", no_wrap=True)
     result.add_column("against", overflow="fold")
-    for header in ("ours", "theirs", "ratio", "allowed", "peak memory", "limit"):
+    for header in ("ours", "theirs", "ratio", "allowed", "processor", "peak memory", "limit"):
         result.add_column(header, justify="right")
     for outcome in outcomes:
         case = outcome.case
@@ -28,10 +28,11 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             case.name,
             amount(outcome),
             case.against or _rate(outcome),
-            seconds(outcome.our_seconds),
-            seconds(outcome.their_seconds),
+            seconds(outcome.our_times and outcome.our_times.seconds),
+            seconds(outcome.their_times and outcome.their_times.seconds),
             _marked("" if outcome.ratio is None else f"{outcome.ratio:.2f}", outcome.too_slow),
             "" if case.allowed is None else f"{case.allowed:.2f}",
+            _processor(outcome),
             _marked(sign + size(outcome.memory), outcome.too_large),
             "" if outcome.memory_limit is None else sign + size(outcome.memory_limit),
         )
@@ -71,7 +72,18 @@ def seconds(number: Optional[float]) -> str:
     """A duration."""
     if number is None:
         return ""
-    return f"{number:.2f} s" if number >= 1 else f"{number * 1000:.1f} ms"
+    for unit in ("s", "ms", "µs"):
+        if number >= 1:
+            return f"{number:.2f} {unit}" if unit == "s" else f"{number:.1f} {unit}"
+        number *= 1000
+    return f"{number:.1f} ns"
+
+
+def _processor(outcome: Outcome) -> str:
+    """The ratio of processor times; the time itself where there is nothing to compare with."""
+    if outcome.processor_ratio is not None:
+        return f"{outcome.processor_ratio:.2f}"
+    return seconds(outcome.our_times and outcome.our_times.processor)
 
 
 def _rate(outcome: Outcome) -> str:

@@ -27,18 +27,20 @@ def theirs(size: int) -> bytes:
     return loop.run(capture())
 
 
-CASE = Case(
-    name="asyncio-capture",
-    module=__name__,
-    job="all of stdout by output()",
-    amounts=(GIB,),
-    prepare=int,
-    ours=ours,
-    theirs=theirs,
-    against="create_subprocess_exec, communicate()",
-    intact=all_zero,
-    allowed=0.40,
-    peak=1.1,
-    memory=2,
-    rounds=3,
+CASES = (
+    Case(
+        name="asyncio-capture",
+        module=__name__,
+        job="all of stdout by output()",
+        amounts=(GIB,),
+        prepare=int,
+        ours=ours,
+        theirs=theirs,
+        against="create_subprocess_exec, communicate()",
+        intact=all_zero,
+        allowed=0.40,
+        peak=1.1,
+        memory=2,
+        rounds=3,
+    ),
 )

@@ -27,17 +27,19 @@ def theirs(data: bytes) -> bytes:
     return loop.run(echo())
 
 
-CASE = Case(
-    name="asyncio-echo",
-    module=__name__,
-    job="stdin bytes through cat and back by output()",
-    amounts=(GIB,),
-    prepare=pattern,
-    ours=ours,
-    theirs=theirs,
-    against="create_subprocess_exec, communicate()",
-    intact=operator.eq,
-    allowed=0.60,
-    memory=4,
-    rounds=3,
+CASES = (
+    Case(
+        name="asyncio-echo",
+        module=__name__,
+        job="stdin bytes through cat and back by output()",
+        amounts=(GIB,),
+        prepare=pattern,
+        ours=ours,
+        theirs=theirs,
+        against="create_subprocess_exec, communicate()",
+        intact=operator.eq,
+        allowed=0.60,
+        memory=4,
+        rounds=3,
+    ),
 )

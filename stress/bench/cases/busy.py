@@ -34,15 +34,17 @@ def theirs(size: int) -> bytes:
     return _beside_a_computation(_communicate, size)
 
 
-CASE = Case(
-    name="busy",
-    module=__name__,
-    job="all of stdout in a thread, while another computes",
-    amounts=(64 * MIB,),
-    prepare=int,
-    ours=ours,
-    theirs=theirs,
-    against="Popen.communicate() in a thread",
-    intact=all_zero,
-    allowed=0.15,
+CASES = (
+    Case(
+        name="busy",
+        module=__name__,
+        job="all of stdout in a thread, while another computes",
+        amounts=(64 * MIB,),
+        prepare=int,
+        ours=ours,
+        theirs=theirs,
+        against="Popen.communicate() in a thread",
+        intact=all_zero,
+        allowed=0.15,
+    ),
 )

@@ -16,18 +16,20 @@ def theirs(size: int) -> bytes:
     return subprocess.run(zeros(size), capture_output=True, check=True).stdout
 
 
-CASE = Case(
-    name="capture",
-    module=__name__,
-    job="all of stdout by output()",
-    amounts=(GIB,),
-    prepare=int,
-    ours=ours,
-    theirs=theirs,
-    against="subprocess.run(capture_output=True)",
-    intact=all_zero,
-    allowed=0.40,
-    peak=1.1,
-    memory=2,
-    rounds=3,
+CASES = (
+    Case(
+        name="capture",
+        module=__name__,
+        job="all of stdout by output()",
+        amounts=(GIB,),
+        prepare=int,
+        ours=ours,
+        theirs=theirs,
+        against="subprocess.run(capture_output=True)",
+        intact=all_zero,
+        allowed=0.40,
+        peak=1.1,
+        memory=2,
+        rounds=3,
+    ),
 )

@@ -18,17 +18,19 @@ def theirs(size: int) -> bytes:
         return child.stdout.read()
 
 
-CASE = Case(
-    name="capture-bare",
-    module=__name__,
-    job="all of stdout by output(), stderr not piped",
-    amounts=(GIB,),
-    prepare=int,
-    ours=ours,
-    theirs=theirs,
-    against="Popen(...).stdout.read()",
-    intact=all_zero,
-    allowed=1.15,
-    memory=2,
-    rounds=3,
+CASES = (
+    Case(
+        name="capture-bare",
+        module=__name__,
+        job="all of stdout by output(), stderr not piped",
+        amounts=(GIB,),
+        prepare=int,
+        ours=ours,
+        theirs=theirs,
+        against="Popen(...).stdout.read()",
+        intact=all_zero,
+        allowed=1.15,
+        memory=2,
+        rounds=3,
+    ),
 )

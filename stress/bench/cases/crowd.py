@@ -35,16 +35,18 @@ def theirs(inputs: List[bytes]) -> List[bytes]:
     return _all_at_once(echo.theirs, inputs)
 
 
-CASE = Case(
-    name="crowd",
-    module=__name__,
-    job="1 MiB through each of many cats, a thread for each",
-    amounts=(200,),
-    unit="threads",
-    prepare=_inputs,
-    ours=ours,
-    theirs=theirs,
-    against="subprocess.run(input=...)",
-    intact=operator.eq,
-    allowed=1.00,
+CASES = (
+    Case(
+        name="crowd",
+        module=__name__,
+        job="1 MiB through each of many cats, a thread for each",
+        amounts=(200,),
+        unit="threads",
+        prepare=_inputs,
+        ours=ours,
+        theirs=theirs,
+        against="subprocess.run(input=...)",
+        intact=operator.eq,
+        allowed=1.00,
+    ),
 )

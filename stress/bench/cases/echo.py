@@ -17,18 +17,20 @@ def theirs(data: bytes) -> bytes:
     return subprocess.run(["cat"], input=data, capture_output=True, check=True).stdout
 
 
-CASE = Case(
-    name="echo",
-    module=__name__,
-    job="stdin bytes through cat and back by output()",
-    amounts=(GIB,),
-    prepare=pattern,
-    ours=ours,
-    theirs=theirs,
-    against="subprocess.run(input=...)",
-    intact=operator.eq,
-    allowed=0.60,
-    peak=2.1,
-    memory=3,
-    rounds=3,
+CASES = (
+    Case(
+        name="echo",
+        module=__name__,
+        job="stdin bytes through cat and back by output()",
+        amounts=(GIB,),
+        prepare=pattern,
+        ours=ours,
+        theirs=theirs,
+        against="subprocess.run(input=...)",
+        intact=operator.eq,
+        allowed=0.60,
+        peak=2.1,
+        memory=3,
+        rounds=3,
+    ),
 )

@@ -28,18 +28,20 @@ def _intact(data: bytes, exit_code: Optional[int]) -> bool:
     return exit_code == 0
 
 
-CASE = Case(
-    name="feed",
-    module=__name__,
-    job="stdin bytes into cat >/dev/null",
-    amounts=(GIB,),
-    prepare=pattern,
-    ours=ours,
-    theirs=theirs,
-    against="os.write of a memoryview in a loop",
-    intact=_intact,
-    allowed=1.10,
-    growth=16 * MIB,
-    memory=1,
-    rounds=3,
+CASES = (
+    Case(
+        name="feed",
+        module=__name__,
+        job="stdin bytes into cat >/dev/null",
+        amounts=(GIB,),
+        prepare=pattern,
+        ours=ours,
+        theirs=theirs,
+        against="os.write of a memoryview in a loop",
+        intact=_intact,
+        allowed=1.10,
+        growth=16 * MIB,
+        memory=1,
+        rounds=3,
+    ),
 )

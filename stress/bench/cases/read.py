@@ -31,16 +31,18 @@ def theirs(size: int) -> int:
         return _drain(child.stdout.read)
 
 
-CASE = Case(
-    name="read",
-    module=__name__,
-    job=f"stdout.read({_PIECE}) to the end",
-    amounts=(2 * GIB,),
-    prepare=int,
-    ours=ours,
-    theirs=theirs,
-    against=f"Popen.stdout.read({_PIECE})",
-    intact=operator.eq,
-    allowed=1.10,
-    rounds=3,
+CASES = (
+    Case(
+        name="read",
+        module=__name__,
+        job=f"stdout.read({_PIECE}) to the end",
+        amounts=(2 * GIB,),
+        prepare=int,
+        ours=ours,
+        theirs=theirs,
+        against=f"Popen.stdout.read({_PIECE})",
+        intact=operator.eq,
+        allowed=1.10,
+        rounds=3,
+    ),
 )

@@ -34,18 +34,20 @@ def theirs(count: int) -> int:
         return _converse(count, child.stdin, child.stdout)
 
 
-CASE = Case(
-    name="round-trips",
-    module=__name__,
-    job="write, flush and readline with cat",
-    amounts=(5000,),
-    unit="round trips",
-    prepare=int,
-    ours=ours,
-    theirs=theirs,
-    against="the same with Popen",
-    intact=operator.eq,
-    allowed=1.20,
-    # Where the scheduler puts the child makes a difference of ten times: more rounds even it out.
-    rounds=9,
+CASES = (
+    Case(
+        name="round-trips",
+        module=__name__,
+        job="write, flush and readline with cat",
+        amounts=(5000,),
+        unit="round trips",
+        prepare=int,
+        ours=ours,
+        theirs=theirs,
+        against="the same with Popen",
+        intact=operator.eq,
+        allowed=1.20,
+        # Where the scheduler puts the child makes a difference of ten times: more rounds help.
+        rounds=9,
+    ),
 )

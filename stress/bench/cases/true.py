@@ -31,16 +31,18 @@ def intact(count: int, ends: Ends) -> bool:
     return ends == [(0, b"", b"")] * count
 
 
-CASE = Case(
-    name="true",
-    module=__name__,
-    job="/bin/true, both outputs captured",
-    amounts=(300,),
-    unit="processes",
-    prepare=int,
-    ours=ours,
-    theirs=theirs,
-    against="subprocess.run(capture_output=True)",
-    intact=intact,
-    allowed=1.10,
+CASES = (
+    Case(
+        name="true",
+        module=__name__,
+        job="/bin/true, both outputs captured",
+        amounts=(300,),
+        unit="processes",
+        prepare=int,
+        ours=ours,
+        theirs=theirs,
+        against="subprocess.run(capture_output=True)",
+        intact=intact,
+        allowed=1.10,
+    ),
 )
