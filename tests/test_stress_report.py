@@ -39,9 +39,10 @@ def _case(name: str, ratio: Optional[float], **changes: Any) -> Dict[str, Any]:
         "name": name,
         "job": "work",
         "against": "" if ratio is None else "theirs",
-        "ours": {"median": ratio or 1.0},
-        "theirs": {"median": theirs},
+        "ours": {"seconds": ratio or 1.0, "processor": 2.0},
+        "theirs": {"seconds": theirs, "processor": None if ratio is None else 4.0},
         "ratio": ratio,
+        "processor_ratio": None if ratio is None else 0.25,
         "allowed": None if ratio is None else 1.1,
         "too_slow": ratio is not None and ratio > 1.1,
         "memory": 2**20,
@@ -155,7 +156,8 @@ def test_a_full_page() -> None:
         "join <first>",
         "hung 3.0 s",
         "passed 50.0 ms",
-        "0.50 s against 1.0 s",
+        "0.50 s against 1.0 s; processor 0.25",
+        "1.0 s; processor 2.0 s",
         "20 lines, 2.0 KiB verified, 1000 bytes a second",
         "at most 2.0 MiB",
         "sync 600, asyncio 400",
@@ -213,6 +215,13 @@ def test_bars_are_on_one_scale() -> None:
     assert 90 < (third.allowed or 0) <= 100
 
 
+def test_a_bar_that_is_too_long_is_cut_off() -> None:
+    """One that is a hundred times as long as the others does not hide what these say."""
+    longest, usual = charts.bars([(150.0, 30.0), (1.0, 1.2)])
+    assert (longest.length, longest.allowed) == (100.0, None)
+    assert usual.length > 15
+
+
 def test_a_curve_fits_its_box_and_keeps_its_peaks() -> None:
     """However many points there are."""
     xs, ys = list(map(float, range(1, 5001))), [10.0] * 5000
@@ -229,6 +238,8 @@ def test_a_curve_fits_its_box_and_keeps_its_peaks() -> None:
     ("got", "expected"),
     [
         (figures.seconds(None), "\N{EN DASH}"),
+        (figures.seconds(1e-7), "100 ns"),
+        (figures.seconds(1.25e-6), "1.2 \N{MICRO SIGN}s"),
         (figures.seconds(1e-5), "10 \N{MICRO SIGN}s"),
         (figures.seconds(0.0123), "12.3 ms"),
         (figures.seconds(0.5), "0.50 s"),

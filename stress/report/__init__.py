@@ -11,9 +11,10 @@ that needs no other file. `results.json` has for each part the `machine` it was 
     with `outcome`, `seconds` and `detail`.
 `bench`
     `cases`: a list of `name`, `job`, `against` (empty without an opponent), `ours` and `theirs`
-    (each with its `median` in seconds, `null` if there is none), `ratio` and `allowed`, `memory`
-    and `memory_limit` in bytes, `too_slow`, `too_large`, `error` and `left_out` (empty if there is
-    none). This is what `bench --json` writes; what else is in it is kept and not shown.
+    (each with the times that count, `seconds` of wall time and `processor`, `null` if there is
+    none), `ratio` and `allowed`, `processor_ratio`, `memory` and `memory_limit` in bytes,
+    `too_slow`, `too_large`, `error` and `left_out` (empty if there is none). This is what
+    `bench --json` writes; what else is in it is kept and not shown.
 `soak`
     `minutes`, and `collectors`: a list of `name`, `what`, `verdict` (see `soak.drift.Verdict`),
     `fields` (see `soak.drift.Sample`) and `samples`, each a list of values in that order.

@@ -2,8 +2,9 @@
 
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-#: The widest bar stands for this ratio, unless there is a greater one.
-_USUAL = 1.5
+#: The widest bar stands for a ratio between these. What is greater is cut off: beside one bar of
+#: a hundred all others would look alike.
+_USUAL, _CUT = 1.5, 5.0
 
 
 class Bar(NamedTuple):
@@ -12,19 +13,19 @@ class Bar(NamedTuple):
     length: float
     #: Where both are equal.
     one: float
-    #: Where what is allowed ends, if anything is said about that.
+    #: Where what is allowed ends, if anything is said about that and the chart goes so far.
     allowed: Optional[float]
 
 
 def bars(ratios: Sequence[Tuple[Optional[float], Optional[float]]]) -> List[Bar]:
     """Bars on a common scale, for pairs of a ratio and what it may be at most."""
     widest = max([_USUAL, *(number for pair in ratios for number in pair if number is not None)])
-    scale = 100 / (widest * 1.02)
+    scale = 100 / (min(widest, _CUT) * 1.02)
     return [
         Bar(
-            length=0.0 if ratio is None else ratio * scale,
+            length=0.0 if ratio is None else min(100.0, ratio * scale),
             one=scale,
-            allowed=None if allowed is None else allowed * scale,
+            allowed=None if allowed is None or allowed > _CUT else allowed * scale,
         )
         for ratio, allowed in ratios
     ]

@@ -10,7 +10,7 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def seconds(number: Optional[float]) -> str:
-    """A time, from microseconds to hours."""
+    """A time, from nanoseconds to hours."""
     if number is None:
         return NONE
     if number >= 120:
@@ -21,7 +21,9 @@ def seconds(number: Optional[float]) -> str:
         return f"{number:.1f} s" if number >= 1 else f"{number:.2f} s"
     if number >= 1e-3:
         return f"{number * 1e3:.1f} ms"
-    return f"{number * 1e6:.0f} µs"
+    if number >= 1e-6:
+        return f"{number * 1e6:.{0 if number >= 1e-5 else 1}f} µs"
+    return f"{number * 1e9:.0f} ns"
 
 
 def size(number: Optional[float]) -> str:
