@@ -41,7 +41,9 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
     """In one sentence, how many are above what is allowed."""
-    compared = [outcome for outcome in outcomes if outcome.ratio is not None]
+    compared = [
+        outcome for outcome in outcomes if outcome.ratio is not None and outcome.case.allowed
+    ]
     limited = [outcome for outcome in outcomes if outcome.ours and outcome.memory_limit is not None]
     return (
         f"Above what is allowed: {sum(outcome.too_slow for outcome in compared)} of {len(compared)}"
