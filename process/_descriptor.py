@@ -1,11 +1,11 @@
 """Descriptors that belong to the library.
 
-A descriptor is a number, and the kernel gives a closed number out again at once. Whoever closes a
-number twice, or reads one that somebody else has closed, reads or closes a file that belongs to
-someone else. So every descriptor has one owner, a `Descriptor`, which closes it exactly once and is
--1 from then on. A descriptor that several threads use is closed when the last of them lets go of
-its owner: whoever is about to poll it refers to the owner, and so it cannot be closed under him,
-and whoever is interrupted lets go of it all the same.
+A descriptor is a number, and the kernel reuses a closed number at once. Code that closes a number
+twice, or reads one that has been closed elsewhere, closes or reads somebody else's file. So every
+descriptor has one owner, a `Descriptor`, which closes it exactly once and is -1 from then on. A
+descriptor that several threads use is closed when the last reference to its owner goes: a thread
+that polls it holds a reference, so it is not closed during the poll, and an interrupted thread
+drops its reference all the same.
 
 A fork inherits every descriptor. The forked copy of a stdin pipe would keep the child from ever
 seeing end of file, so all of them are closed in a process that the caller forks.
@@ -16,6 +16,20 @@ import weakref
 from collections import deque
 from itertools import chain, islice
 from typing import Any, Callable, ClassVar, Dict, List, Tuple
+
+
+def consume(items: List[Any], function: Callable[..., object], *arguments: Any) -> bool:
+    """Take an item out of `items` and call `function` with it; whether there was one.
+
+    Both happen within one call into C: neither an exception from a signal handler nor a second
+    thread can come between them, so no item is lost or used twice.
+    """
+    try:
+        item = islice(iter(items.pop, None), 1)
+        deque(map(function, item, *zip(arguments)), maxlen=0)
+    except IndexError:
+        return False  # nothing to take out
+    return True
 
 
 class Descriptor:
@@ -61,18 +75,15 @@ class Descriptor:
     def close(self) -> None:
         """Close it, unless that has been done."""
         self.owners.pop(id(self), None)
-        try:
-            deque(map(os.close, islice(iter(self._number.pop, None), 1)), maxlen=0)
-        except IndexError:
-            pass  # nothing to take out
+        consume(self._number, os.close)
 
     def __del__(self) -> None:
         try:
             if self._number or id(self) in self.owners:
                 self.close()
         except AttributeError:
-            pass  # an exception has struck before there was anything to own; or the interpreter
-            # has emptied this module, and is about to end
+            pass  # interrupted before there was anything to own; or the interpreter has emptied this
+            # module, and is about to end
 
 
 def _close_all_after_fork() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from process._child import Child
+    from process.threads._child import Child
 
 __all__ = ["Process"]
 
@@ -43,10 +43,11 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                 if vars(self).setdefault("_runner", runner) is not runner:
                     raise ProcessAlreadyRunError
                 # Imported here: `import process` is cheap, and a failure has a name.
-                from process import _child
+                from process._lifecycle import Redirections
+                from process.threads import _child
 
                 check_arguments(self._arguments)
-                redirections = _child.Redirections(self._stdin, self._stdout, self._stderr)
+                redirections = Redirections(self._stdin, self._stdout, self._stderr)
                 child = _child.Child()
                 _child.start(child, self._arguments, redirections, self._buffer_size)
                 self._child = child
@@ -55,16 +56,16 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             except Exception as error:
                 raise ProcessError(f"Failed to run process: {error!r}") from error
             finally:
-                self._give_up(runner, child)
+                self._roll_back(runner, child)
         finally:
-            self._give_up(runner, child)  # an exception may have struck in the middle of that
+            self._roll_back(runner, child)  # an exception may have struck in the middle of that
         self._stdin = None  # the pump has it now, and lets go of it once it is fed
         return self
 
-    def _give_up(self, runner: object, child: "Optional[Child]") -> None:
+    def _roll_back(self, runner: object, child: "Optional[Child]") -> None:
         """Undo what a `run` has done, unless it has succeeded. Done twice is as good as done."""
         if self._child is None and child is not None:
-            child.take_back()
+            child.roll_back()
         if self._child is None and vars(self).get("_runner") is runner:
             del self._runner
 
@@ -98,8 +99,8 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
 
     def _everything(self, name: str, join: bool) -> bytes:
         child = self._started
-        stream = self._stream(name)
-        self._warn(child.keep([stream], join), stacklevel=4)
-        stream.source.pump.check()
-        kept: bytes = stream.source.kept
-        return kept
+        self._stream(name)
+        source = child.source(name)
+        self._warn(child.keep([source], join), stacklevel=4)
+        source.reader.check()
+        return source.kept

@@ -1,60 +1,39 @@
 """Pipes and child processes with nothing but what every platform has.
 
-A read or a write blocks, and closing the descriptor under it would not wake it (the number might
-even be reused): a pump that is stuck in one is left to end by itself, when the other end of the
-pipe closes. It is a daemon thread on a raw descriptor, so it neither holds up nor aborts the exit
-of the interpreter.
+A read or a write blocks, and closing the descriptor would not wake it (the number might even be
+reused): a thread that is stuck in one ends by itself, when the other end of the pipe closes. It is
+a daemon thread on a raw descriptor, so it neither delays nor aborts the exit of the interpreter.
 """
 
 import os
 import threading
-from abc import ABC, abstractmethod
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Dict,
-    Generic,
-    List,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-    TypeVar,
-)
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from process._descriptor import Descriptor
 from process._polling import poll_until
 
 if TYPE_CHECKING:
     import asyncio
+    import subprocess
 
 spawn_options: Dict[str, Any] = {}
 
-P = TypeVar("P")
-W = TypeVar("W")
 
+class PipeEnd:
+    """The library's end of a pipe of the child."""
 
-class Wakeup:
-    """What the ports of a process share to be woken by: here each has a bell of its own."""
+    #: Whether reads and writes return at once, and waits can be woken.
+    pollable = False
 
-
-class Port:
-    """One end of a pipe, as its pump sees it."""
-
-    #: Whether `read` and `write` block, so that a pump inside one has nothing in hand yet.
-    blocking = True
-    #: Whether only a caller who has the descriptor could make it block.
-    shared = False
-
-    def __init__(
-        self, descriptor: Descriptor, wakeup: Wakeup, watch: "ExitWatch", writing: bool
-    ) -> None:
+    def __init__(self, descriptor: Descriptor, writing: bool) -> None:
         self.descriptor = descriptor
         #: How many bytes to move at once.
         self.chunk = 64 * 1024
-        self._bell = threading.Lock()
-        self._bell.acquire()
+
+    @classmethod
+    def reopened(cls) -> "PipeEnd":
+        """An end for a pipe that is closed already, with nothing left but to be woken."""
+        return cls(Descriptor(), writing=False)
 
     def read(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
@@ -64,112 +43,114 @@ class Port:
         """The number of bytes written, `None` if there is no room yet."""
         return os.write(self.descriptor.fileno(), data[:65536])
 
+    def can_write_directly(self) -> bool:
+        """Whether a caller may write to the pipe: here it would block."""
+        return False
+
     def moved(self, full: bool, bulk: bool) -> None:
         """Bytes were read or written: here the pipe stays as it is."""
 
-    def wait(self, ready: bool) -> bool:
-        """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended."""
-        if not ready:
-            self._bell.acquire()
+    def wait(
+        self, watch: "Optional[ExitWatch]", timeout: Optional[float], ready: bool = True
+    ) -> bool:
+        """Wait for the pipe: here the read or the write does that."""
         return False
 
-    def ring(self) -> None:
-        """Make the present or the next `wait` return. Safe in finalizers."""
-        try:
-            self._bell.release()
-        except RuntimeError:
-            pass  # rung before, and not yet heard
+    def wait_relay(
+        self, outlet: Descriptor, read: bool, write: bool, watch: "Optional[ExitWatch]"
+    ) -> Tuple[bool, bool, bool, bool]:
+        """See `_posix.PipeEnd.wait_relay`: here the read and the write wait."""
+        return read, write, False, False
 
-    def release(self) -> None:
-        """The pump has ended: there is nothing shared."""
+    def wake(self) -> None:
+        """Make the present or the next `wait` return. Safe in finalizers."""
 
     def pending(self) -> bool:
         """Whether bytes wait in the pipe, as far as can be told without reading them."""
         return False
 
     def broken(self) -> bool:
-        """Whether nobody reads what is written, as far as can be told without writing."""
+        """Whether the other end is closed, as far as can be told without writing."""
         return False
 
     def share(self) -> int:
-        """The number of the descriptor, for the caller to use."""
+        """The number of the descriptor, for a caller to write to."""
         return self.descriptor.fileno()
+
+    def close(self, in_use: bool = False) -> None:
+        """Close the pipe."""
+        self.descriptor.close()
 
 
 class ExitWatch:
-    """The end of a child: a thread waits for it.
+    """The end of a child. A thread waits for it and reaps it.
 
-    Args:
-        pid: the process id of the child, which has not been reaped.
-        wait: blocks until the child has ended.
-        ended: is called, in any thread, when it has.
+    Raises:
+        RuntimeError: a thread cannot be started.
     """
 
-    def __init__(self, pid: int, wait: Callable[[], object], ended: Callable[[], None]) -> None:
-        self._over = threading.Event()
+    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+        self._popen = popen
+        self._ended = threading.Event()
+        self._callback: Optional[Callable[[], None]] = None
+        name = f"process-{popen.pid}-exit"
+        threading.Thread(target=self._watch, name=name, daemon=True).start()
 
-        def watch() -> None:
-            wait()
-            self._over.set()
-            ended()
+    def _watch(self) -> None:
+        self._popen.wait()
+        self._ended.set()
+        callback = self._callback
+        if callback is not None:
+            callback()
 
-        threading.Thread(target=watch, name=f"process-{pid}-exit", daemon=True).start()
+    def notify(self, callback: Callable[[], None]) -> None:
+        """Call `callback`, once or twice, in any thread, when the child has ended."""
+        self._callback = callback
+        if self._ended.is_set():
+            callback()
+
+    def look(self) -> Optional[int]:
+        """The exit code, if the child has ended."""
+        return self._popen.poll()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once the child has ended, or -1 if there is none."""
+        return -1
 
     def wait(self, timeout: float) -> None:
-        """Return when the process has ended or `timeout` seconds have passed."""
-        self._over.wait(timeout)
+        """Return when the child has ended, or after `timeout` seconds."""
+        self._ended.wait(timeout)
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the child has ended.
 
-class AnyHub(ABC, Generic[P, W]):
-    """Several ports of one process, waited for at once by a caller.
-
-    There is none here: where reads block, each pipe needs a thread.
-    """
-
-    @abstractmethod
-    def wait(
-        self, ports: Tuple[P, ...], timeout: float, watch: Optional[W]
-    ) -> Tuple[List[P], bool]:
-        """Wait to be rung, for one of the ports, for `timeout` seconds, or for the process to end.
-
-        One caller at a time. The end of the process counts if there is a `watch` for it.
-
-        Returns:
-            The ports that are ready, and whether the process has ended.
+        Raises:
+            PermissionError: it has taken rights that forbid it.
         """
+        self._popen.send_signal(number)
 
-    @abstractmethod
-    def ring(self) -> None:
-        """Make the present or the next `wait` return. Safe in finalizers."""
-
-
-Hub = AnyHub[Port, ExitWatch]
+    def release(self) -> None:
+        """See that the child, which has ended, is reaped: the thread does that."""
+        self._callback = None
 
 
-def make_hub() -> Optional[Hub]:
-    """The hub of a process, where there can be one."""
+def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
+    """A non-blocking description of the same pipe, where there can be one: here there is none."""
     return None
+
+
+def has_reader(outlet: Descriptor) -> bool:
+    """Whether the other end of a pipe is open, as far as can be told: here it may be."""
+    return False
+
+
+def block_signals() -> None:
+    """Let no signal be delivered to this thread: there is nothing to be done here."""
 
 
 def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
     """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread."""
     return poll_until(ended, timeout)
-
-
-def await_ends(watches: Sequence[ExitWatch], ports: Sequence[Port], timeout: float) -> Set[Port]:
-    """Wait until one of several children has ended, at most `timeout` seconds.
-
-    Args:
-        watches: one for each of the children.
-        ports: pipes from which nobody reads; here each has a thread, and there are none.
-        timeout: in seconds.
-
-    Returns:
-        The ports that are at their end.
-    """
-    for watch in watches[:1]:
-        watch.wait(timeout)
-    return set()
 
 
 def exit_code(pid: int) -> Optional[int]:

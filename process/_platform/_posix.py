@@ -1,21 +1,13 @@
 """POSIX: every wait is a `poll`, so every wait can be woken.
 
 The library's ends of its pipes are non-blocking (the flag belongs to the open file description, and
-the child has the description of the other end, so the child never sees it). A pump tries first and
-polls only when there is nothing to do.
+the child has the description of the other end, so the child never sees it). Each end has a wake-up
+descriptor of its own, which is polled together with the pipe and cleared by the thread that polls.
 
-Who wakes a poll. One `Wakeup` serves all threads of a process: descriptors are scarce (macOS allows
-256 by default). It is level-triggered: it stays readable until every port that was rung has woken
-up and answered. The argument that no ring is lost:
-
-1. `ring` puts the port into the set of those rung, and only then makes the descriptor readable.
-2. `answer` takes the port out of the set, and only if the set is empty clears the descriptor.
-3. A ring may fall between the two steps of 2 and be cleared with the rest. So `answer` looks at the
-   set once more, after clearing, and makes the descriptor readable again if anybody is in it.
-4. A port that has been released does not answer by itself, and the others would spin. So `release`
-   answers for it, after saying so; and a ring that comes later sees that, and answers as well.
-
-Ringing takes no lock and does not block: a finalizer may do it at any line.
+The end of the child is a pidfd where the kernel has one. Its exit code is looked at without reaping
+it (`waitid` with `WNOWAIT`), so a look that a signal handler interrupts loses nothing. The code is
+stored in the `Popen` first and the child reaped after that: `Popen` neither waits for a child whose
+code it has, nor sends it a signal.
 """
 
 import contextlib
@@ -23,8 +15,9 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
@@ -32,14 +25,12 @@ from process._polling import poll_until
 
 if TYPE_CHECKING:
     import asyncio
+    import subprocess
 
 spawn_options: Dict[str, Any] = {}
 
 #: POSIX promises that a pipe that polls as writable takes at least this much at once.
 _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
-
-#: Seconds between two looks at what cannot be polled.
-_LOOK_AGAIN = 0.02
 
 _ONE = (1).to_bytes(8, sys.byteorder)
 
@@ -51,21 +42,26 @@ _LARGER = 256 * 1024, 8
 
 #: The same if all of the bytes are in memory anyway.
 #:
-#: The C library of GNU gives free memory back to the kernel at once if it is more than twice the
-#: largest block that was ever freed (mallopt(3), M_TRIM_THRESHOLD). Chunks of `_LARGER` would have
-#: to be faulted in anew, each one, if none of this size had been freed before.
+#: The GNU C library returns free memory to the kernel at once if it is more than twice the largest
+#: block that was ever freed (mallopt(3), M_TRIM_THRESHOLD). Chunks of `_LARGER` would be faulted in
+#: anew, each one, if no block of this size had been freed before.
 _LARGEST = 1024 * 1024, 2
 
-#: Linux, `fcntl.F_SETPIPE_SZ`, for which Python has a name from 3.10 on only.
+#: Linux, `fcntl.F_SETPIPE_SZ`, which Python names from 3.10 on.
 _SET_PIPE_SIZE = 1031
 
 #: Pipes that are large at the same time. Linux gives a user 64 pipes of 1 MiB in all, and beyond
 #: that new ones of a page or two: see /proc/sys/fs/pipe-user-pages-soft.
 _MOST_ENLARGED = 8
 
-_enlarged: "Set[Port]" = set()
+_enlarged: "Set[PipeEnd]" = set()
+
+_ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
 
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+#: Seconds that a thread inside `Popen.wait` has to store the exit code of a child that it reaped.
+_REAPING = 0.1
 
 
 def _make_pidfd(pid: int) -> Descriptor:
@@ -74,7 +70,7 @@ def _make_pidfd(pid: int) -> Descriptor:
     Raises:
         OSError: with ENOSYS where there is no such thing.
     """
-    if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+    if hasattr(os, "pidfd_open"):
         return Descriptor.own(os.pidfd_open, pid)
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
@@ -89,14 +85,18 @@ def wait_readable(descriptor: int, timeout: float) -> bool:
 def exit_code(pid: int) -> Optional[int]:
     """The exit code of a child that has ended but has not been reaped; `None` otherwise.
 
-    The child stays as it is: whoever is to reap it (a child watcher of asyncio) still can.
+    The child stays as it is: it can still be reaped, by a child watcher of asyncio for example.
 
     Raises:
         ChildProcessError: it has been reaped, or is not ours.
     """
     if not hasattr(os, "waitid"):  # macOS before Python 3.13: the loop will tell
         return None
-    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return _peek(os.P_PID, pid)
+
+
+def _peek(kind: int, number: int) -> Optional[int]:
+    result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if result is None:
         return None
     status: int = result.si_status
@@ -104,7 +104,7 @@ def exit_code(pid: int) -> Optional[int]:
 
 
 def reap(pid: int) -> bool:
-    """Reap a child that nobody else is going to, if it has ended; whether it has.
+    """Reap a child that nothing else is going to reap, if it has ended; whether it has.
 
     Raises:
         ChildProcessError: it has been reaped, or is not ours.
@@ -141,40 +141,31 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
     return ended()
 
 
-def await_ends(
-    watches: "Sequence[ExitWatch]", ports: "Sequence[Port]", timeout: float
-) -> "Set[Port]":
-    """Wait until one of several children has ended, or may go on, at most `timeout` seconds.
+def block_signals() -> None:
+    """Let no signal be delivered to this thread, SIGPIPE included."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
 
-    What waits in `ports` is thrown away, so that no child is held up by it.
 
-    Returns:
-        The ports that are at their end, and need not be looked at again.
-    """
-    over: Set[Port] = set()
+def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
+    """A non-blocking description of the same pipe, with flags of its own, where there can be one."""
+    try:
+        return Descriptor.own(os.open, f"/proc/self/fd/{descriptor}", flags | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def has_reader(outlet: Descriptor) -> bool:
+    """Whether the other end of a pipe, of which this is the end to write to, is open."""
     poll = select.poll()
-    for watch in watches:
-        if watch.fileno() >= 0:
-            poll.register(watch.fileno(), select.POLLIN)
-        else:  # a thread waits for it
-            timeout = min(timeout, _LOOK_AGAIN)
-    numbers = {port.descriptor.fileno(): port for port in ports}
-    numbers.pop(-1, None)
-    for number in numbers:
-        poll.register(number, select.POLLIN)
-    ready = dict(poll.poll(1000 * timeout))
-    for number in ready.keys() & numbers.keys():
-        with contextlib.suppress(OSError):  # closed in this very moment
-            if not os.read(number, _CHUNK):
-                over.add(numbers[number])
-    return over
+    poll.register(outlet.fileno(), 0)  # errors are reported all the same
+    return not poll.poll(0)
 
 
 class _Event:
     """A descriptor that can be read from the time it is set until it is cleared."""
 
     def __init__(self) -> None:
-        if sys.platform == "linux" and sys.version_info >= (3, 10):
+        if hasattr(os, "eventfd"):
             flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
             self._read = self._write = Descriptor.own(os.eventfd, 0, flags)
         else:
@@ -191,7 +182,7 @@ class _Event:
         try:
             os.write(self._write.fileno(), _ONE)
         except OSError:
-            pass  # full, hence readable; or closed, and then nobody waits
+            pass  # full, hence readable; or closed, and then nothing polls it
 
     def clear(self) -> None:
         """Make it unreadable."""
@@ -201,55 +192,39 @@ class _Event:
             pass  # nothing to clear
 
 
-class Wakeup:
-    """Wakes the threads of one process. Safe in finalizers: takes no lock and never blocks."""
+class PipeEnd:
+    """The library's end of a pipe of the child.
 
-    def __init__(self) -> None:
-        self._rung: Set[Port] = set()
-        self._event = _Event()
+    `wait` and `wake` may be called from any thread, `wake` from finalizers as well. All else is for
+    the thread that has the claim.
+    """
 
-    def fileno(self) -> int:
-        """The descriptor to poll for input."""
-        return self._event.fileno()
+    #: Whether reads and writes return at once, and waits can be woken.
+    pollable = True
 
-    def ring(self, port: "Port") -> None:
-        """Make the present or the next `wait` of `port` return."""
-        self._rung.add(port)
-        self._event.set()
-        if port.released:
-            self.answer(port)  # nobody else will
-
-    def answer(self, port: "Port") -> None:
-        """`port` has woken up, or will not wait any more."""
-        self._rung.discard(port)
-        if not self._rung:
-            self._event.clear()  # unless another port has
-            if self._rung:
-                self._event.set()
-
-
-class Port:
-    """One end of a pipe, as its pump sees it."""
-
-    #: Whether `read` and `write` block, so that a pump inside one has nothing in hand yet.
-    blocking = False
-
-    def __init__(
-        self, descriptor: Descriptor, wakeup: Wakeup, watch: "ExitWatch", writing: bool
-    ) -> None:
+    def __init__(self, descriptor: Descriptor, writing: bool) -> None:
+        #: Owned by nothing once the pipe is closed.
         self.descriptor = descriptor
-        #: What to poll it for.
-        self.ready = select.POLLOUT if writing else select.POLLIN
-        self._wakeup: Optional[Wakeup] = wakeup
-        self._watch: Optional[ExitWatch] = watch
+        self._writing = writing
+        self._event: Optional[_Event] = _Event()
         #: A caller has the descriptor, and it blocks.
-        self.shared = False
+        self._blocks = False
+        #: What was given to callers, if it is not `descriptor`.
+        self._given: Optional[Descriptor] = None
         #: How many bytes to move at once.
         self.chunk = _CHUNK
         self._full = 0
-        #: The pump has ended.
-        self.released = False
-        os.set_blocking(descriptor.fileno(), False)
+        if descriptor.fileno() >= 0:
+            os.set_blocking(descriptor.fileno(), False)
+
+    @classmethod
+    def reopened(cls) -> "PipeEnd":
+        """An end for a pipe that is closed already, with nothing left but to be woken.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
+        return cls(Descriptor(), writing=False)
 
     def read(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
@@ -260,8 +235,8 @@ class Port:
 
     def write(self, data: memoryview) -> Optional[int]:
         """The number of bytes written, `None` if there is no room yet."""
-        if self.shared:
-            # The descriptor blocks, for the caller's sake: write only what is sure to fit.
+        if self._blocks:
+            # Write only what is sure to fit.
             poll = select.poll()
             poll.register(self.descriptor.fileno(), select.POLLOUT)
             if not poll.poll(0):
@@ -272,12 +247,19 @@ class Port:
         except BlockingIOError:
             return None
 
+    def can_write_directly(self) -> bool:
+        """Whether a caller may write to the pipe, in a thread where signals are delivered.
+
+        Not where SIGPIPE has its default action, which is to end the program.
+        """
+        return not self._blocks and signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL
+
     def moved(self, full: bool, bulk: bool) -> None:
         """Bytes were read or written.
 
-        Where the pipe is full again and again, it is taking turns with the child that costs time,
-        and next to a busy Python thread it costs a whole switch interval a turn. A larger pipe
-        makes for fewer turns.
+        Where the pipe is full again and again, the turns taken with the child cost time, and next
+        to a busy Python thread each turn costs a whole switch interval. A larger pipe makes for
+        fewer turns.
 
         Args:
             full: the pipe was full, or is full now.
@@ -292,158 +274,228 @@ class Port:
             return
         self._full = 0
         if (self in _enlarged or len(_enlarged) < _MOST_ENLARGED) and sys.platform == "linux":
-            # EPERM: this user has had his share.
+            # EPERM: this user has used up its share.
             with contextlib.suppress(OSError, MemoryError):
                 self.chunk = fcntl.fcntl(self.descriptor.fileno(), _SET_PIPE_SIZE, larger)
                 _enlarged.add(self)
                 bytes(_LARGEST[0])  # see there
 
-    def wait(self, ready: bool) -> bool:
-        """Wait to be rung, or, with `ready`, for the pipe; whether the process has ended.
+    def wait(
+        self, watch: "Optional[ExitWatch]", timeout: Optional[float], ready: bool = True
+    ) -> bool:
+        """Wait for the pipe, to be woken, or for the end of the child; whether that has come.
 
-        Ends because: a ring makes the wake-up descriptor readable and it stays so until answered;
-        the pipe becomes ready, or is hung up, when the child acts; the end of the process, reported
-        once, makes its watch readable.
+        Ends because: a wake-up makes the event readable, and it stays so until it is cleared here;
+        the pipe becomes ready, or is hung up, when the child acts; the end of the child makes its
+        pidfd readable.
+
+        Args:
+            watch: for the child, unless its end is known.
+            timeout: in seconds; `None`: no limit.
+            ready: whether to wait for the pipe.
         """
-        wakeup = self._wakeup
-        assert wakeup is not None, "a pump waits before it ends"
+        event, descriptor = self._event, self.descriptor  # referred to, they stay open
+        if event is None:
+            return False
         poll = select.poll()
-        poll.register(wakeup.fileno(), select.POLLIN)
-        if ready:
-            poll.register(self.descriptor.fileno(), self.ready)
-        watched = -1 if self._watch is None else self._watch.fileno()
+        poll.register(event.fileno(), select.POLLIN)
+        number = descriptor.fileno()
+        if ready and number >= 0:
+            poll.register(number, select.POLLOUT if self._writing else select.POLLIN)
+        watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
             poll.register(watched, select.POLLIN)
-        events = [descriptor for descriptor, _ in poll.poll()]
-        if wakeup.fileno() in events:
-            wakeup.answer(self)
-        if watched in events:
-            self._watch = None
-            return True
+        for number, _ in poll.poll(None if timeout is None else 1000 * timeout):
+            if number == event.fileno():
+                event.clear()
+            elif number == watched:
+                return True
         return False
 
-    def ring(self) -> None:
-        """Make the present or the next `wait` return. Safe in finalizers."""
-        wakeup = self._wakeup
-        if wakeup is not None:
-            wakeup.ring(self)
+    def wait_relay(
+        self, outlet: Descriptor, read: bool, write: bool, watch: "Optional[ExitWatch]"
+    ) -> Tuple[bool, bool, bool, bool]:
+        """The same, for a thread that moves bytes from this pipe into `outlet`.
 
-    def release(self) -> None:
-        """The pump has ended: let go of what it shares with others."""
-        self.released = True
-        _enlarged.discard(self)
-        wakeup, self._wakeup, self._watch = self._wakeup, None, None
-        if wakeup is not None:
-            wakeup.answer(self)
+        Args:
+            outlet: the end to write to of another pipe.
+            read: whether to wait for bytes in this pipe.
+            write: whether to wait for room in `outlet`.
+            watch: for the child, unless its end is known.
+
+        Returns:
+            Whether this pipe can be read; whether `outlet` can be written; whether `outlet` has no
+            reader any more; whether the child has ended.
+        """
+        event = self._event
+        if event is None:
+            return False, False, False, False
+        poll = select.poll()
+        poll.register(event.fileno(), select.POLLIN)
+        poll.register(outlet.fileno(), select.POLLOUT if write else 0)
+        if read:
+            poll.register(self.descriptor.fileno(), select.POLLIN)
+        watched = -1 if watch is None else watch.fileno()
+        if watched >= 0:
+            poll.register(watched, select.POLLIN)
+        events = dict(poll.poll())
+        if event.fileno() in events:
+            event.clear()
+        state = events.get(outlet.fileno(), 0)
+        broken = bool(state & (select.POLLERR | select.POLLHUP | select.POLLNVAL))
+        readable = self.descriptor.fileno() in events
+        return readable, bool(state & select.POLLOUT), broken, watched in events
+
+    def wake(self) -> None:
+        """Make the present or the next `wait` return. Safe in finalizers."""
+        event = self._event
+        if event is not None:
+            event.set()
 
     def pending(self) -> bool:
         """Whether bytes, or end of file, wait in the pipe."""
         return wait_readable(self.descriptor.fileno(), 0)
 
     def broken(self) -> bool:
-        """Whether nobody reads what is written, or ever will."""
-        poll = select.poll()
-        poll.register(self.descriptor.fileno(), 0)  # errors are reported all the same
-        return bool(poll.poll(0))
+        """Whether the other end is closed."""
+        return not has_reader(self.descriptor)
 
     def share(self) -> int:
-        """The number of the descriptor, for the caller to use: it blocks from now on.
+        """The number of a descriptor, which blocks, for a caller to write to.
 
-        Not to be called while the pump is inside `write`.
+        Where the pipe can be opened once more, the library has a non-blocking description of its
+        own from then on.
         """
-        self.shared = True
-        os.set_blocking(self.descriptor.fileno(), True)
-        return self.descriptor.fileno()
+        if self._given is not None:
+            return self._given.fileno()
+        number = self.descriptor.fileno()
+        own = reopen(number, os.O_WRONLY)
+        if own is None:
+            self._blocks = True
+            os.set_blocking(number, True)
+            return number
+        self._given, self.descriptor = self.descriptor, own
+        os.set_blocking(number, True)
+        return number
 
+    def close(self, in_use: bool = False) -> None:
+        """Close the pipe, and drop what is needed to wake threads that wait for it.
 
-class Hub(_portable.AnyHub[Port, "ExitWatch"]):
-    """See `_portable.AnyHub`.
-
-    It has an event of its own: while a thread that was rung takes its time to answer, the wake-up
-    stays readable, and who drives would spin.
-    """
-
-    def __init__(self) -> None:
-        self._event = _Event()
-        #: What the poll object is prepared for; `None`: for nothing, not even to be rung.
-        self._polled: Optional[Tuple[Tuple[Port, ...], int]] = None
-        self._poll = select.poll()
-        self._numbers: Dict[int, Port] = {}
-
-    def wait(
-        self, ports: Tuple[Port, ...], timeout: float, watch: "Optional[ExitWatch]"
-    ) -> Tuple[List[Port], bool]:
-        # Ends for the reasons that `Port.wait` does.
-        watched = -1 if watch is None else watch.fileno()
-        if self._polled != (ports, watched):
-            self._prepare(ports, watched)
-        events = self._poll.poll(1000 * timeout)
-        numbers = self._numbers
-        ready = [numbers[number] for number, _ in events if number in numbers]
-        if len(ready) == len(events):
-            return ready, False
-        others = {number for number, _ in events}
-        if self._event.fileno() in others:
-            self._event.clear()
-        return ready, watched in others
-
-    def _prepare(self, ports: Tuple[Port, ...], watched: int) -> None:
-        self._polled = None  # in case that an exception strikes in the middle
-        # One that is closed already was closed by a signal handler, just now: then we are rung.
-        numbers = {port.descriptor.fileno(): port for port in ports}
-        numbers.pop(-1, None)
-        self._numbers = numbers
-        self._poll = select.poll()
-        self._poll.register(self._event.fileno(), select.POLLIN)
-        if watched >= 0:
-            self._poll.register(watched, select.POLLIN)
-        for number, port in self._numbers.items():
-            self._poll.register(number, port.ready)
-        self._polled = ports, watched
-
-    def ring(self) -> None:
-        self._event.set()
-
-
-def make_hub() -> Optional[Hub]:
-    """The hub of a process.
-
-    Raises:
-        OSError: there is no descriptor left.
-    """
-    return Hub()
+        Args:
+            in_use: a caller may be about to poll it; it is closed when that caller lets go of it.
+        """
+        _enlarged.discard(self)
+        event, self._event = self._event, None
+        if event is not None:
+            event.set()
+        descriptor, self.descriptor = self.descriptor, Descriptor()
+        if not in_use:
+            descriptor.close()
+        if self._given is not None:
+            self._given.close()
 
 
 class ExitWatch:
     """The end of a child: a pidfd where the kernel has one, else a thread that waits.
 
-    See `_portable.ExitWatch`. With a pidfd, `ended` is left to whoever polls it.
+    Raises:
+        OSError: there is no descriptor left.
+        RuntimeError: a thread is needed and cannot be started.
     """
 
-    def __init__(self, pid: int, wait: Callable[[], object], ended: Callable[[], None]) -> None:
+    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+        self._popen = popen
         self._pidfd: Optional[Descriptor] = None
         self._thread: Optional[_portable.ExitWatch] = None
+        self._reaped = False
         try:
             # Not reaped yet, so the number cannot belong to another process.
-            self._pidfd = _make_pidfd(pid)
-        except ProcessLookupError:
-            # SIGCHLD is ignored: the kernel has reaped it already. `Popen.poll` copes with that.
-            ended()
-        except OSError as error:
-            if error.errno in _OUT_OF_DESCRIPTORS:
+            pidfd = _make_pidfd(popen.pid)
+            _peek(os.P_PIDFD, pidfd.fileno())
+            self._pidfd = pidfd
+        except (ProcessLookupError, ChildProcessError):
+            pass  # SIGCHLD is ignored: the kernel has reaped it already, see `look`
+        except (OSError, AttributeError) as error:
+            if isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS:
                 raise
-            self._thread = _portable.ExitWatch(pid, wait, ended)
+            self._thread = _portable.ExitWatch(popen)
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it."""
+        if self._thread is not None:
+            self._thread.notify(callback)
+
+    def look(self) -> Optional[int]:
+        """The exit code, if the child has ended. It is reaped, too, unless `Popen` is doing that.
+
+        Every step can be interrupted and done again.
+        """
+        popen, pidfd = self._popen, self._pidfd
+        if self._thread is not None:
+            return popen.poll()
+        if popen.returncode is None:
+            try:
+                code = 0 if pidfd is None else _peek(os.P_PIDFD, pidfd.fileno())
+            except ChildProcessError:
+                # Reaped: by another thread inside `Popen`, which is about to store the code; or by
+                # the kernel, since SIGCHLD is ignored, and then `Popen`, too, says 0.
+                poll_until(lambda: popen.returncode is not None, _REAPING)
+                code = 0
+            if code is None:
+                return None
+            if popen.returncode is None:
+                popen.returncode = code
+        if not self._reaped:
+            lock = getattr(popen, "_waitpid_lock", None)
+            # A thread inside `Popen.wait` is about to reap it, and takes an error for the code 0.
+            if lock is None or not lock.locked():
+                self._reap()
+        return popen.returncode
+
+    def _reap(self) -> None:
+        if self._pidfd is not None:
+            with contextlib.suppress(ChildProcessError):  # reaped already
+                os.waitid(os.P_PIDFD, self._pidfd.fileno(), os.WEXITED | os.WNOHANG)
+        self._reaped = True
 
     def fileno(self) -> int:
-        """A descriptor that is readable once the process has ended, or -1."""
+        """A descriptor that is readable once the child has ended, or -1 if there is none."""
         return -1 if self._pidfd is None else self._pidfd.fileno()
 
     def wait(self, timeout: float) -> None:
-        """Return when the process has ended or `timeout` seconds have passed.
+        """Return when the child has ended, or after `timeout` seconds.
 
-        Ends because the pidfd becomes readable when the process ends, and stays so.
+        Ends because the pidfd becomes readable when the child ends, and stays so.
         """
         if self._thread is not None:
             self._thread.wait(timeout)
         elif self._pidfd is not None:
             wait_readable(self._pidfd.fileno(), timeout)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the child has ended.
+
+        Raises:
+            PermissionError: it has taken rights that forbid it.
+        """
+        if self._thread is not None:
+            self._popen.send_signal(number)
+        elif self.look() is None:
+            with contextlib.suppress(ProcessLookupError):
+                if self._pidfd is not None and hasattr(signal, "pidfd_send_signal"):
+                    signal.pidfd_send_signal(self._pidfd.fileno(), number)
+                else:
+                    os.kill(self._popen.pid, number)
+
+    def release(self) -> None:
+        """See that the child, which has ended, is reaped, whatever has become of `Popen`'s lock."""
+        if self._thread is not None:
+            self._thread.release()
+        elif self.look() is not None:
+            poll_until(self._look_reaped, _REAPING)
+            self._reap()
+            self._pidfd = None
+
+    def _look_reaped(self) -> bool:
+        self.look()
+        return self._reaped

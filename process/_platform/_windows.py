@@ -13,28 +13,26 @@ from typing import Any, Dict
 
 from process._platform._portable import (
     ExitWatch,
-    Hub,
-    Port,
-    Wakeup,
+    PipeEnd,
     await_end,
-    await_ends,
+    block_signals,
     exit_code,
-    make_hub,
+    has_reader,
     reap,
+    reopen,
     send_signal,
 )
 from process._polling import poll_until
 
 __all__ = [
     "ExitWatch",
-    "Hub",
-    "Port",
-    "Wakeup",
+    "PipeEnd",
     "await_end",
-    "await_ends",
+    "block_signals",
     "exit_code",
-    "make_hub",
+    "has_reader",
     "reap",
+    "reopen",
     "send_signal",
     "spawn_options",
     "wait_readable",

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Callable, ClassVar, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
-from process._child import GRACE, SIGKILL
+from process._lifecycle import GRACE, SIGKILL
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._streams import Reader, Writer
@@ -73,7 +73,7 @@ class Child:
         """The exit code; a caller who asks again and again is waiting."""
         code = self.look()
         if code is None:
-            self.turnstile.poll()
+            self.turnstile.poll_all()
         return code
 
     async def wait(self, timeout: Optional[float] = None) -> bool:

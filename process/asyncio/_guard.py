@@ -12,7 +12,7 @@ import contextlib
 import weakref
 from typing import AsyncGenerator, Dict
 
-from process._child import GRACE
+from process._lifecycle import GRACE
 from process._polling import poll_until
 from process.asyncio._child import Child, end_orphans
 from process.asyncio._start import starting

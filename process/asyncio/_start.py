@@ -17,9 +17,9 @@ import contextlib
 from typing import Any, List, Optional, Set
 
 from process import _platform
-from process._child import GRACE, Redirections
+from process._lifecycle import GRACE, Redirections
 from process._descriptor import Descriptor
-from process._files import lendable
+from process._handover import offer
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
 from process.core.constants import PIPE
@@ -152,28 +152,27 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
         Exception: whatever has prevented it. Nothing is left behind.
     """
     stdin: Optional[File] = PIPE if isinstance(to.stdin, bytes) else to.stdin
-    borrowed = lendable(stdin)
-    lent = borrowed is not None and borrowed.lent
-    copy: Optional[Descriptor] = None
-    if borrowed is not None:
-        copy = borrowed.lend()
-        stdin = copy.fileno()
+    offered = offer(stdin)
+    if offered is not None:
+        stdin = offered.descriptor.fileno()
     started = Start(asyncio.get_running_loop(), buffer_size)
     try:
         child = await started.wait(arguments, to, stdin)
+        if offered is not None:
+            offered.accept(child.turnstile.flow)
         if isinstance(to.stdin, bytes):
             child.feed(to.stdin)
         return child
     except BaseException as error:
-        if borrowed is not None:
-            borrowed.lent = lent
+        if offered is not None:
+            offered.withdraw()
         started.give_up()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             await started.over()
         raise
     finally:
-        if copy is not None:
-            copy.close()
+        if offered is not None:
+            offered.descriptor.close()
         del started  # as in `Start.wait`
 
 

@@ -11,8 +11,8 @@ lost.
 """
 
 import asyncio
-from contextlib import contextmanager
-from typing import Any, Generator, List, Optional, Protocol, Set
+from contextlib import contextmanager, suppress
+from typing import Any, Callable, Generator, List, Optional, Protocol, Set
 
 from process.core._flow import Flow, Wait
 
@@ -32,7 +32,7 @@ class Turnstile:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.flow = Flow()
+        self.flow = Flow(self)
         self._streams: List[Pausable] = []
         self._waiters: Set[asyncio.Future[None]] = set()
 
@@ -50,9 +50,26 @@ class Turnstile:
             stream.resume_if_room()
 
     def poll(self) -> None:
-        """A caller has looked whether the process still runs."""
+        """A caller has looked whether a connected process still runs. Called in any thread."""
+        self._in_loop(self._polled)
+
+    def wake(self) -> None:
+        """A caller begins to wait for a connected process. Called in any thread."""
+        self._in_loop(self.resume)
+
+    def _in_loop(self, callback: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(callback)
+
+    def _polled(self) -> None:
         self.flow.poll()
         self.resume()
+
+    def poll_all(self) -> None:
+        """A caller has looked whether the process still runs."""
+        self._polled()
+        for shell in self.flow.shells:
+            shell.poll()
 
     def notify(self) -> None:
         """Something has changed: wake everybody who waits."""

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Optional, Type
 
-from process._child import Redirections
+from process._lifecycle import Redirections
 from process.asyncio._child import Child
 from process.asyncio._guard import guard
 from process.asyncio._start import start

@@ -18,8 +18,9 @@ each byte once however often it is asked.
 from collections import deque
 from typing import Deque, Dict, List, Tuple, Union
 
-#: What a chunk can be: `bytes`, or a view of the caller's input, which is not copied.
-Chunk = Union[bytes, memoryview]
+#: What a chunk can be: `bytes`, a view of the caller's input, which is not copied, or, as the last
+#: one, an array that still grows.
+Chunk = Union[bytes, bytearray, memoryview]
 
 _SMALL = 4096
 
@@ -61,6 +62,10 @@ class Buffer:
                 self._chunks[-1] = (start, bytes(last) + bytes(chunk))
                 return
         self._chunks.append((end, chunk))
+
+    def append_open(self, chunk: bytearray) -> None:
+        """Add a chunk, not empty, which may grow until the next one is added or bytes are taken."""
+        self._chunks.append((self.end, chunk))
 
     def front(self, size: int) -> memoryview:
         """A view of at most `size` bytes: what can be had of the first chunk without a copy."""

@@ -3,11 +3,11 @@
 Theory of operation. A plain pipe protects memory and stalls; a library that always reads never
 stalls and protects nothing. The way out is to look at the caller. While no caller waits, a stream
 holds at most its bound, and a child that writes on is blocked by its pipe: backpressure. While a
-caller waits for something, everything he is *not* waiting for must move without bound, because the
-child may not get to what he wants before it has got rid of the rest.
+caller waits for something, everything it is *not* waiting for must move without bound, because the
+child may not get to what is wanted before it has got rid of the rest.
 
-Invariant (progress). For a caller who waits, every stream of the process has room, save the one he
-reads himself, and that one has room until it holds what he asked for. So whatever the child does
+Invariant (progress). For a caller who waits, every stream of the process has room, except the one it
+reads itself, and that one has room until it holds what was asked for. So whatever the child does
 next, it can do: no cycle child -> full pipe -> caller -> child can close.
 
 A poll (`running`, `exit_code`) is a wait of no duration. It grants each stream room for one more
@@ -45,12 +45,28 @@ class Wait:
     __slots__ = ("__weakref__",)
 
 
+class Shell(Protocol):
+    """What surrounds a `Flow`, as seen by connected processes. Called in any thread."""
+
+    def wake(self) -> None:
+        """See that the streams of this flow move if they may. Takes no lock."""
+
+    def poll(self) -> None:
+        """A caller has polled a connected process."""
+
+
 class Flow:
-    """The waits of all callers of one process."""
+    """The waits of all callers of one process.
 
-    __slots__ = ("_streams", "_waits")
+    Processes are connected where one reads what another one writes. A caller that waits for one of
+    them may depend on all, so its wait counts for all.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_connected", "_shell", "_streams", "_waits")
+
+    def __init__(self, shell: Optional[Shell] = None) -> None:
+        self._shell = None if shell is None else weakref.ref(shell)
+        self._connected: List[weakref.ref[Flow]] = []
         #: Weak, so that a flow and its streams are no cycle.
         self._streams: List[weakref.ref[Stream]] = []
         self._waits: Dict[int, Tuple[weakref.ref[Wait], Optional[Stream], float]] = {}
@@ -73,6 +89,34 @@ class Flow:
                     del self._waits[key]
         self._waits[id(wait)] = (weakref.ref(wait), own, need)
 
+        if self._connected:
+            for shell in self.shells:
+                shell.wake()
+
+    def connect(self, other: "Flow") -> None:
+        """One of the two processes reads what the other one writes."""
+        self._connected = [*self._connected, weakref.ref(other)]
+        other._connected = [*other._connected, weakref.ref(self)]
+
+    @property
+    def connected(self) -> "List[Flow]":
+        """The flows of all processes that are connected with this one, directly or not."""
+        if not self._connected:
+            return []
+        found: List[Flow] = [self]
+        for flow in found:
+            for reference in flow._connected:
+                other = reference()
+                if other is not None and other not in found:
+                    found.append(other)
+        return found[1:]
+
+    @property
+    def shells(self) -> List[Shell]:
+        """What surrounds the connected flows."""
+        shells = [other._shell() for other in self.connected if other._shell is not None]
+        return [shell for shell in shells if shell is not None]
+
     def leave(self, wait: Wait) -> None:
         """The caller no longer waits, if he ever did."""
         self._waits.pop(id(wait), None)
@@ -83,6 +127,15 @@ class Flow:
             stream = reference()
             if stream is not None:
                 stream.grant()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a caller waits, be it for a connected process."""
+        return self._waited or any([other._waited for other in self.connected])
+
+    @property
+    def _waited(self) -> bool:
+        return any([wait() is not None for wait, _, _ in list(self._waits.values())])
 
     def need(self, stream: Stream) -> float:
         """How many bytes of `stream` the callers who read it want to have at hand."""
@@ -100,4 +153,6 @@ class Flow:
             if own is not stream:
                 return UNBOUNDED
             limit = max(limit, need)
+        if self._connected and any([other._waited for other in self.connected]):
+            return UNBOUNDED
         return limit

@@ -38,8 +38,8 @@ MEMORY = 4 * 1024 * 1024
 CHUNK = 64 * 1024
 
 
-#: What is called when a caller is gone who has not said so.
-Forsaken = Callable[["weakref.ref[Any]"], object]
+#: Is called when a caller was interrupted before it could say that it no longer waits.
+OnAbandoned = Callable[["weakref.ref[Any]"], object]
 
 
 class Collection:
@@ -65,9 +65,9 @@ class Collection:
         """Whether its caller waits for it; else it is what an interrupted caller has left."""
         return self._owner is not None and self._owner() is not None
 
-    def activate(self, wait: Wait, forsaken: Optional[Forsaken]) -> None:
+    def activate(self, wait: Wait, on_abandoned: Optional[OnAbandoned]) -> None:
         """It is gathered for as long as its caller waits."""
-        self._owner = weakref.ref(wait, forsaken)
+        self._owner = weakref.ref(wait, on_abandoned)
 
     def abandon(self) -> None:
         """Its caller no longer waits."""
@@ -124,29 +124,33 @@ class Collection:
         return self._data.getvalue()
 
 
-class _Batch:
-    """Whole lines that a caller takes by himself, until somebody else asks for the buffer.
+class Front:
+    """The chunk that callers take by single calls into C, until somebody else wants the bytes.
 
-    They stay in the buffer meanwhile. How many have been taken only the `BytesIO` knows, which
-    hands out a line in one call into C; the buffer learns of it when the batch is recalled. To
-    recall it, what is left is read, which tells how much was taken and ends whoever iterates; and
-    that, too, happens within one call, so it can be interrupted and done again. Between threads one
-    call is one step only where there is a GIL; elsewhere nobody asks for a batch.
+    The bytes stay in the buffer meanwhile. Only the `BytesIO` knows how many have been taken; the
+    buffer learns of it when the front is recalled. To recall it, what is left is read, which tells
+    how much was taken and ends every iterator over it. That, too, is one call into C, so it can be
+    interrupted and done again. Between threads, one call is one step only where there is a GIL;
+    elsewhere no front is made.
     """
 
-    __slots__ = ("_begin", "_rest", "lines", "size")
+    __slots__ = ("_begin", "_rest", "_size", "chunk")
 
     def __init__(self, begin: int, data: bytes) -> None:
-        self.lines = io.BytesIO(data)
+        self.chunk = io.BytesIO(data)
         self._begin = begin
-        self.size = len(data)
+        self._size = len(data)
         self._rest: Deque[bytes] = deque()
 
+    def __bool__(self) -> bool:
+        """Whether bytes are left."""
+        return self.chunk.tell() < self._size
+
     def recall(self) -> int:
-        """Take back what has not been taken; the offset in the stream up to which it has been."""
+        """Take back what is left; the offset in the stream up to which bytes have been taken."""
         if not self._rest:
-            self._rest.extend(map(self.lines.read, (-1,)))
-        return self._begin + self.size - len(self._rest[0])
+            self._rest.extend(map(self.chunk.read, (-1,)))
+        return self._begin + self._size - len(self._rest[0])
 
 
 class _Parts(NamedTuple):
@@ -171,7 +175,7 @@ class Inbound:
         self._discards = False
         self._parts = _Parts(b"", None)
         self._buffer = Buffer()
-        self._batch: Optional[_Batch] = None
+        self._front: Optional[Front] = None
         flow.add(self)
 
     # The pump's side.
@@ -290,14 +294,11 @@ class Inbound:
         self._reclaim()
         return self._buffer
 
-    def succeed(self, other: "Inbound") -> None:
-        """Become what callers take from, when the bytes of `other` begin to come by way of a pipe.
-
-        What was kept there is kept here from now on. Whoever collects there, interrupted or in
-        another thread, finds that he does not any more: what he has gathered comes that way, too.
-        """
-        other._reclaim()
-        self._parts = _Parts(other.kept, None)
+    @property
+    def uncollected(self) -> Buffer:
+        """The same, but for what a collection has gathered, which is left alone."""
+        self._recall()
+        return self._buffer
 
     def _reclaim(self) -> None:
         collection = self._parts.collection
@@ -305,36 +306,23 @@ class Inbound:
             self._buffer.unread(collection.getvalue())  # which leaves the collection empty
             self._parts = _Parts(self._parts.kept, None)
 
-    def batch(self) -> Optional[io.BytesIO]:
-        """Whole lines to take from at will, some at least; `None` if there are not any yet.
-
-        At the end of the stream the last line may be without its end, and of no length if there is
-        none. What has not been taken when somebody else asks for bytes, he gets.
-        """
-        if self._batch is not None and self._batch.lines.tell() < self._batch.size:
-            return self._batch.lines  # of somebody else who iterates: share it
+    def open_front(self, size: int) -> io.BytesIO:
+        """The next `size` bytes, to be taken by calls into C without the lock."""
         buffer = self.buffer
-        size = buffer.find(b"\n")
-        if size < 0:
-            if not self.at_eof:
-                return None
-            size = len(buffer)
-        else:
-            # As many more as there are in the same piece of memory.
-            size = max(size, buffer.find_last(b"\n"))
-        self._batch = _Batch(buffer.position, buffer.peek(size))
-        return self._batch.lines
+        self._front = Front(buffer.position, buffer.peek(size))
+        return self._front.chunk
 
     @property
-    def lines(self) -> Optional[io.BytesIO]:
-        """The batch that is being taken from, if any."""
-        return None if self._batch is None else self._batch.lines
+    def front(self) -> Optional[io.BytesIO]:
+        """The front, while bytes are left in it."""
+        front = self._front
+        return front.chunk if front else None
 
     def _recall(self) -> None:
-        batch = self._batch
-        if batch is not None:
-            self._buffer.skip_to(batch.recall())
-            self._batch = None
+        front = self._front
+        if front is not None:
+            self._buffer.skip_to(front.recall())
+            self._front = None
             self.taken()
 
     @property
@@ -370,7 +358,7 @@ class Inbound:
         self,
         collection: Collection,
         wait: Wait,
-        forsaken: Optional[Forsaken] = None,
+        on_abandoned: Optional[OnAbandoned] = None,
     ) -> None:
         """Begin to gather, from what is held and what will come.
 
@@ -379,16 +367,16 @@ class Inbound:
         Args:
             collection: what is gathered into.
             wait: made by the caller, and referred to by him alone.
-            forsaken: is called if the caller is gone without having said so.
+            on_abandoned: is called if the caller is interrupted before it can `abandon`.
         """
-        self.begin(collection, wait, forsaken)
+        self.begin(collection, wait, on_abandoned)
         self.gather(math.inf)
 
     def begin(
         self,
         collection: Collection,
         wait: Wait,
-        forsaken: Optional[Forsaken] = None,
+        on_abandoned: Optional[OnAbandoned] = None,
     ) -> None:
         """The same, and leave it to `gather` to take over what is held."""
         self._recall()
@@ -398,7 +386,7 @@ class Inbound:
         else:
             collection.attach(self.buffer)
         self._parts = _Parts(self._parts.kept, collection)
-        collection.activate(wait, forsaken)
+        collection.activate(wait, on_abandoned)
 
     def gather(self, size: float) -> bool:
         """Take at most `size` bytes of what is held into the collection; whether that was all.

@@ -1,14 +1,19 @@
-"""What goes to the child's stdin: from the caller's hands to the pump's.
+"""What goes to the child's stdin: from the caller to the writer thread.
 
-Theory of operation. Callers `put` bytes, the pump takes them from the `front` and says how many it
-has `sent`. A caller may put as much as he likes at once (the bytes are his, and are held by
-reference, not copied); then he waits until no more than the bound is left. So a `write` that is
-interrupted while it waits has still handed over all its bytes: none is lost and none is sent twice.
+Theory of operation. Callers `put` bytes; the writer takes them from the `front` and says how many it
+has `sent`. A caller may put any number of bytes at once (they are held by reference, not copied) and
+then waits until no more than the bound is left. So a `write` that is interrupted while it waits has
+still handed over all its bytes: none is lost and none is sent twice.
 
-A child that closes its stdin is its own affair: the rest is thrown away and `broken` says so.
+Small writes go to the `tail`, a `bytearray` that is the last chunk of the queue and grows in place:
+one call into C. It is sealed, by a single store, before anybody looks at its bytes.
 
-This module does no I/O and takes no lock: whoever shares an `Outbound` between threads guards it.
+A child may close its stdin at any time: the rest is thrown away and `broken` says so.
+
+This module does no I/O and takes no lock: whatever shares an `Outbound` between threads guards it.
 """
+
+from typing import Optional
 
 from process.core._buffer import Buffer, Chunk
 from process.core._flow import BOUND
@@ -22,6 +27,8 @@ class Outbound:
         self.closing = False
         #: The child has closed its end.
         self.broken = False
+        #: What small writes are appended to, if anything.
+        self.tail: Optional[bytearray] = None
         self._bound = bound
         self._buffer = Buffer()
 
@@ -30,7 +37,7 @@ class Outbound:
 
     @property
     def full(self) -> bool:
-        """Whether a caller has to wait before he may go on."""
+        """Whether a caller has to wait before it may go on."""
         return len(self._buffer) > self._bound
 
     @property
@@ -40,11 +47,26 @@ class Outbound:
 
     def put(self, chunk: Chunk) -> None:
         """Hand over `chunk`, which must not change from now on."""
+        self.tail = None
         if not self.broken:
             self._buffer.append(chunk)
 
+    def open_tail(self, data: bytes) -> None:
+        """Hand over `data`, and let small writes follow it in place."""
+        self.tail = None
+        if not self.broken and data:
+            tail = bytearray(data)
+            self._buffer.append_open(tail)
+            self.tail = tail
+
+    def close(self) -> None:
+        """No more will be put."""
+        self.tail = None
+        self.closing = True
+
     def front(self, size: int) -> memoryview:
         """The bytes to send next, at most `size`, without a copy."""
+        self.tail = None
         return self._buffer.front(size)
 
     @property
@@ -58,6 +80,7 @@ class Outbound:
         self._buffer.discard()  # it may be the caller's input, and there may be no next call
 
     def break_off(self) -> None:
-        """The other end is closed, or nobody is to get the rest: it is thrown away."""
+        """The other end is closed, or the rest is not wanted: it is thrown away."""
+        self.tail = None
         self.broken = True
         self._buffer = Buffer()

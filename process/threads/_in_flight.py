@@ -1,16 +1,15 @@
-"""What a caller has read from a pipe, until it is recorded.
+"""Bytes that a caller has read from a pipe, until they are recorded.
 
-Theory of operation. A caller can be interrupted anywhere. What he reads goes into the hand within
-the call into C that reads it, so an exception comes before the read, or finds the bytes here. To
-record them is to feed them to the `Inbound`, whose end tells how far that has got: cut off in the
-middle, by whomever, it is simply gone on with.
+Theory of operation. A caller can be interrupted anywhere. The bytes are stored here within the call
+into C that reads them, so an exception comes before the read, or finds them here. To record them is
+to feed them to the `Inbound`, whose end tells how far that has got: if it is cut off in the middle,
+the next one goes on from there.
 
 Where a chunk begins in the stream is noted when its recording begins, and not when it is read: a
-signal handler may come between any note and the read that it is for, and read and record chunks of
+signal handler may come between a note and the read that it is for, and read and record chunks of
 its own.
 
-One caller at a time reads, save for such a handler; recording is guarded by the lock that guards
-the `Inbound`.
+Everything happens under the lock of the monitor.
 """
 
 import os
@@ -21,7 +20,7 @@ from typing import Deque, Optional, Tuple
 from process.core._inbound import Inbound
 
 
-class Hand:
+class InFlight:
     """Chunks on their way from a pipe into an `Inbound`."""
 
     __slots__ = ("_begun", "_chunks", "_inbound")

@@ -1,0 +1,36 @@
+"""How a stream of one process becomes the stdin or stdout of another one.
+
+A stream object that can be handed over has a method `_hand_over`, which gives an `Offer`. The
+receiver inherits the descriptor of the offer. Once it has been started the offer is accepted, and
+what was offered is the receiver's; if the start fails the offer is withdrawn, and the stream is as
+it was before.
+"""
+
+from typing import Any, Callable, Optional, Protocol
+
+from process._descriptor import Descriptor
+from process.core._flow import Flow
+
+
+class Offer(Protocol):
+    """A stream that is about to be handed over."""
+
+    #: What the receiver inherits; closed by whoever has asked for the offer.
+    descriptor: Descriptor
+
+    def accept(self, flow: Flow) -> None:
+        """The receiver, whose flow this is, has been started: the two processes are connected."""
+
+    def withdraw(self) -> None:
+        """It has not, and will not be. Harmless after `accept`, and when done twice."""
+
+
+def offer(file: Any) -> Optional[Offer]:
+    """The offer of `file`, if it is a stream of another process.
+
+    Raises:
+        ValueError: the stream is closed.
+        OSError: there are no descriptors left.
+    """
+    hand_over: Optional[Callable[[], Offer]] = getattr(file, "_hand_over", None)
+    return None if hand_over is None else hand_over()

@@ -1,0 +1,19 @@
+"""What the library asks of the interpreter, found out in one place."""
+
+import sys
+from typing import Callable
+
+__all__ = ["atomic_between_calls"]
+
+
+def atomic_between_calls() -> bool:
+    """Whether nothing else runs between two calls of one thread's Python code.
+
+    CPython looks for signals, and lets other threads run, only after calls, on the way back in a
+    loop and where a function is entered. It has been so since 3.10 (bpo-42693); before, that may
+    happen after almost any instruction. Without a global interpreter lock other threads run at any
+    time. Where this holds, a `for` statement over an iterator written in C takes an item and
+    returns it without a point at which a signal handler could make it disappear.
+    """
+    has_gil: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return sys.implementation.name == "cpython" and sys.version_info >= (3, 10) and has_gil()

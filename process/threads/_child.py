@@ -1,0 +1,429 @@
+"""The life of one child: started, awaited, ended, cleaned up.
+
+`start` makes the pipes, spawns the child, and starts the threads of its streams; if anything fails,
+or an exception strikes, at any point, `Child.roll_back` undoes what was done so far: the child is
+ended and reaped, threads and descriptors are gone. The `Child` is made before anything else, so
+there is always an object that knows what to undo.
+
+`end` is for children that nobody will wait for: a finalizer's, and those still running when the
+interpreter exits. It may run at any line of any thread, the thread of a stream that holds the
+monitor's lock included. So it takes no lock, and every wait in it has a time limit: SIGTERM,
+`GRACE` seconds, SIGKILL. A `Child` is in `alive` until it has been closed or ended.
+"""
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from threading import get_ident
+from typing import Any, ClassVar, Iterable, List, Optional, Set, Tuple, Union
+
+from process import _platform
+from process._descriptor import Descriptor
+from process._handover import Offer, offer
+from process._lifecycle import GRACE, SIGKILL, Redirections
+from process.core._inbound import Collection, Inbound
+from process.core._outbound import Outbound
+from process.core.constants import PIPE
+from process.core.types import File
+from process.threads._files import RawReader, RawWriter, Reader, Writer
+from process.threads._monitor import Monitor, Waiter, limited
+from process.threads._reader import ReaderThread
+from process.threads._sink import Sink
+from process.threads._source import Source
+from process.threads._thread import StreamThread
+from process.threads._thread import start as start_threads
+from process.threads._writer import WriterThread
+
+
+class Child:
+    """A child process, its streams, and the threads that move them."""
+
+    #: Those that have not been closed or ended. Here, since a finalizer may run when the
+    #: interpreter has emptied the module already.
+    alive: ClassVar[Set["Child"]] = set()
+
+    def __init__(self) -> None:
+        #: Initialised when it is spawned; so it is known even if an exception strikes late.
+        self.popen = _new_popen()
+        self.monitor = Monitor()
+        self.watch: Optional[_platform.ExitWatch] = None
+        #: The ends of pipes that are closed once the child has inherited them, or has not.
+        self.theirs: List[Descriptor] = []
+        #: Our ends of pipes, until their threads have them.
+        self.ours: List[Descriptor] = []
+        #: Streams of other processes that the child is given.
+        self.offers: List[Offer] = []
+        self.stdin: Union[Writer, RawWriter, None] = None
+        self.stdout: Union[Reader, RawReader, None] = None
+        self.stderr: Union[Reader, RawReader, None] = None
+        self.sink: Optional[Sink] = None
+        self.sources: List[Source] = []
+        #: A fork inherits this object, but not the child.
+        self.owner = os.getpid()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.popen.pid
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this is a fork of the process whose child it is.
+
+        No thread of the library runs in a fork, and its copies of the pipes are closed: there is
+        nothing to wait for.
+        """
+        return self.owner != os.getpid()
+
+    def look(self) -> Optional[int]:
+        """The exit code, if the child has ended.
+
+        A fork cannot ask, and knows what was known before.
+        """
+        code: Optional[int] = self.popen.returncode
+        watch = self.monitor.watch
+        if watch is None or self.inherited:
+            return code
+        return watch.look()
+
+    def poll(self) -> Optional[int]:
+        """The exit code, if the child has ended; a caller that asks again and again is waiting."""
+        code = self.look()
+        if code is None and not self.inherited and not self.monitor.lock._is_owned():
+            with self.monitor.entry:
+                self.monitor.poll_all()
+        return code
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Wait until the child has ended; whether it has.
+
+        Meanwhile every stream has room, so the library does not keep the child from ending.
+        """
+        if self.look() is None and not self._wait(timeout):
+            return False
+        self._release_if_over()
+        return True
+
+    def _wait(self, timeout: Optional[float]) -> bool:
+        monitor = self.monitor
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiter = Waiter()
+        with monitor.entry:
+            try:
+                while self.look() is None:
+                    remaining = None if deadline is None else deadline - time.monotonic()
+                    if remaining is not None and remaining <= 0:
+                        monitor.poll_all()  # else a loop of these would not move anything
+                        return self.look() is not None
+                    with monitor.lock:
+                        monitor.enter(waiter)
+                        watch = monitor.watch
+                    if watch is not None:
+                        watch.wait(limited(remaining))
+            finally:
+                with monitor.lock:
+                    monitor.leave(waiter)
+            monitor.process_ended()
+        return True
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless the child has ended, or is not ours."""
+        watch = self.monitor.watch
+        if watch is not None and not self.inherited:
+            watch.send_signal(number)
+
+    def terminate(self) -> None:
+        """Ask the child to end, unless it has."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Make the child end, unless it has."""
+        self.send_signal(SIGKILL)
+
+    def roll_back(self) -> None:
+        """End what was begun, when it cannot be completed. Nothing is left behind."""
+        for given in self.offers:
+            given.withdraw()
+        for thread in self.threads():
+            thread.stop()
+        if getattr(self.popen, "pid", None) is not None and self.popen.returncode is None:
+            # Not by way of the watch, which may not have been made.
+            with contextlib.suppress(PermissionError):
+                self.popen.kill()
+            self.popen.wait()
+        # First the child's ends: where reads block, ours cannot be closed during one.
+        for descriptor in self.theirs:
+            descriptor.close()
+        for thread in self.threads():
+            thread.join()
+        for descriptor in self.ours:
+            descriptor.close()
+        self.alive.discard(self)
+        self.monitor.release()
+
+    def drop(self) -> None:
+        """The process object has been collected: end the child. Safe in finalizers."""
+        if self in self.alive and not self.inherited:
+            for source in self.sources:
+                source.drop()
+            end([self])
+
+    def keep(self, sources: Iterable[Source], join: bool) -> List[str]:
+        """Read streams to their end and keep what comes for `output()` and `error()`.
+
+        Returns:
+            The names of those that were taken as finished though somebody holds them open.
+        """
+        open_ones: List[str] = []
+        waiter = Waiter()
+        mine = get_ident()
+        collections = [
+            (source, Collection(thread=mine)) for source in sources if not source.exhausted
+        ]
+        with self.monitor.entry:
+            try:
+                wanted: List[Tuple[Source, Collection]] = []
+                for source, collection in collections:
+                    if source.collect(collection, waiter):
+                        wanted.append((source, collection))
+                    elif not source.closed:
+                        open_ones.append(source.name)
+                if join:
+                    self.wait()
+                for source, collection in wanted:
+                    if not source.complete(collection, waiter):
+                        open_ones.append(source.name)
+            finally:
+                for source, collection in collections:
+                    source.abandon(collection, waiter)
+        return open_ones
+
+    def finish(self) -> List[str]:
+        """Close stdin, wait, keep what is left, close; see `keep` for what is returned.
+
+        Raises:
+            ProcessError: the thread of a stream has failed.
+        """
+        if self.inherited:
+            return []
+        self.monitor.check_entry()
+        if self.stdin is not None:
+            self.stdin.close_soon()
+        ours = [source for source in self.sources if source.reclaim()]
+        open_ones: List[str] = []
+        try:
+            open_ones = self.keep(ours, join=True)
+        except MemoryError as error:  # it is closed all the same, and what is left is lost
+            for source in ours:
+                source.fail(error)
+            self.close_streams()
+            self.wait()
+        self.close_streams()
+        self.alive.discard(self)
+        self.monitor.release()
+        for thread in self.threads():
+            thread.check()
+        return open_ones
+
+    def close(self) -> List[str]:
+        """The same, and terminate the child first."""
+        if not self.inherited:
+            self.monitor.check_entry()
+        self.terminate()
+        return self.finish()
+
+    def close_streams(self) -> None:
+        """Close the streams, read nothing, wait for nothing."""
+        if self.inherited:
+            return
+        if self.stdin is not None:
+            self.stdin.close_soon()
+            if self.sink is not None:
+                self.sink.stop()
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        self._release_if_over()
+
+    def _release_if_over(self) -> None:
+        """Let go of everything, if the child has ended and its streams are closed.
+
+        That is so without `finish` when a block is left by an exception.
+        """
+        if self.sink is not None and not self.sink.writer.done:
+            return
+        if all([source.closed for source in self.sources]) and self.look() is not None:
+            self.alive.discard(self)
+            self.monitor.release()
+
+    def source(self, name: str) -> Source:
+        """What is behind the stream of that name."""
+        (source,) = [source for source in self.sources if source.name == name]
+        return source
+
+    def threads(self) -> List[StreamThread]:
+        """The threads of the child's own pipes."""
+        threads: List[StreamThread] = [] if self.sink is None else [self.sink.writer]
+        return threads + [source.reader for source in self.sources]
+
+
+def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int) -> None:
+    """Start a child and the threads of its streams.
+
+    Raises:
+        Exception: whatever has prevented it; `Child.roll_back` is to follow.
+    """
+
+    def pipe(upstream: bool) -> "Tuple[Descriptor, int]":
+        read, write = Descriptor.pipe()
+        mine, other = (read, write) if upstream else (write, read)
+        child.ours.append(mine)
+        child.theirs.append(other)
+        return mine, other.fileno()
+
+    def given(file: Optional[File]) -> Optional[File]:
+        offered = offer(file)
+        if offered is None:
+            return file
+        child.offers.append(offered)
+        child.theirs.append(offered.descriptor)
+        return offered.descriptor.fileno()
+
+    ends: List[Optional[Descriptor]] = [None, None, None]
+    files: List[Optional[File]] = [None, to.stdout, to.stderr]
+    if isinstance(to.stdin, bytes) or _is_pipe(to.stdin):
+        ends[0], files[0] = pipe(upstream=False)
+    else:
+        files[0] = given(to.stdin)
+    for index in (1, 2):
+        if _is_pipe(files[index]):
+            ends[index], files[index] = pipe(upstream=True)
+        else:
+            files[index] = given(files[index])
+    _popen_init(
+        child.popen,
+        arguments,
+        stdin=files[0],
+        stdout=files[1],
+        stderr=files[2],
+        **_platform.spawn_options,
+    )
+    Child.alive.add(child)
+    child.watch = child.monitor.watch = _platform.ExitWatch(child.popen)
+    child.watch.notify(child.monitor.process_ended)
+    _attach(child, ends, to.stdin, buffer_size)
+    for descriptor in child.theirs:
+        descriptor.close()
+    # What fits into the pipe is there at once, and may be all.
+    if child.sink is not None and isinstance(to.stdin, bytes):
+        child.sink.feed()
+    threads = [thread for thread in child.threads() if not thread.begin()]
+    start_threads([thread.thread for thread in threads])
+    for offered in child.offers:
+        offered.accept(child.monitor.flow)
+    child.theirs, child.ours, child.offers = [], [], []
+
+
+_popen_class = subprocess.Popen
+_popen_init: Any = subprocess.Popen.__init__
+
+
+def _new_popen() -> "subprocess.Popen[bytes]":
+    make: Any = _popen_class.__new__
+    popen: subprocess.Popen[bytes] = make(_popen_class)
+    return popen
+
+
+def _is_pipe(file: object) -> bool:
+    return isinstance(file, int) and file == PIPE
+
+
+def _attach(
+    child: Child,
+    ends: List[Optional[Descriptor]],
+    stdin: Union[bytes, File, None],
+    buffer_size: int,
+) -> None:
+    """Make the stream objects and their threads."""
+    popen, monitor = child.popen, child.monitor
+    if ends[0] is not None:
+        end = _platform.PipeEnd(ends[0], writing=True)
+        writer = WriterThread(monitor, end, f"process-{popen.pid}-stdin", Outbound())
+        child.sink = Sink(monitor, writer)
+        raw = RawWriter(child.sink)
+        child.stdin = Writer(raw, buffer_size) if buffer_size else raw
+        if isinstance(stdin, bytes):
+            writer.outbound.put(stdin)
+        else:
+            popen.stdin = child.stdin
+    for index, name in ((1, "stdout"), (2, "stderr")):
+        descriptor = ends[index]
+        if descriptor is not None:
+            end = _platform.PipeEnd(descriptor, writing=False)
+            inbound = Inbound(monitor.flow)
+            reader = ReaderThread(monitor, end, f"process-{popen.pid}-{name}", inbound)
+            source = Source(monitor, reader, name)
+            child.sources.append(source)
+            stream = Reader(source, buffer_size) if buffer_size else RawReader(source)
+            setattr(child, name, stream)
+            setattr(popen, name, stream)
+
+
+def end(children: List[Child]) -> None:
+    """End children that nobody will wait for, and give back all that was theirs.
+
+    Takes no lock and blocks for a bounded time: safe in a finalizer.
+    """
+    mine = [child for child in children if not child.inherited and child in Child.alive]
+    for child in mine:
+        Child.alive.discard(child)
+        if child.sink is not None:
+            child.sink.writer.stop()
+        for source in child.sources:
+            source.discard()
+        if child.look() is None:
+            with contextlib.suppress(PermissionError):  # it has become somebody else's
+                child.terminate()
+    _await_all(mine)
+    for child in mine:
+        if child.look() is None:
+            with contextlib.suppress(PermissionError):
+                child.kill()
+    _await_all(mine)
+    for child in mine:
+        threads = [thread for thread in child.threads() if not thread.serves_others]
+        for thread in threads:
+            thread.stop()
+        for thread in threads:
+            thread.join(GRACE)
+        child.monitor.release()
+
+
+def _await_all(children: List[Child]) -> None:
+    """Wait for the end of all, for `GRACE` seconds; what they still write is thrown away."""
+    deadline = time.monotonic() + GRACE
+    for child in children:
+        watch = child.watch
+        if watch is not None and child.look() is None:
+            watch.wait(max(0.0, deadline - time.monotonic()))
+
+
+def end_all() -> None:
+    """End every child that is still there: the interpreter exits."""
+    end(list(Child.alive))
+
+
+atexit.register(end_all)
+
+
+def _renew_after_fork() -> None:
+    """The locks of a fork's inherited children may be held, by threads that were not forked."""
+    for child in list(Child.alive):
+        child.monitor.inherit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_after_fork)

@@ -1,0 +1,373 @@
+"""The file objects that callers get for the child's streams.
+
+They are `io` classes by type, so whatever takes a file takes them, and by behaviour; but every
+method that would touch the descriptor goes to the `Source` or `Sink` instead. The C base class is
+initialised with the child's pipe only because it wants some descriptor; it never reads it.
+
+The *front*: small calls that find what they need are served by one call into C, without the lock.
+A reader has iterators over what comes next (`Source.lines`, `blocks`, `pieces`); a `for` statement
+takes one item and returns it, so that no signal handler can come in between. A writer has an array
+that small writes are appended to (`Outbound.tail`). Where other threads or signal handlers may run
+between any two instructions (`_interpreter`) there are no fronts, and every call takes the lock.
+
+They have no finalizer of their own: the `Process` closes its streams when it is dropped.
+"""
+
+import io
+import os
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
+
+from process._handover import Offer
+from process._interpreter import atomic_between_calls
+from process.threads._lines import lines_of
+from process.threads._sink import Sink
+from process.threads._source import NOTHING, Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+#: What the finalizers of `io` are replaced with: a call into C, in which no signal handler runs.
+_do_nothing: Any = bool
+
+
+class _Unseekable(io.FileIO):
+    """What readers and writers have in common: a pipe has no position."""
+
+    __del__ = _do_nothing
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        raise io.UnsupportedOperation("a pipe is not seekable")
+
+    def truncate(self, size: Optional[int] = None, /) -> int:
+        raise io.UnsupportedOperation("a pipe cannot be truncated")
+
+    def seekable(self) -> bool:
+        self._check_open()
+        return False
+
+    def isatty(self) -> bool:
+        self._check_open()
+        return False
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
+
+class _Reading:
+    """What both readers have in common: what does not depend on how they are buffered."""
+
+    source: Source
+    closed: bool
+
+    def _init_front(self, source: Source) -> None:
+        self.source = source
+        self._lines = self._blocks = self._pieces = NOTHING
+        self._block_size = self._piece_size = -1
+        # The type has a slot of this name: `next` finds an iterator written in C there.
+        self.__next__: Any = lines_of(source).__next__
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.source.name}>"
+
+    def fileno(self) -> int:
+        return self.source.fileno()
+
+    def __iter__(self) -> "Self":
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        return self
+
+    def readline(self, size: Optional[int] = -1, /) -> bytes:
+        if size == -1:
+            for line in self._lines:
+                return line
+        line = self.source.read_line(-1 if size is None else size)
+        self._lines = self.source.lines
+        return line
+
+    def readlines(self, hint: Optional[int] = -1, /) -> List[bytes]:
+        return _read_lines(self.source, hint)
+
+    def _read_block(self, size: int) -> bytes:
+        data = self.source.read(size)
+        self._blocks, self._block_size = self.source.blocks, self.source.block_size
+        return data  # type: ignore[return-value] # None, of a non-blocking descriptor, as `io` has it
+
+    def _read_piece(self, size: int) -> bytes:
+        data = self.source.read_available(size)
+        self._pieces, self._piece_size = self.source.pieces, self.source.piece_size
+        return data  # type: ignore[return-value]
+
+    def _hand_over(self) -> Offer:
+        return self.source.offer()
+
+
+class RawReader(_Reading, _Unseekable):
+    """The child's stdout or stderr, unbuffered."""
+
+    __slots__ = ("__next__",)
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.reader.end.descriptor.fileno(), "rb", closefd=False)
+        self._init_front(source)
+
+    def read(self, size: Optional[int] = -1, /) -> bytes:
+        if size == self._piece_size:
+            for data in self._pieces:
+                return data
+        if size is None or size < 0:
+            return self.readall()
+        return self._read_piece(size)
+
+    def readall(self) -> bytes:
+        return self.source.read(-1)  # type: ignore[return-value]
+
+    def readinto(self, buffer: "Buffer", /) -> int:
+        return _fill(self.source, self.source.read_available, buffer)
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation("a pipe is not seekable")
+
+    def close(self) -> None:
+        self.source.close()
+        super().close()
+
+
+class _Raw(_Unseekable):
+    """What a `Reader` or `Writer` has as `raw`.
+
+    It has no `tell` of its own: `io` calls that when it makes the buffered object, and ignores what
+    it raises, be it the exception of a signal handler.
+    """
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.reader.end.descriptor.fileno(), "rb", closefd=False)
+        self.source = source
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.source.name}>"
+
+    def fileno(self) -> int:
+        return self.source.fileno()
+
+    def read(self, size: Optional[int] = -1, /) -> bytes:
+        if size is None or size < 0:
+            return self.readall()
+        return self.source.read_available(size)  # type: ignore[return-value]
+
+    def readall(self) -> bytes:
+        return self.source.read(-1)  # type: ignore[return-value]
+
+    def readinto(self, buffer: "Buffer", /) -> int:
+        return _fill(self.source, self.source.read_available, buffer)
+
+    def close(self) -> None:
+        self.source.close()
+        super().close()
+
+
+class Reader(_Reading, io.BufferedReader):
+    """The child's stdout or stderr."""
+
+    __slots__ = ("__next__",)
+
+    __del__ = _do_nothing
+
+    def __init__(self, source: Source, buffer_size: int) -> None:
+        super().__init__(_Raw(source), buffer_size)
+        self._init_front(source)
+        self._buffer_size = buffer_size
+
+    def read(self, size: Optional[int] = -1, /) -> bytes:
+        if size == self._block_size:
+            for data in self._blocks:
+                return data
+        if size is not None and size < -1:
+            raise ValueError("read length must be non-negative or -1")
+        return self._read_block(-1 if size is None else size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        if size == self._piece_size:
+            for data in self._pieces:
+                return data
+        return self._read_piece(self._buffer_size if size < 0 else size)
+
+    def peek(self, size: int = 0, /) -> bytes:
+        return self.source.peek(self._buffer_size)
+
+    def readinto(self, buffer: "Buffer", /) -> int:
+        return _fill(self.source, self.source.read, buffer)
+
+    def readinto1(self, buffer: "Buffer", /) -> int:
+        return _fill(self.source, self.source.read_available, buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        raise io.UnsupportedOperation("a pipe is not seekable")
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation("a pipe is not seekable")
+
+    def detach(self) -> Any:
+        raw = super().detach()
+        self.source = Detached()  # type: ignore[assignment]
+        self._lines = self._blocks = self._pieces = NOTHING
+        self.__next__ = self.readline
+        return raw
+
+    def close(self) -> None:
+        self.raw.close()
+
+
+class Detached:
+    """What a buffered stream has instead of a source or a sink once its `raw` was detached."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError("raw stream has been detached")
+
+
+class _Writing:
+    """What both writers have in common."""
+
+    sink: Sink
+    closed: bool
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} stdin>"
+
+    def fileno(self) -> int:
+        self._check_open()
+        return self.sink.fileno()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.close_soon()
+            self.sink.close()
+
+    def close_soon(self) -> None:
+        """Close without waiting until everything is sent."""
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("write to closed file")
+
+    def _hand_over(self) -> Offer:
+        self._check_open()
+        return self.sink.offer()
+
+
+class RawWriter(_Writing, _Unseekable):
+    """The child's stdin, unbuffered."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(sink.writer.end.descriptor.fileno(), "wb", closefd=False)
+        self.sink = sink
+
+    def write(self, data: "Buffer", /) -> int:
+        self._check_open()
+        chunk = _contiguous(data)
+        self.sink.write(chunk, 0)
+        self.sink.flush()
+        return len(chunk)
+
+    def flush(self) -> None:
+        self._check_open()
+
+    def close_soon(self) -> None:
+        self.sink.close_soon()
+        io.FileIO.close(self)
+
+
+class Writer(_Writing, io.BufferedWriter):
+    """The child's stdin."""
+
+    __del__ = _do_nothing
+
+    def __init__(self, raw: RawWriter, buffer_size: int) -> None:
+        super().__init__(raw, buffer_size)
+        self._unbuffered = raw
+        self.sink = raw.sink
+        self._outbound = raw.sink.outbound
+        self._buffer_size = buffer_size
+        #: Bytes that may be pending without being looked at: none where there is no front.
+        self._front_size = buffer_size if atomic_between_calls() else -1
+
+    def write(self, data: "Buffer", /) -> int:
+        if type(data) is bytes and self._front_size > 0:
+            tail = self._outbound.tail
+            if tail is not None:
+                # Nothing else runs between the look at the tail and this.
+                tail += data
+                if len(tail) >= self._front_size:
+                    self.sink.write(b"", 0)
+                return len(data)
+        self._check_open()
+        chunk = _contiguous(data)
+        self.sink.write(chunk, self._buffer_size)
+        return len(chunk)
+
+    def flush(self) -> None:
+        if self.closed:
+            raise ValueError("flush of closed file")
+        self.sink.flush()
+
+    def detach(self) -> Any:
+        raw = super().detach()
+        self.sink = Detached()  # type: ignore[assignment]
+        self._front_size = -1
+        return raw
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        raise io.UnsupportedOperation("a pipe is not seekable")
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation("a pipe is not seekable")
+
+    def truncate(self, size: Optional[int] = None, /) -> int:
+        raise io.UnsupportedOperation("a pipe cannot be truncated")
+
+    def close_soon(self) -> None:
+        self._unbuffered.close_soon()
+
+
+def _fill(source: Source, read: Callable[[int], Optional[bytes]], buffer: "Buffer") -> int:
+    data: Optional[bytes] = b""
+    try:
+        with memoryview(buffer) as view, view.cast("B") as target:
+            data = read(len(target))
+            if data is None:
+                return None  # type: ignore[return-value] # as `io` has it
+            target[: len(data)] = data
+        return len(data)
+    except BaseException:
+        source.unread(data or b"")
+        raise
+
+
+def _read_lines(source: Source, hint: Optional[int]) -> List[bytes]:
+    if hint is None or hint <= 0:
+        return io.BytesIO(source.read(-1) or b"").readlines()
+    lines: List[bytes] = []
+    total = 0
+    try:
+        while total < hint:
+            line = source.read_line(-1)
+            if not line:
+                break
+            lines.append(line)
+            total += len(line)
+    except BaseException:
+        source.unread(b"".join(lines))
+        raise
+    return lines
+
+
+def _contiguous(data: Any) -> bytes:
+    """A copy, unless it is `bytes`: the caller may change anything else as soon as we return."""
+    if type(data) is bytes:
+        return data
+    with memoryview(data) as view:
+        if not view.c_contiguous:
+            raise BufferError("memoryview: underlying buffer is not C-contiguous")
+        return bytes(view)

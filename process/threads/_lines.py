@@ -1,0 +1,76 @@
+"""Iteration over the lines of a stream, each line at the speed of C."""
+
+import io
+import weakref
+from collections import deque
+from itertools import chain, repeat
+from typing import Callable, Deque, Iterator, Optional
+
+from process.threads._source import Source
+
+
+def lines_of(source: Source) -> Iterator[bytes]:
+    """The lines of the stream, one by one."""
+    if source.has_fronts:
+        return _iterate_batches(source.batch)
+    return _OneByOne(source)
+
+
+class _OneByOne:
+    """Takes each line by itself; no generator, since it may be entered twice."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        line = self._source.read_line(-1)
+        if not line:
+            raise StopIteration
+        return line
+
+
+class _Batches:
+    """Makes an iterator of lines out of batches of lines; see `_iterate_batches`."""
+
+    def __init__(self, take: Callable[[], io.BytesIO], queue: "_Queue") -> None:
+        self._take = take
+        #: Weak: the queue refers to us.
+        self._queue = weakref.ref(queue)
+
+    def waits(self) -> Iterator[bytes]:
+        """An iterator of nothing that waits until there is another batch."""
+        return map(self._wait, repeat(None))
+
+    def _wait(self, _: None) -> bytes:
+        batch = self._take()
+        queue = self._queue()
+        if queue is not None:  # else the lines have come to an end in the meantime
+            queue.clear()
+            queue.extend((batch, self.waits()) if batch.getvalue() else (None,))
+        raise StopIteration
+
+
+_Queue = Deque[Optional[Iterator[bytes]]]
+
+
+def _iterate_batches(take: Callable[[], io.BytesIO]) -> Iterator[bytes]:
+    """The lines of batch after batch.
+
+    For a line only `chain`, a `BytesIO`, and in between a `map` that waits, are run: all written in
+    C, so no line is lost between them. The wait can be interrupted, by an exception or by a handler
+    that wants a line itself, and other threads may wait as well. So
+
+    - the wait is in the iterator that `chain` is at, and not in the one that it gets those from: an
+      error in the former is passed on, and the next call begins there again; an error in the latter
+      would be the end of it.
+    - It is not a generator, which cannot be entered twice.
+    - What comes next lies in a queue which always ends in something that waits, or in the end. A
+      batch that is thrown out of it by a second one is not lost: as long as it has lines, it is the
+      same one (see `Source.batch`).
+    """
+    queue: _Queue = deque()
+    queue.append(_Batches(take, queue).waits())
+    return chain.from_iterable(iter(queue.popleft, None))

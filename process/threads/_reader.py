@@ -1,0 +1,290 @@
+"""The thread that reads the child's stdout or stderr.
+
+It reads ahead into an `Inbound` up to its bound while nobody waits, beyond it while a caller waits
+(`core._flow`), and above a few MiB into temporary files (`core._overflow`), which only this thread
+touches. Once the stream has a second pipe it is the relay (`_relay`).
+
+A caller that has the claim reads the pipe itself (`read_directly`). It can be interrupted anywhere,
+so what it reads lies in an `InFlight` until it is recorded.
+"""
+
+import os
+import time
+from typing import Callable, Optional
+
+from process import _platform
+from process._spool import open_spool
+from process.core._inbound import Inbound
+from process.core._overflow import Overflow
+from process.threads._in_flight import InFlight
+from process.threads._monitor import Monitor
+from process.threads._relay import Relay
+from process.threads._thread import StreamThread
+
+_splice: Optional[Callable[..., int]] = getattr(os, "splice", None)
+
+#: Flags of splice(2): do not block.
+_SPLICE_NONBLOCK: int = getattr(os, "SPLICE_F_NONBLOCK", 0)
+
+
+class ReaderThread(StreamThread):
+    """Moves what the child writes into memory, into the overflow, or into the second pipe."""
+
+    def __init__(
+        self, monitor: Monitor, end: _platform.PipeEnd, name: str, inbound: Inbound
+    ) -> None:
+        super().__init__(monitor, end, name)
+        self.inbound = inbound
+        self.relay: Optional[Relay] = None
+        self._overflow = Overflow(open_spool)
+        #: The thread may have bytes that are neither in the pipe nor recorded.
+        self._busy = False
+        #: The thread has read all there was: it waits before it reads again.
+        self._emptied = False
+        #: The second pipe is full.
+        self._full = False
+        #: The relay waits, and would not notice bytes in the child's pipe.
+        self._starved = False
+        self._in_flight = InFlight(inbound)
+
+    # The thread's side.
+
+    @property
+    def _relays(self) -> bool:
+        return self.relay is not None and not self.relay.suspended
+
+    def _movable(self) -> bool:
+        if self._relays:
+            return True
+        inbound = self.inbound
+        return inbound.refill() > 0 or inbound.room() > 0
+
+    def _needed(self) -> bool:
+        inbound = self.inbound
+        if self._relays and self.relay is not None:
+            # While callers read by way of the stream object the thread leaves the pipe to them.
+            return not self.relay.little
+        return inbound.spilled > 0 or self.monitor.flow.limit(inbound) > inbound.held
+
+    def _over(self) -> bool:
+        inbound = self.inbound
+        if inbound.closed:
+            return True
+        relay = self.relay
+        if relay is None:
+            return inbound.ending.eof and not inbound.spilled
+        if relay.broken:
+            return True
+        return not relay.suspended and inbound.at_eof and not len(inbound.buffer)
+
+    def _move(self) -> None:
+        inbound = self.inbound
+        with self.monitor.lock:
+            relays = self._relays
+            refill = inbound.refill()
+            room = 0 if refill else inbound.room(self.end.chunk)
+            reads = room > 0 and not self._emptied and not relays
+            self._busy = (reads or refill > 0) and self.end.pollable
+        if refill:
+            self._refill(refill)
+        elif relays:
+            self._move_on(room)
+        elif not room:
+            return
+        elif not reads:
+            self._emptied = False
+            self._wait()
+        else:
+            self._read(room)
+
+    def _read(self, room: int) -> None:
+        data = self.end.read(room)
+        self._emptied = self.end.pollable and (data is None or len(data) < room)
+        if data is None:
+            self._busy = False
+        else:
+            self._record(data)
+
+    def _record(self, data: bytes) -> None:
+        inbound = self.inbound
+        self.end.moved(len(data) >= self.end.chunk, inbound.bulk)
+        with self.monitor.lock:
+            inbound.ending.arrived(time.monotonic())
+            spills = bool(data) and inbound.spills(len(data))
+            if not data:
+                inbound.feed_eof()
+            elif not spills:
+                inbound.feed(data)
+            if not spills:
+                self._tell()  # else it is recorded below
+        if spills:
+            self._overflow.append(data)
+            with self.monitor.lock:
+                inbound.spilled += len(data)
+                self._tell()
+
+    def _refill(self, size: int) -> None:
+        data = self._overflow.take(size)
+        with self.monitor.lock:
+            self.inbound.spilled -= len(data)
+            self.inbound.feed(data)
+            self._tell()
+
+    def _tell(self) -> None:
+        self._busy = False
+        if self.monitor.notify():
+            self._active = self.end.pollable
+
+    def _move_on(self, room: int) -> None:
+        """Wait until bytes can be moved on the way into the second pipe, and move some."""
+        relay, inbound = self.relay, self.inbound
+        assert relay is not None
+        with self.monitor.lock:
+            relay.let_go()
+            waiting = len(inbound.uncollected) > 0
+            if inbound.at_eof and not waiting:
+                return
+            self._starved = not room
+        readable, writable, broken, ended = self.end.wait_relay(
+            relay.outlet, room > 0, waiting or self._full, self.monitor.pending_watch
+        )
+        self._starved = False
+        if ended:
+            self.monitor.process_ended()
+        if broken:
+            relay.broken = True
+            return
+        if writable:
+            self._full = False
+        with self.monitor.lock:
+            if not self._relays:
+                return  # callers have come meanwhile
+            if waiting:
+                # None of these calls blocks, so the lock may be held.
+                if writable and relay.push(inbound.uncollected):
+                    inbound.taken()
+            elif readable and not self._full and self._splice(relay, room):
+                return
+        if readable:
+            self._read(room)
+
+    def _splice(self, relay: Relay, room: int) -> bool:
+        """Let the kernel move bytes, if it can; whether it has, or has ended. The lock is held."""
+        inbound = self.inbound
+        if _splice is None or len(inbound.uncollected) or inbound.spilled:
+            return False
+        source, outlet = self.end.descriptor.fileno(), relay.outlet.fileno()
+        try:
+            count = _splice(source, outlet, self.end.chunk, flags=_SPLICE_NONBLOCK)
+        except BlockingIOError:
+            self._full = True
+            return False
+        except BrokenPipeError:
+            relay.broken = True
+            return True
+        inbound.ending.arrived(time.monotonic())
+        if count:
+            inbound.uncollected.pass_by(count)
+        else:
+            inbound.feed_eof()
+        self.monitor.notify()
+        return True
+
+    def _release_resources(self) -> None:
+        self._overflow.close()
+
+    def _finish(self) -> None:
+        if self.relay is not None:
+            self.relay.outlet.close()
+        if not self.inbound.ending.eof:
+            self.inbound.close()
+
+    # The callers' side.
+
+    @property
+    def serves_others(self) -> bool:
+        return self.relay is not None
+
+    def process_ended(self, now: float) -> None:
+        self.inbound.ending.process_ended(now)
+
+    def wake_if_needed(self) -> None:
+        if self._starved and self.inbound.room():
+            self.end.wake()
+        super().wake_if_needed()
+
+    def silent(self) -> bool:
+        """Whether nothing has arrived for as long as it takes, and nothing is on its way.
+
+        The lock is held. The clock has been asked before; this looks at the pipe itself, because a
+        process that was stopped or starved has slept through arrivals.
+        """
+        inbound = self.inbound
+        if self.done or inbound.at_eof:
+            return True
+        now = time.monotonic()
+        if (
+            self._busy
+            or self._in_flight
+            or inbound.spilled
+            or not inbound.room()
+            or self.end.pending()
+        ):
+            inbound.ending.arrived(now)
+        return inbound.ending.remaining(now) == 0
+
+    def read_directly(self) -> bool:
+        """Read once, without waiting, for a caller; whether that has brought anything.
+
+        The lock is held.
+        """
+        inbound = self.inbound
+        if not self.claimable or inbound.spilled or inbound.ending.eof:
+            return False
+        room = inbound.room(self.end.chunk)
+        if not room or inbound.crowded:
+            return False
+        try:
+            self._in_flight.read(self.end.descriptor.fileno(), room)
+        except BlockingIOError:
+            return False
+        self.commit()
+        return True
+
+    def revive(self, relay: Relay) -> None:
+        """Begin anew, after the child's pipe has come to its end, as the relay. The lock is held.
+
+        Raises:
+            OSError: there is no descriptor left.
+            RuntimeError: a thread cannot be started.
+        """
+        self.end = _platform.PipeEnd.reopened()
+        self.relay = relay
+        self._begin_anew()
+
+    def commit(self) -> None:
+        if self.relay is not None:
+            self.relay.commit(self.inbound.uncollected)
+        if not self._in_flight:
+            return
+        try:
+            size = self._in_flight.record()
+        except MemoryError as error:
+            if not self.inbound.lost:
+                raise  # it is still in flight
+            self.fail(error)
+            return
+        self.end.moved(size >= self.end.chunk, self.inbound.bulk)
+        self.monitor.notify()
+        self.touch()
+
+    def fail(self, error: MemoryError) -> None:
+        """What callers have gathered is lost: the rest must not be taken for the whole.
+
+        The lock is held.
+        """
+        # Its traceback would keep the frames of the caller, and all that they refer to.
+        self.failure = self.failure or error.with_traceback(None)
+        self.inbound.close()
+        self.look()
+        self.monitor.wake_all()

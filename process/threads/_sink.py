@@ -1,0 +1,208 @@
+"""The child's stdin, as callers see it.
+
+A caller hands its bytes over, whole, and then waits until no more than the bound is left of them.
+While it waits the child's output has room, so a child that answers before it has read everything
+can go on reading. Interrupted, a caller may have waited too little, but everything it has handed
+over is on its way, once.
+"""
+
+import errno
+import os
+from typing import Callable
+
+from process._descriptor import Descriptor
+from process.core._buffer import Chunk
+from process.core._flow import Flow
+from process.core._outbound import Outbound
+from process.threads._monitor import Monitor, Waiter
+from process.threads._writer import WriterThread
+
+
+class Sink:
+    """The stdin of the child, for any number of callers."""
+
+    def __init__(self, monitor: Monitor, writer: WriterThread) -> None:
+        self.writer = writer
+        self.outbound: Outbound = writer.outbound
+        self._monitor = monitor
+
+    def write(self, chunk: Chunk, buffer_size: int) -> None:
+        """Hand `chunk` over, and wait until there is room again.
+
+        Args:
+            chunk: must not change from now on.
+            buffer_size: below this many bytes nothing need be sent before the next flush.
+
+        Raises:
+            BrokenPipeError: the child has closed its end.
+            ValueError: the stream is closed.
+        """
+        outbound, writer = self.outbound, self.writer
+        with self._monitor.entry:
+            with self._monitor.lock:
+                self._check()
+                if isinstance(chunk, bytes) and len(chunk) < buffer_size:
+                    if outbound.tail is None:
+                        outbound.open_tail(chunk)
+                    else:
+                        outbound.tail += chunk
+                else:
+                    outbound.put(chunk)
+                if len(outbound) < buffer_size and not self._monitor.flow.busy:
+                    return
+                while writer.write_directly():
+                    pass
+                self._check_broken()
+                writer.pass_on()
+                if not outbound.full:
+                    # What nobody will read is not on its way, but will come to nothing at once.
+                    broken = len(outbound) > 0 and writer.end.broken()
+                    if not broken:
+                        return
+                else:
+                    broken = False
+            self._wait(lambda: not broken and not outbound.full)
+
+    def flush(self) -> None:
+        """Wait until everything is in the child's pipe.
+
+        Raises:
+            BrokenPipeError: the child has closed its end.
+            ValueError: the stream is closed.
+        """
+        outbound = self.outbound
+        with self._monitor.entry:
+            with self._monitor.lock:
+                self._check()
+                while self.writer.write_directly():
+                    pass
+                if not len(outbound):
+                    self._check_broken()
+                    return
+            self._wait(lambda: not len(outbound))
+
+    def close_soon(self) -> None:
+        """Close the stream once everything is sent, without waiting for that."""
+        with self._monitor.entry, self._monitor.lock:
+            self._close_soon()
+
+    def _close_soon(self) -> None:
+        self.feed()
+        self.writer.look()
+
+    def feed(self) -> None:
+        """The input is all there: send what fits into the pipe, and close it after the rest."""
+        self.outbound.close()
+        while self.writer.write_directly():
+            pass
+
+    def close(self) -> None:
+        """Wait until everything is sent and the pipe is closed. Closing twice is harmless.
+
+        A child that has closed its end before is no error here.
+        """
+        with self._monitor.entry:
+            with self._monitor.lock:
+                self._close_soon()
+            self._wait(lambda: False, check=False)
+            self.writer.join()
+
+    def offer(self) -> "_Offer":
+        """Offer the pipe to a process that is about to be started; see `_handover`.
+
+        Raises:
+            BrokenPipeError: the child has closed its end.
+            ValueError: the stream is closed.
+            OSError: there is no descriptor left.
+        """
+        self.fileno()
+        with self._monitor.entry, self._monitor.lock:
+            self._check()
+            copy = Descriptor.own(os.dup, self.writer.end.share())
+            return _Offer(copy, self._monitor.flow)
+
+    def fileno(self) -> int:
+        """The child's pipe. What was written before and not flushed may go in later.
+
+        Raises:
+            BrokenPipeError: the child has closed its end.
+            ValueError: the stream is closed.
+        """
+        writer = self.writer
+        with self._monitor.entry:
+            waiter = Waiter()
+            while True:
+                with self._monitor.lock:
+                    self._check()
+                    self.outbound.tail = None
+                    if not writer.writing or not writer.end.pollable:
+                        self._monitor.leave(waiter)
+                        return writer.end.share()
+                    waiter.condition = lambda: not writer.writing
+                    self._monitor.enter(waiter)
+                waiter.sleep()
+
+    def stop(self) -> None:
+        """Throw away what has not been sent, and close the pipe."""
+        self.writer.stop()
+        self.writer.join()
+
+    def _wait(self, reached: Callable[[], bool], check: bool = True) -> None:
+        """Wait until `reached()`, or until the child closes its end or the thread ends.
+
+        Where the pipe is free the caller waits for it, and writes to it, itself.
+        """
+        monitor, writer, outbound = self._monitor, self.writer, self.outbound
+        waiter = Waiter()
+        waiter.condition = lambda: reached() or outbound.broken or writer.done
+        try:
+            while True:
+                with monitor.lock:
+                    while writer.write_directly():
+                        pass
+                    if waiter.condition():
+                        if check:
+                            self._check_broken()
+                        return
+                    polls = (
+                        len(outbound) > 0
+                        and writer.end.can_write_directly()
+                        and writer.claim(waiter)
+                    )
+                    if not polls and outbound.finished:
+                        writer.look()
+                    monitor.enter(waiter)
+                if polls:
+                    writer.poll(None)
+                else:
+                    waiter.sleep()
+        finally:
+            with monitor.lock:
+                monitor.leave(waiter)
+                writer.release(waiter)
+                writer.pass_on()
+
+    def _check(self) -> None:
+        if self.outbound.closing:
+            raise ValueError("write to closed file")
+        self._check_broken()
+
+    def _check_broken(self) -> None:
+        self.writer.check()
+        if self.outbound.broken:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+class _Offer:
+    """The child's pipe, which other writers may have, too."""
+
+    def __init__(self, descriptor: Descriptor, flow: Flow) -> None:
+        self.descriptor = descriptor
+        self._flow = flow
+
+    def accept(self, flow: Flow) -> None:
+        """The receiver has been started."""
+        self._flow.connect(flow)
+
+    def withdraw(self) -> None:
+        """It has not."""

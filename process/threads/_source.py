@@ -1,0 +1,614 @@
+"""The child's stdout or stderr, as callers see it.
+
+Callers take from an `Inbound`, in any thread. A caller that finds too little there reads the pipe
+itself if it can have the claim (`_thread`), and else waits to be woken by the stream's thread. It
+is not interrupted with the lock held for longer than a few assignments, and what it has not been
+given is still there for the next call.
+
+Where the interpreter allows it (`_interpreter`), a call leaves more than it was asked for in the
+*front*: an iterator, written in C, over the next lines or blocks, from which the stream object
+serves the calls that follow (`core._inbound.Front`). Any other use of the stream recalls it.
+
+`fileno()` gives the stream a second pipe, see `_relay`; to hand over the child's own pipe, see
+`_PipeOffer`.
+"""
+
+import io
+import math
+import os
+import time
+from functools import partial
+from threading import get_ident
+from typing import Callable, Iterator, Optional, Union
+
+from process._descriptor import Descriptor
+from process._interpreter import atomic_between_calls
+from process.core._buffer import Buffer
+from process.core._ending import SILENCE
+from process.core._flow import BOUND, Flow
+from process.core._inbound import Collection, Inbound
+from process.threads._monitor import Monitor, Waiter
+from process.threads._reader import ReaderThread
+from process.threads._relay import Relay
+
+#: The front of a stream that has none.
+NOTHING: Iterator[bytes] = iter(())
+
+#: Bytes that are worth being put into a front.
+_WORTHWHILE = 2
+
+Decide = Callable[[Buffer, bool, int], int]
+
+
+class Source:
+    """One output stream of the child, for any number of callers."""
+
+    def __init__(self, monitor: Monitor, reader: ReaderThread, name: str) -> None:
+        self.name = name
+        self.reader = reader
+        #: The process has been started in such a way that the stream is a receiver's.
+        self.handed_over = False
+        #: The front, if it is one of lines, or of blocks of a size, or of what there is up to a size.
+        self.lines = self.blocks = self.pieces = NOTHING
+        self.block_size = self.piece_size = -1
+        self._monitor = monitor
+        self._inbound = reader.inbound
+        self.has_fronts = atomic_between_calls()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the reading end is closed."""
+        return self._closed
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether everything has been handed out or kept, and nothing will come."""
+        with self._monitor.lock:
+            return self._inbound.at_eof and not self._inbound.held and self._relay is None
+
+    @property
+    def kept(self) -> bytes:
+        """What has been kept for `output()` or `error()`."""
+        return self._inbound.kept
+
+    @property
+    def _relay(self) -> Optional[Relay]:
+        return self.reader.relay
+
+    # Reading.
+
+    def read(self, size: int) -> Optional[bytes]:
+        """Exactly `size` bytes; fewer only at end of file. Negative: all of them.
+
+        This and the other reads give `None`, or for lines `b""`, if there is nothing yet and a
+        caller has made the descriptor non-blocking.
+        """
+        if self._relay is not None and not self._relay.blocking:
+            return self._take(_any_at_all, size, 1, self._open_pieces)
+        if size < 0 or size > BOUND:
+            return self._read_large(math.inf if size < 0 else size)
+        return self._take(_enough, size, size, self._open_blocks)
+
+    def read_available(self, size: int) -> Optional[bytes]:
+        """At most `size` bytes, as soon as there are any; `b""` at end of file."""
+        return self._take(_any_at_all, size, 1, self._open_pieces)
+
+    def read_line(self, size: int) -> bytes:
+        r"""Up to and including the next `\n`; at most `size` bytes unless it is negative."""
+        return self._take(_line, size, 0, self._open_lines) or b""
+
+    def peek(self, size: int) -> bytes:
+        """What `read_available` would return, which stays where it is."""
+        return self._take(_any_at_all, size, 1, None) or b""
+
+    def batch(self) -> io.BytesIO:
+        """Lines to take by iterating; none at end of file. Only where there are fronts."""
+        line = b""
+        while True:
+            front = self._inbound.front
+            if front is not None and front is self.lines:
+                return front
+            if self._relay is not None:
+                try:
+                    line = self.read_line(-1)
+                    return io.BytesIO(line)
+                except BaseException:
+                    self.unread(line)
+                    raise
+            if not self._take(_line, -1, 0, self._open_lines, consume=False):
+                return io.BytesIO()
+
+    def unread(self, data: bytes) -> None:
+        """Put back what a caller has taken and could not pass on."""
+        with self._monitor.entry, self._monitor.lock:
+            if data and not self._closed:
+                self._inbound.buffer.unread(data)
+                self._monitor.notify()
+
+    def _take(
+        self,
+        decide: Decide,
+        size: int,
+        need: int,
+        open_front: Optional[Callable[[Buffer, int, int], None]],
+        consume: bool = True,
+    ) -> Optional[bytes]:
+        """Wait until `decide` says how many bytes to take (not -1), and take them.
+
+        Args:
+            decide: is given what is held, whether that is all, and `size`.
+            size: what the caller has asked for.
+            need: how many bytes have to be held before that; 0 if it cannot be known.
+            open_front: makes a front for the calls that follow; without it, nothing is taken.
+            consume: whether the bytes are handed out, or go into the front.
+        """
+        monitor, inbound, reader = self._monitor, self._inbound, self.reader
+        waiter: Optional[Waiter] = None
+        data = b""
+        taken = False
+        with monitor.entry:
+            try:
+                while True:
+                    with monitor.lock:
+                        self._check_open()
+                        if reader.relay is not None and waiter is None:
+                            waiter = self._suspend(Waiter())
+                        if inbound.taken_by_other(get_ident()):
+                            waiter = waiter or Waiter()
+                            waiter.condition = partial(_not_busy, inbound)
+                            monitor.enter(waiter)
+                            polls = False
+                        else:
+                            buffer = inbound.buffer
+                            count = decide(buffer, inbound.at_eof, size)
+                            while count < 0 and reader.read_directly():
+                                self._check_open()
+                                count = decide(buffer, inbound.at_eof, size)
+                            if count < 0 and reader.relay is not None:
+                                if not reader.relay.blocking:
+                                    if not buffer:
+                                        return None
+                                    count = len(buffer)
+                            if count >= 0:
+                                data = buffer.peek(count)
+                                if open_front is not None:
+                                    if consume:
+                                        position = buffer.position
+                                        try:
+                                            buffer.skip(len(data))
+                                        finally:
+                                            taken = buffer.position != position
+                                        inbound.taken()
+                                    if self.has_fronts and reader.relay is None:
+                                        open_front(buffer, size, 0 if consume else count)
+                                    reader.touch()
+                                return data
+                            waiter = waiter or Waiter()
+                            polls = reader.claim(waiter)
+                            waiter.condition = partial(self._satisfied, decide, size)
+                            monitor.enter(waiter, inbound, need or inbound.held + BOUND)
+                    if polls:
+                        reader.poll(None)
+                    else:
+                        waiter.sleep()
+            except BaseException:
+                if taken:  # and then a signal handler raised: the caller never gets to see it
+                    with monitor.lock:
+                        if not self._closed:
+                            inbound.buffer.unread(data)
+                raise
+            finally:
+                if waiter is not None:
+                    self._leave(waiter)
+
+    def _satisfied(self, decide: Decide, size: int) -> bool:
+        """Whether a caller that waits for bytes can go on."""
+        inbound = self._inbound
+        if self._closed or self.reader.done or inbound.at_eof:
+            return True
+        return not inbound.busy and decide(inbound.buffer, False, size) >= 0
+
+    def _leave(self, waiter: Waiter) -> None:
+        """A caller no longer waits, nor reads by way of the stream object."""
+        with self._monitor.lock:
+            self._monitor.leave(waiter)
+            self.reader.release(waiter)
+            relay = self._relay
+            if relay is not None:
+                relay.resume(waiter)
+                if not relay.suspended and not self._closed:
+                    self._put_back(relay)
+
+    def _suspend(self, waiter: Waiter) -> Waiter:
+        """Read by way of the stream object, though there is a second pipe. The lock is held."""
+        relay = self._relay
+        assert relay is not None
+        relay.suspend(waiter, self.reader._on_abandoned)
+        relay.recall(self._inbound.uncollected)
+        return waiter
+
+    def _put_back(self, relay: Relay) -> None:
+        """Callers have taken what they wanted: the rest goes back into the second pipe.
+
+        The lock is held.
+        """
+        inbound, reader = self._inbound, self.reader
+        if not len(inbound.uncollected):
+            reader.read_directly()
+        relay.push(inbound.uncollected)
+        reader.touch()
+        if relay.empty or reader.done:
+            relay.little = False  # a caller may be about to wait for it: the thread moves at once
+            reader.look()
+
+    # Fronts. The lock is held.
+
+    def _open_lines(self, buffer: Buffer, size: int, least: int) -> None:
+        """Open a front of the whole lines in the first chunk, or of the first line."""
+        if len(buffer) and size < 0:
+            length = max(least, buffer.find_last(b"\n"))
+            if length:
+                self.lines = self._inbound.open_front(length)
+
+    def _open_blocks(self, buffer: Buffer, size: int, _: int) -> None:
+        length = self._worthwhile(buffer, size)
+        if length:
+            chunk = self._inbound.open_front(length)
+            self.blocks, self.block_size = iter(partial(chunk.read, size), b""), size
+
+    def _open_pieces(self, buffer: Buffer, size: int, _: int) -> None:
+        length = self._worthwhile(buffer, size)
+        if length:
+            chunk = self._inbound.open_front(length)
+            self.pieces, self.piece_size = iter(partial(chunk.read, size), b""), size
+
+    def _worthwhile(self, buffer: Buffer, size: int) -> int:
+        """How many bytes of the first chunk are whole blocks of that size, if there are some."""
+        if size <= 0:
+            return 0
+        with buffer.front(BOUND) as view:
+            blocks = len(view) // size
+        return blocks * size if blocks >= _WORTHWHILE else 0
+
+    # Collecting: everything to the end, as one `bytes` object.
+
+    def collect(self, collection: Collection, waiter: Waiter) -> bool:
+        """Begin to collect, when it is the caller's turn.
+
+        It never is if the stream is closed, or as long as another caller reads to an end of file
+        that does not come: a caller waits no longer for another one than for the stream.
+
+        Returns:
+            Whether the caller collects. From now on, and for as long as `waiter` exists, the stream
+            may hold without bound, in memory.
+        """
+        monitor, inbound = self._monitor, self._inbound
+        while True:
+            with monitor.lock:
+                if self._closed:
+                    return False
+                if not inbound.taken_by_other(get_ident()):
+                    if self._relay is not None:
+                        self._suspend(waiter)
+                    self._gather(collection, waiter)
+                    monitor.enter(waiter)
+                    return True
+                if not inbound.at_eof and self._silent():
+                    return False
+                remaining = self._until_silence()
+                waiter.condition = partial(_not_busy, inbound)
+                monitor.enter(waiter)
+            waiter.sleep(SILENCE if remaining == 0 else remaining)
+
+    def complete(self, collection: Collection, waiter: Waiter) -> bool:
+        """Wait for the end of the stream and keep what was collected.
+
+        Ends at end of file, or after a second of silence once the process has ended.
+
+        Returns:
+            Whether it was end of file.
+        """
+        monitor, inbound = self._monitor, self._inbound
+        while True:
+            with monitor.lock:
+                if inbound.closed:
+                    return True
+                if not inbound.collecting(collection):  # a signal handler has taken its bytes
+                    self._gather(collection, waiter)
+                if inbound.collected(collection) or self._silent():
+                    inbound.keep(collection)
+                    monitor.notify()  # it is the next caller's turn
+                    self.reader.touch()
+                    return inbound.at_eof
+                remaining = self._until_silence()
+                waiter.condition = partial(self._collected, collection)
+                monitor.enter(waiter)
+            waiter.sleep(remaining)
+
+    def abandon(self, collection: Collection, waiter: Waiter) -> None:
+        """The caller has finished; what it has collected and not kept goes to the next one."""
+        with self._monitor.lock:
+            collection.abandon()
+            self._monitor.notify()
+        self._leave(waiter)
+
+    def fail(self, error: MemoryError) -> None:
+        """What is left of the stream is lost: callers are told, and the pipe is closed."""
+        with self._monitor.lock:
+            self.reader.fail(error)
+
+    def _collected(self, collection: Collection) -> bool:
+        inbound = self._inbound
+        return inbound.closed or not inbound.collecting(collection) or inbound.collected(collection)
+
+    def _gather(self, collection: Collection, waiter: Waiter) -> None:
+        """Begin to collect. The lock is held.
+
+        Raises:
+            ProcessError: there was not enough memory for what is held, and it is lost.
+        """
+        try:
+            self._inbound.collect(collection, waiter, self.reader._on_abandoned)
+        except MemoryError as error:
+            if not self._inbound.lost:
+                raise
+            self.reader.fail(error)
+            self.reader.check()
+
+    def _until_silence(self) -> Optional[float]:
+        """Seconds after which it is time to ask whether the stream is silent. The lock is held."""
+        return self._inbound.ending.remaining(time.monotonic())
+
+    def _silent(self) -> bool:
+        remaining = self._inbound.ending.remaining(time.monotonic())
+        return remaining == 0 and self.reader.silent()
+
+    def _read_large(self, goal: float) -> bytes:
+        monitor, inbound = self._monitor, self._inbound
+        collection = Collection(goal, get_ident())
+        waiter = Waiter()
+        data = b""
+        with monitor.entry:
+            try:
+                self.collect(collection, waiter)
+                while True:
+                    with monitor.lock:
+                        self._check_open()
+                        if not inbound.collecting(collection):  # as in `complete`
+                            self._gather(collection, waiter)
+                        if inbound.collected(collection):
+                            data = inbound.finish(collection)
+                            monitor.notify()  # it is the next caller's turn
+                            self.reader.touch()
+                            return data
+                        waiter.condition = partial(self._collected_or_closed, collection)
+                        monitor.enter(waiter, inbound, math.inf)
+                    waiter.sleep()
+            except BaseException:
+                if data:
+                    self.unread(data)
+                raise
+            finally:
+                self.abandon(collection, waiter)
+
+    def _collected_or_closed(self, collection: Collection) -> bool:
+        return self._closed or self.reader.failure is not None or self._collected(collection)
+
+    # Descriptors.
+
+    def fileno(self) -> int:
+        """The descriptor on which the child's bytes can be read, from where callers have got to.
+
+        Raises:
+            ValueError: the stream is closed, or has been handed over.
+            OSError: there is no descriptor left.
+        """
+        monitor, inbound, reader = self._monitor, self._inbound, self.reader
+        waiter = Waiter()
+        with monitor.entry:
+            try:
+                while True:
+                    with monitor.lock:
+                        self._check_open()
+                        if self.handed_over:
+                            raise ValueError("stream has been handed over to another process")
+                        if reader.relay is not None:
+                            return reader.relay.descriptor.fileno()
+                        if not inbound.taken_by_other(get_ident()):
+                            self._open_relay()
+                            continue
+                        waiter.condition = partial(_not_busy, inbound)
+                        monitor.enter(waiter)
+                    waiter.sleep()
+            finally:
+                self._leave(waiter)
+
+    def _open_relay(self) -> None:
+        """Make the second pipe. The lock is held.
+
+        What fits into it is there at once. The thread does the rest; if it has ended, since the
+        child's pipe was at its end, a new one passes on what is held.
+        """
+        reader, inbound = self.reader, self._inbound
+        relay = Relay()
+        relay.push(inbound.buffer)
+        if not reader.done:
+            reader.relay = relay
+            reader.look()
+        elif inbound.held:
+            reader.revive(relay)
+        else:
+            relay.outlet.close()  # at its end
+            reader.relay = relay
+
+    def offer(self) -> "Union[_PipeOffer, _RelayOffer]":
+        """Offer the stream to a process that is about to be started; see `_handover`.
+
+        Raises:
+            ValueError: the stream is closed, or has been handed over.
+            OSError: there is no descriptor left.
+        """
+        monitor, inbound, reader = self._monitor, self._inbound, self.reader
+        waiter = Waiter()
+        with monitor.entry:
+            try:
+                while True:
+                    with monitor.lock:
+                        self._check_open()
+                        reader.commit()
+                        untouched = reader.relay is None and not inbound.end and not reader.done
+                        if not untouched or inbound.ending.eof or not reader.end.pollable:
+                            break
+                        if reader.claim(waiter):
+                            return _PipeOffer(self, waiter)
+                        reader.request(waiter)
+                        waiter.condition = lambda: reader.claimable or inbound.end > 0
+                        monitor.enter(waiter)
+                    waiter.sleep()
+            except BaseException:
+                self._leave(waiter)
+                raise
+            self._leave(waiter)
+        self.fileno()
+        with monitor.entry, monitor.lock:
+            self._check_open()
+            return _RelayOffer(self)
+
+    # Closing.
+
+    def reclaim(self) -> bool:
+        """Read the child's pipe again, and not the second one, unless a receiver has that.
+
+        Returns:
+            Whether the stream is ours.
+        """
+        monitor, reader = self._monitor, self.reader
+        waiter = Waiter()
+        with monitor.entry:
+            try:
+                with monitor.lock:
+                    relay = reader.relay
+                    if relay is None or self._closed:
+                        return not self.handed_over
+                    relay.suspend(waiter, reader._on_abandoned)
+                    if relay.is_handed_over(self._inbound.uncollected):
+                        self._closed = True
+                        return False
+                    reader.relay = None
+                    return True
+            finally:
+                self._leave(waiter)
+
+    def close(self) -> None:
+        """Close the reading end and throw away what has not been read. Closing twice is harmless.
+
+        A child that goes on writing gets SIGPIPE or EPIPE, unless somebody else reads.
+        """
+        with self._monitor.entry:
+            with self._monitor.lock:
+                self._closed = True
+                relay = self._relay
+                if relay is None:
+                    self._inbound.close()
+                else:
+                    relay.close()
+                self.reader.look()
+                self._monitor.wake_all()
+            if relay is None or relay.broken:
+                self.reader.join()
+
+    def drop(self) -> None:
+        """The process object has been collected: fail pending reads. Safe in finalizers."""
+        self._closed = True
+
+    def discard(self) -> None:
+        """Throw away what still comes, or leave it to a receiver. Safe in finalizers."""
+        relay = self._relay
+        if relay is None:
+            self._inbound.discard()
+            self.reader.nudge()
+        else:
+            relay.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("I/O operation on closed file")
+        self.reader.check()
+
+
+class _PipeOffer:
+    """The child's own pipe, from which nothing has been read.
+
+    Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until then
+    the claim keeps the thread away from the pipe.
+    """
+
+    def __init__(self, source: Source, waiter: Waiter) -> None:
+        self._source = source
+        self._waiter = waiter
+        self.descriptor = Descriptor.own(os.dup, source.reader.end.descriptor.fileno())
+        # The flag belongs to the description, which the receiver shares.
+        os.set_blocking(self.descriptor.fileno(), True)
+
+    def accept(self, flow: Flow) -> None:
+        """The receiver has been started: here the stream is at its end."""
+        source, monitor = self._source, self._source._monitor
+        monitor.flow.connect(flow)
+        with monitor.lock:
+            source.handed_over = True
+            source._inbound.feed_eof()
+            source.reader.release(self._waiter)
+            source.reader.look()
+            monitor.wake_all()
+        source.reader.join()
+
+    def withdraw(self) -> None:
+        """The receiver has not been started."""
+        source = self._source
+        with source._monitor.lock:
+            if not source.handed_over:
+                os.set_blocking(source.reader.end.descriptor.fileno(), False)
+                source.reader.release(self._waiter)
+
+
+class _RelayOffer:
+    """The second pipe: some bytes have been read already."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        relay = source._relay
+        assert relay is not None
+        self.descriptor = Descriptor.own(os.dup, relay.descriptor.fileno())
+
+    def accept(self, flow: Flow) -> None:
+        """The receiver has been started."""
+        self._source._monitor.flow.connect(flow)
+
+    def withdraw(self) -> None:
+        """The receiver has not been started."""
+
+
+def _not_busy(inbound: Inbound) -> bool:
+    return not inbound.busy
+
+
+# What a caller takes: how many bytes of what is held, or -1 to wait for more. `eof` says that what
+# is held is all.
+
+
+def _enough(buffer: Buffer, eof: bool, size: int) -> int:
+    return size if len(buffer) >= size or eof else -1
+
+
+def _any_at_all(buffer: Buffer, eof: bool, size: int) -> int:
+    if size < 0:
+        return len(buffer) if buffer or eof else -1
+    return size if buffer or eof or not size else -1
+
+
+def _line(buffer: Buffer, eof: bool, size: int) -> int:
+    length = buffer.find(b"\n")
+    if length < 0 and (eof or 0 <= size <= len(buffer)):
+        length = len(buffer)
+    return min(length, size) if size >= 0 else length

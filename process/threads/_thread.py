@@ -1,0 +1,347 @@
+"""The thread of one stream: what readers and writers have in common.
+
+Theory of operation. From the start of the process to the end of its stream a daemon thread moves
+the bytes of one pipe. No signal handler runs in it, since handlers run in the main thread, and all
+signals are blocked in it: what it does needs no protection against exceptions.
+
+A hand-over between threads costs 10 to 100 µs, so callers may move bytes of the pipe, too.
+
+1. *The claim.* The pipe belongs to the thread while its state is `MOVING`, and to a caller while
+   `_owner` refers to that caller's waiter. It never belongs to both: the claim changes under the
+   lock of the monitor, the thread takes it only when no caller has it, and a caller only when the
+   thread is not moving. Without the claim nothing reads, writes or enlarges the pipe; reads and
+   writes that do not block are made under the lock, which is as good.
+2. *Standing by.* After a caller has used the stream the thread leaves the pipe alone until no caller
+   has come for `STAND_BY` seconds. Then it takes the claim and waits in its pipe without a limit, so
+   an idle process costs nothing. It does not stand by while another caller waits for what it can do.
+3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to wait
+   (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for nothing
+   else but to be woken. A caller that has the claim gives it back when it stops waiting, and when it
+   is interrupted its waiter goes, which wakes the thread (`_on_abandoned`).
+4. *The end.* `stop` is a store and two wake-ups, and takes no lock: a finalizer may call it at any
+   line, in this very thread as well. The thread closes the pipe as its last act.
+
+| state | meaning | left when |
+| --- | --- | --- |
+| NEW | not running yet | the thread runs |
+| MOVING | has the claim: reads, writes or waits for the pipe | the next choice |
+| STANDING_BY | leaves the pipe to callers, for a limited time | woken, or after `STAND_BY` seconds |
+| SLEEPING | there is nothing to move, or a caller has the claim | woken |
+| ENDED | the pipe is closed | never |
+"""
+
+import _thread
+import contextlib
+import enum
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from threading import get_ident
+from typing import List, Optional, Sequence
+
+from process import _platform
+from process.core.errors import ProcessError
+from process.threads._monitor import Monitor, Waiter
+
+#: Seconds that a thread leaves its pipe to callers after one has used it.
+STAND_BY = 0.005
+
+#: Seconds to wait for the end of a thread that may be stuck, for once.
+_PATIENCE = 1.0
+
+
+class State(enum.Enum):
+    """What the thread of a stream does; see the module's header."""
+
+    NEW = enum.auto()
+    MOVING = enum.auto()
+    STANDING_BY = enum.auto()
+    SLEEPING = enum.auto()
+    ENDED = enum.auto()
+
+
+class StreamThread(ABC):
+    """What moves the bytes of one pipe."""
+
+    def __init__(self, monitor: Monitor, end: _platform.PipeEnd, name: str) -> None:
+        self.name = name
+        self.monitor = monitor
+        self.end = end
+        #: What has ended the thread before its time, such as a lack of memory.
+        self.failure: Optional[Exception] = None
+        self._state = State.NEW
+        self._stopping = False
+        #: A caller has used the stream since the thread looked last.
+        self._active = end.pollable
+        #: The waiter of the caller that has the claim.
+        self._owner: Optional[weakref.ref[Waiter]] = None
+        #: The waiter of a caller that wants the claim.
+        self._request: Optional[weakref.ref[Waiter]] = None
+        self._alarm = _thread.allocate_lock()
+        self._alarm.acquire()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _begin_anew(self) -> None:
+        """Start another thread, after the first one has ended. The lock is held."""
+        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self.monitor.streams = (*self.monitor.streams, self)
+        self._state = State.NEW
+        try:
+            start([thread])
+        except BaseException:
+            self._state = State.ENDED
+            self.monitor.remove(self)
+            raise
+        self.thread = thread
+
+    # The thread's side.
+
+    def _run(self) -> None:
+        _platform.block_signals()
+        try:
+            while True:
+                with self.monitor.lock:
+                    moving = self._state is State.MOVING
+                    state = self._state = self._choose()
+                    if moving and self._request is not None:
+                        self.monitor.notify()
+                if state is State.ENDED:
+                    break
+                if state is State.MOVING:
+                    self._move()
+                elif state is State.STANDING_BY:
+                    self._alarm.acquire(timeout=STAND_BY)
+                else:
+                    self._alarm.acquire()  # see `progress` in the header for why this ends
+        except Exception as error:  # callers are told, see `check`
+            self.failure = error.with_traceback(None)
+        finally:
+            with contextlib.suppress(OSError):  # of a temporary file that is not read any more
+                self._release_resources()
+            with self.monitor.lock:
+                self._close()
+
+    def _close(self) -> None:
+        """Close the pipe: the last act. The lock is held."""
+        self.end.close(in_use=self.claimed)
+        self._state = State.ENDED
+        self._finish()
+        self.monitor.remove(self)
+        self.monitor.wake_all()
+
+    def _choose(self) -> State:
+        """The next state of the thread. The lock is held."""
+        self.commit()
+        if self._stopping or self._over():
+            return State.ENDED
+        if self.claimed or self._requested:
+            return State.SLEEPING
+        movable = self._movable()
+        if movable and (not self._active or self._needed()):
+            return State.MOVING
+        if not self._active:
+            return State.SLEEPING
+        self._active = False
+        return State.STANDING_BY
+
+    def _wait(self) -> None:
+        """Wait for the pipe."""
+        if self.end.wait(self.monitor.pending_watch, None):
+            self.monitor.process_ended()
+
+    @abstractmethod
+    def _move(self) -> None:
+        """Read or write once, or wait until that can be done. The lock is not held."""
+
+    @abstractmethod
+    def _movable(self) -> bool:
+        """Whether there is something to move as soon as the pipe is ready. The lock is held."""
+
+    @abstractmethod
+    def _needed(self) -> bool:
+        """Whether a caller waits for what could be moved. The lock is held."""
+
+    @abstractmethod
+    def _over(self) -> bool:
+        """Whether the pipe is to be closed. The lock is held."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """The pipe is closed. The lock is held."""
+
+    def _release_resources(self) -> None:  # noqa: B027 - of interest to readers only
+        """Give back what only the thread uses. The lock is not held: this may take time."""
+
+    # The callers' side.
+
+    def begin(self) -> bool:
+        """Take part in the monitor; whether there is nothing to be done, and the pipe is closed."""
+        self.monitor.add(self)
+        with self.monitor.lock:
+            if not self._over():
+                return False
+            self._close()
+            return True
+
+    @property
+    def serves_others(self) -> bool:
+        """Whether bytes go to a receiver, whatever becomes of the process. Safe in finalizers."""
+        return False
+
+    @property
+    def done(self) -> bool:
+        """Whether the thread has ended, and its pipe is closed."""
+        return self._state is State.ENDED
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a caller has the claim."""
+        owner = self._owner
+        return owner is not None and owner() is not None
+
+    @property
+    def _requested(self) -> bool:
+        request = self._request
+        return request is not None and request() is not None
+
+    @property
+    def claimable(self) -> bool:
+        """Whether this caller may move bytes. The lock is held.
+
+        A signal handler takes the claim over from the call that it has interrupted.
+        """
+        if self._state is State.MOVING or self._state is State.ENDED or not self.end.pollable:
+            return False
+        owner = None if self._owner is None else self._owner()
+        return owner is None or owner.thread == get_ident()
+
+    def claim(self, waiter: Waiter) -> bool:
+        """Take the claim, if it can be taken; whether the caller has it. The lock is held."""
+        owner = None if self._owner is None else self._owner()
+        if owner is waiter:
+            return True
+        if not self.claimable:
+            return False
+        waiter.interrupted = None if owner is None else self._owner
+        self._owner = weakref.ref(waiter, self._on_abandoned)
+        return True
+
+    def request(self, waiter: Waiter) -> None:
+        """Make the thread give up the claim as soon as it can, for the caller. The lock is held."""
+        self._request = weakref.ref(waiter, self._on_abandoned)
+        self.end.wake()
+
+    def release(self, waiter: Waiter) -> None:
+        """Give up the claim, or the wish for it. The lock is held."""
+        if self._request is not None and self._request() is waiter:
+            self._request = None
+            self.touch()
+        if self._owner is not None and self._owner() is waiter:
+            self._owner = waiter.interrupted
+            self.touch()
+
+    def _on_abandoned(self, _: object) -> None:
+        """The caller that had the claim, or wanted it, was interrupted. Safe in finalizers."""
+        self._sound_alarm()
+        self.monitor.wake_all()
+
+    def poll(self, timeout: Optional[float]) -> None:
+        """Wait for the pipe, as the caller that has the claim."""
+        if self.end.wait(self.monitor.pending_watch, timeout):
+            self.monitor.process_ended()
+
+    def touch(self) -> None:
+        """A caller uses the stream: the thread stands by, or goes on to. The lock is held."""
+        self._active = self.end.pollable
+        if self._state is State.SLEEPING and not self.claimed:
+            self._sound_alarm()
+
+    def look(self) -> None:
+        """Something has changed for the thread: it is to choose anew. The lock is held."""
+        if self._state is State.MOVING:
+            self.end.wake()
+        else:
+            self._sound_alarm()
+
+    def wake_if_needed(self) -> None:
+        """Wake the thread if it sleeps and a caller waits for what it can do. The lock is held."""
+        asleep = self._state is State.SLEEPING or self._state is State.STANDING_BY
+        if asleep and not self.claimed and self._movable() and self._needed():
+            self._sound_alarm()
+
+    def nudge(self) -> None:
+        """Make the thread choose anew. Takes no lock: safe in finalizers."""
+        self._sound_alarm()
+        self.end.wake()
+
+    def _sound_alarm(self) -> None:
+        try:
+            self._alarm.release()
+        except RuntimeError:
+            pass  # done before, and not heard yet
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Record what callers have moved. The lock is held."""
+
+    def process_ended(self, now: float) -> None:  # noqa: B027 - of interest to readers only
+        """The process has ended. The lock is held."""
+
+    def stop(self) -> None:
+        """Make the thread end, whatever it is doing. Safe in finalizers."""
+        self._stopping = True
+        self.nudge()
+
+    def join(self, timeout: Optional[float] = None) -> None:
+        """Wait until the thread, which has been told to end, has ended. Safe in finalizers.
+
+        It does not wait for itself, nor for a thread that was never started, nor for one whose read
+        or write blocks. Ends because every wait of the thread can be woken; after a second even if a
+        caller fills the pipe of a thread that shares it.
+        """
+        thread = self.thread
+        if thread.ident is None or thread is threading.current_thread() or not self.end.pollable:
+            return
+        thread.join(_PATIENCE if timeout is None else timeout)
+
+    def check(self) -> None:
+        """See that the thread has not failed.
+
+        Raises:
+            ProcessError: it has. The cause is chained.
+        """
+        if self.failure is not None:
+            raise ProcessError(f"{self.name} has failed: {self.failure!r}") from self.failure
+
+
+def start(threads: Sequence[threading.Thread]) -> None:
+    """Start threads, out of the reach of signal handlers.
+
+    A handler that raises in the middle of `Thread.start` leaves the books of `threading` wrong, and
+    on CPython 3.14 their lock locked. Handlers run in the main thread only, so another thread starts
+    these on behalf of the main thread.
+
+    Raises:
+        RuntimeError: a thread cannot be started.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        for thread in threads:
+            thread.start()
+        return
+    failure: List[BaseException] = []
+    started = _thread.allocate_lock()
+    started.acquire()
+
+    def start_all() -> None:  # pragma: no cover - tracers do not get to see this thread
+        try:
+            for thread in threads:
+                thread.start()
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            started.release()
+
+    _thread.start_new_thread(start_all, ())
+    started.acquire()  # ends because `start_all` does
+    if failure:
+        raise failure[0]

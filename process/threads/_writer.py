@@ -1,0 +1,120 @@
+"""The thread that writes the child's stdin.
+
+Callers hand bytes over by way of an `Outbound`. While the thread does not move, a caller that has
+just handed some over writes to the pipe itself, without blocking, and the rest is the thread's.
+What a caller has written is noted within the call into C that writes, so that an interrupted caller
+neither loses bytes nor sends them twice.
+"""
+
+import os
+from collections import deque
+from typing import Deque
+
+from process import _platform
+from process.core._outbound import Outbound
+from process.threads._monitor import Monitor
+from process.threads._thread import StreamThread
+
+
+class WriterThread(StreamThread):
+    """Moves what callers have handed over into the child's stdin."""
+
+    def __init__(
+        self, monitor: Monitor, end: _platform.PipeEnd, name: str, outbound: Outbound
+    ) -> None:
+        super().__init__(monitor, end, name)
+        self.outbound = outbound
+        #: The thread is in the middle of a write.
+        self.writing = False
+        #: The pipe is full.
+        self._full = False
+        #: What a caller has written and not yet recorded, and where in the stream that begins.
+        self._written: Deque[int] = deque()
+        self._written_begin = 0
+
+    # The thread's side.
+
+    def _movable(self) -> bool:
+        return len(self.outbound) > 0
+
+    def _needed(self) -> bool:
+        return self.outbound.closing or self.monitor.flow.busy
+
+    def _over(self) -> bool:
+        return self.outbound.finished
+
+    def _move(self) -> None:
+        outbound = self.outbound
+        if self._full:
+            self._full = False
+            self._wait()
+            return
+        with self.monitor.lock:
+            view = outbound.front(self.end.chunk)
+            self.writing = bool(view)
+        if not view:
+            return
+        try:
+            count = self.end.write(view)
+        except OSError:  # EPIPE: the child has closed its end
+            count = -1
+        with self.monitor.lock:
+            self.writing = False
+            self._full = count is None or 0 <= count < len(view)
+            del view
+            if count == -1:
+                outbound.break_off()
+            elif count:
+                outbound.sent(count)
+                self._moved()
+            if self.monitor.notify():
+                self._active = self.end.pollable
+
+    def _moved(self) -> None:
+        self.end.moved(len(self.outbound) > 0, self.outbound.closing)
+
+    def _finish(self) -> None:
+        if len(self.outbound):
+            self.outbound.break_off()
+        self.outbound.close()
+
+    # The callers' side.
+
+    def write_directly(self) -> bool:
+        """Write once, without waiting, for a caller; whether all that was tried was written.
+
+        The lock is held.
+        """
+        outbound = self.outbound
+        if not len(outbound) or not self.claimable or not self.end.can_write_directly():
+            return False
+        view = outbound.front(self.end.chunk)
+        self._written_begin = outbound.position
+        try:
+            # In one call into C: an exception comes before the write or after the append.
+            self._written.extend(map(os.write, (self.end.descriptor.fileno(),), (view,)))
+        except BlockingIOError:
+            return False
+        except OSError:  # EPIPE: the child has closed its end
+            outbound.break_off()
+            self.look()
+            return False
+        size = len(view)
+        del view
+        self.commit()
+        return outbound.position == self._written_begin + size
+
+    def commit(self) -> None:
+        outbound = self.outbound
+        if self._written:
+            for count in self._written:
+                if outbound.position == self._written_begin:
+                    outbound.sent(count)
+                    self._moved()
+            self._written.clear()
+            self.monitor.notify()
+
+    def pass_on(self) -> None:
+        """Leave what has not been sent to the thread, once callers are away. The lock is held."""
+        if len(self.outbound) or self.outbound.finished:
+            self.touch()
