@@ -3,7 +3,7 @@
 import sys
 from typing import Callable
 
-__all__ = ["atomic_between_calls"]
+__all__ = ["atomic_between_calls", "raised_by_signal_handler"]
 
 
 def atomic_between_calls() -> bool:
@@ -17,3 +17,19 @@ def atomic_between_calls() -> bool:
     """
     has_gil: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
     return sys.implementation.name == "cpython" and sys.version_info >= (3, 10) and has_gil()
+
+
+def raised_by_signal_handler(error: BaseException) -> bool:
+    """Whether a signal handler has raised `error`, on top of the call that it came out of.
+
+    A handler is the only function that is given, as an argument, the very frame below its own.
+    """
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        below = frame.f_back
+        for value in list(frame.f_locals.values()) if below is not None else []:
+            if value is below or (type(value) is tuple and any([item is below for item in value])):
+                return True
+        traceback = traceback.tb_next
+    return False

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Optional, Type
 
+from process._interpreter import raised_by_signal_handler
 from process.constants import DEFAULT_BUFFER_SIZE
 from process.core._base import BaseProcess
 from process.core.errors import (
@@ -54,6 +55,8 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             except ProcessAlreadyRunError:
                 raise
             except Exception as error:
+                if raised_by_signal_handler(error):
+                    raise
                 raise ProcessError(f"Failed to run process: {error!r}") from error
             finally:
                 self._roll_back(runner, child)

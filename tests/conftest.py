@@ -13,8 +13,8 @@ from typing import Iterator, List, Optional
 
 import pytest
 
-from process import _waiting
-from tests.support import FOREVER, Kit, descriptors, employ_threads, make_loop
+from process.threads import _monitor
+from tests.support import FOREVER, Kit, descriptors, make_loop
 
 
 def _loops() -> "List[object]":
@@ -26,11 +26,9 @@ def _loops() -> "List[object]":
     return ["asyncio", "uvloop"]
 
 
-@pytest.fixture(params=["sync", "threads", *_loops()])
-def kit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kit:
-    """Both variants: with callers who drive and with threads for all pipes, and on both loops."""
-    if request.param == "threads":
-        employ_threads(monkeypatch)
+@pytest.fixture(params=["sync", *_loops()])
+def kit(request: pytest.FixtureRequest) -> Kit:
+    """Both variants, the asyncio one on both loops."""
     return Kit(request.param)
 
 
@@ -65,7 +63,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Optional[bool]:
 @contextlib.contextmanager
 def _looking_again(interval: float) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:  # not the one of the test, which is undone later
-        patch.setattr(_waiting, "LOOK_AGAIN", interval)
+        patch.setattr(_monitor, "LOOK_AGAIN", interval)
         yield
 
 
@@ -78,7 +76,7 @@ def _nobody_looks_again() -> Iterator[None]:
 
 @pytest.fixture
 def looks_again() -> Iterator[None]:
-    """For tests with signals, which may wake nobody (`process/_waiting.py`)."""
+    """For tests with signals, which may wake nobody (`process/threads/_monitor.py`)."""
     with _looking_again(0.01):
         yield
 

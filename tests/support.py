@@ -17,7 +17,7 @@ import pytest
 
 import process
 import process.process
-from process import Process, ProcessError, _platform
+from process import Process, ProcessError
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ class Kit:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.is_async = name not in {"sync", "threads"}
+        self.is_async = name != "sync"
         self.Process: Any = process.AsyncProcess if self.is_async else Process
 
     def __repr__(self) -> str:
@@ -319,11 +319,6 @@ async def reached(holds: Callable[[], Any]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it does not come about"
         await asyncio.sleep(0.001)
-
-
-def employ_threads(patch: pytest.MonkeyPatch) -> None:
-    """Let threads serve all pipes as soon as anybody waits, as where nobody can drive."""
-    patch.setattr(_platform, "make_hub", lambda *_: None)
 
 
 def refuse_threads(

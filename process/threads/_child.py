@@ -216,6 +216,8 @@ class Child:
         open_ones: List[str] = []
         try:
             open_ones = self.keep(ours, join=True)
+            for source in ours:
+                source.keep_rest()
         except MemoryError as error:  # it is closed all the same, and what is left is lost
             for source in ours:
                 source.fail(error)

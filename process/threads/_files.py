@@ -175,7 +175,8 @@ class Reader(_Reading, io.BufferedReader):
     __del__ = _do_nothing
 
     def __init__(self, source: Source, buffer_size: int) -> None:
-        super().__init__(_Raw(source), buffer_size)
+        self._raw = _Raw(source)
+        super().__init__(self._raw, buffer_size)
         self._init_front(source)
         self._buffer_size = buffer_size
 
@@ -216,7 +217,7 @@ class Reader(_Reading, io.BufferedReader):
         return raw
 
     def close(self) -> None:
-        self.raw.close()
+        self._raw.close()
 
 
 class Detached:

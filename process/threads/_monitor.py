@@ -84,6 +84,9 @@ class Stream(Protocol):
     def wake_if_needed(self) -> None:
         """Wake the thread if it sleeps and a caller waits for what it can do. The lock is held."""
 
+    def wake_if_movable(self) -> None:
+        """Wake the thread if it sleeps though it could move. The lock is held."""
+
     def nudge(self) -> None:
         """Make the thread choose anew. Takes no lock."""
 
@@ -227,7 +230,7 @@ class Monitor:
         with self.lock:
             self.flow.poll()
             for stream in self.streams:
-                stream.wake_if_needed()
+                stream.wake_if_movable()
 
     def poll_all(self) -> None:
         """A caller has looked whether the process still runs."""

@@ -209,9 +209,16 @@ class ReaderThread(StreamThread):
         self.inbound.ending.process_ended(now)
 
     def wake_if_needed(self) -> None:
+        self._feed_relay()
+        super().wake_if_needed()
+
+    def wake_if_movable(self) -> None:
+        self._feed_relay()
+        super().wake_if_movable()
+
+    def _feed_relay(self) -> None:
         if self._starved and self.inbound.room():
             self.end.wake()
-        super().wake_if_needed()
 
     def silent(self) -> bool:
         """Whether nothing has arrived for as long as it takes, and nothing is on its way.

@@ -500,6 +500,18 @@ class Source:
             finally:
                 self._leave(waiter)
 
+    def keep_rest(self) -> None:
+        """Keep what is held, another caller's unfinished read included: the stream is closed next.
+
+        What was read before is not lost.
+        """
+        waiter = Waiter()
+        collection = Collection()
+        with self._monitor.lock:
+            if not self._closed and self._inbound.held:
+                self._gather(collection, waiter)
+                self._inbound.keep(collection)
+
     def close(self) -> None:
         """Close the reading end and throw away what has not been read. Closing twice is harmless.
 

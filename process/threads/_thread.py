@@ -269,6 +269,11 @@ class StreamThread(ABC):
         if asleep and not self.claimed and self._movable() and self._needed():
             self._sound_alarm()
 
+    def wake_if_movable(self) -> None:
+        """Wake the thread if it sleeps though it could move. The lock is held."""
+        if self._state is State.SLEEPING and not self.claimed and self._movable():
+            self._sound_alarm()
+
     def nudge(self) -> None:
         """Make the thread choose anew. Takes no lock: safe in finalizers."""
         self._sound_alarm()
