@@ -121,8 +121,10 @@ class Child:
                     with monitor.lock:
                         monitor.enter(waiter)
                         watch = monitor.watch
-                    if watch is not None:
+                    if watch is not None and watch.fileno() >= 0:
                         watch.wait(limited(remaining))
+                    elif watch is not None and not monitor.ended:
+                        waiter.sleep(remaining)  # the thread of the watch ends it
             finally:
                 with monitor.lock:
                     monitor.leave(waiter)
@@ -322,8 +324,9 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     # What fits into the pipe is there at once, and may be all.
     if child.sink is not None and isinstance(to.stdin, bytes):
         child.sink.feed()
-    threads = [thread for thread in child.threads() if not thread.begin()]
-    start_threads([thread.thread for thread in threads])
+    threads = [thread.thread for thread in child.threads() if not thread.begin()]
+    watch = child.watch.thread
+    start_threads(threads if watch is None else [watch, *threads])
     for offered in child.offers:
         offered.accept(child.monitor.flow)
     child.theirs, child.ours, child.offers = [], [], []
