@@ -33,7 +33,7 @@ from process.threads._monitor import Monitor, Waiter, limited
 from process.threads._reader import ReaderThread
 from process.threads._sink import Sink
 from process.threads._source import Source
-from process.threads._thread import StreamThread
+from process.threads._thread import StreamThread, run_uninterrupted
 from process.threads._thread import start as start_threads
 from process.threads._writer import WriterThread
 
@@ -145,6 +145,12 @@ class Child:
 
     def roll_back(self) -> None:
         """End what was begun, when it cannot be completed. Nothing is left behind."""
+        try:
+            run_uninterrupted(self._roll_back)
+        except RuntimeError:  # a thread cannot be started
+            self._roll_back()
+
+    def _roll_back(self) -> None:
         for given in self.offers:
             given.withdraw()
         for thread in self.threads():
@@ -322,8 +328,7 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     # What fits into the pipe is there at once, and may be all.
     if child.sink is not None and isinstance(to.stdin, bytes):
         child.sink.feed()
-    threads = [thread for thread in child.threads() if not thread.begin()]
-    start_threads([thread.thread for thread in threads])
+    start_threads([thread for thread in child.threads() if not thread.begin()])
     for offered in child.offers:
         offered.accept(child.monitor.flow)
     child.theirs, child.ours, child.offers = [], [], []
