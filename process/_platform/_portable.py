@@ -44,6 +44,8 @@ class PipeEnd:
         self._pause = 0.0
         self._alarm = _thread.allocate_lock()
         self._alarm.acquire()
+        #: Whether there is known to be nothing left to be read.
+        self.hung_up = False
 
     @classmethod
     def reopened(cls) -> "PipeEnd":
@@ -130,11 +132,15 @@ class ExitWatch:
         self._popen = popen
         self._ended = False
         self._callback: Optional[Callable[[], None]] = None
-        name = f"process-{popen.pid}-exit"
-        #: To be started by whatever makes the watch, which says where signal handlers run.
-        self.thread: Optional[threading.Thread] = threading.Thread(
-            target=self._watch, name=name, daemon=True
-        )
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        name = f"process-{self._popen.pid}-exit"
+        threading.Thread(target=self._watch, name=name, daemon=True).start()
 
     def _watch(self) -> None:
         self._await_end()

@@ -20,7 +20,6 @@ import os
 import select
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
 
 from process._descriptor import Descriptor
@@ -44,6 +43,7 @@ _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
 #: The events of poll(2), which are the same everywhere.
 _IN: int = getattr(select, "POLLIN", 1)
 _OUT: int = getattr(select, "POLLOUT", 4)
+_HUNG_UP: int = getattr(select, "POLLHUP", 16)
 
 _ONE = (1).to_bytes(8, sys.byteorder)
 
@@ -68,6 +68,11 @@ _SET_PIPE_SIZE = 1031
 _MOST_ENLARGED = 8
 
 _enlarged: "Set[PipeEnd]" = set()
+
+#: `signal.getsignal` without the enumeration, which takes ten times as long.
+_get_signal: Callable[[int], Any] = getattr(signal, "_signal", signal).getsignal
+_SIGPIPE = int(signal.SIGPIPE)
+_DEFAULT_ACTION = int(signal.SIG_DFL)
 
 _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
 
@@ -254,6 +259,8 @@ class PipeEnd:
         self._given: Optional[Descriptor] = None
         #: How many bytes to move at once.
         self.chunk = _CHUNK
+        #: The last `wait` has found the other end closed, and nothing left to be read.
+        self.hung_up = False
         self._full = 0
         if descriptor.fileno() >= 0:
             os.set_blocking(descriptor.fileno(), False)
@@ -291,7 +298,7 @@ class PipeEnd:
 
         Not where SIGPIPE has its default action, which is to end the program.
         """
-        return not self._blocks and signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL
+        return not self._blocks and _get_signal(_SIGPIPE) != _DEFAULT_ACTION
 
     def moved(self, full: bool, bulk: bool) -> None:
         """Bytes were read or written.
@@ -346,6 +353,8 @@ class PipeEnd:
         events = _poll(wanted, timeout)
         if event.fileno() in events:
             event.clear()
+        if number in events:
+            self.hung_up = events[number] == _HUNG_UP
         return watched in events
 
     def wait_relay(
@@ -458,10 +467,14 @@ class ExitWatch:
                 raise
             self._waiting = _ThreadWatch(popen)
 
-    @property
-    def thread(self) -> Optional[threading.Thread]:
-        """The thread to be started, if there is one; see `_portable.ExitWatch`."""
-        return None if self._waiting is None else self._waiting.thread
+    def start(self) -> None:
+        """Start the thread, if one is needed.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        if self._waiting is not None:
+            self._waiting.start()
 
     def notify(self, callback: Callable[[], None]) -> None:
         """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it."""

@@ -33,7 +33,7 @@ from process.threads._monitor import Monitor, Waiter, limited
 from process.threads._reader import ReaderThread
 from process.threads._sink import Sink
 from process.threads._source import Source
-from process.threads._thread import StreamThread
+from process.threads._thread import StreamThread, run_uninterrupted
 from process.threads._thread import start as start_threads
 from process.threads._writer import WriterThread
 
@@ -147,6 +147,12 @@ class Child:
 
     def roll_back(self) -> None:
         """End what was begun, when it cannot be completed. Nothing is left behind."""
+        try:
+            run_uninterrupted(self._roll_back)
+        except RuntimeError:  # a thread cannot be started
+            self._roll_back()
+
+    def _roll_back(self) -> None:
         for given in self.offers:
             given.withdraw()
         for thread in self.threads():
@@ -156,13 +162,16 @@ class Child:
             with contextlib.suppress(PermissionError):
                 self.popen.kill()
             self.popen.wait()
-        # First the child's ends: where reads block, ours cannot be closed during one.
+        # First the child's ends: where reads block, that ends them.
         for descriptor in self.theirs:
             descriptor.close()
         for thread in self.threads():
             thread.join()
+        # A thread that is still in a read or a write closes its pipe itself.
+        busy = [thread.end.descriptor for thread in self.threads() if thread.alive]
         for descriptor in self.ours:
-            descriptor.close()
+            if descriptor not in busy:
+                descriptor.close()
         self.alive.discard(self)
         self.monitor.release()
 
@@ -324,9 +333,8 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     # What fits into the pipe is there at once, and may be all.
     if child.sink is not None and isinstance(to.stdin, bytes):
         child.sink.feed()
-    threads = [thread.thread for thread in child.threads() if not thread.begin()]
-    watch = child.watch.thread
-    start_threads(threads if watch is None else [watch, *threads])
+    threads = [thread for thread in child.threads() if not thread.begin()]
+    start_threads([child.watch, *threads])
     for offered in child.offers:
         offered.accept(child.monitor.flow)
     child.theirs, child.ours, child.offers = [], [], []

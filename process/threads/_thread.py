@@ -11,8 +11,8 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
    lock of the monitor, the thread takes it only when no caller has it, and a caller only when the
    thread is not moving. Without the claim nothing reads, writes or enlarges the pipe; reads and
    writes that do not block are made under the lock, which is as good.
-2. *Standing by.* After a caller has used the stream the thread leaves the pipe alone until no caller
-   has come for `STAND_BY` seconds. Then it takes the claim and waits in its pipe without a limit, so
+2. *Standing by.* After a caller has used the stream, and when the first bytes have come, the thread
+   leaves the pipe alone until no caller has come for `STAND_BY` seconds. Then it takes the claim and waits in its pipe without a limit, so
    an idle process costs nothing. It does not stand by while another caller waits for what it can do.
 3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to wait
    (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for nothing
@@ -37,7 +37,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from threading import get_ident
-from typing import List, Optional, Sequence
+from typing import Callable, List, Optional, Protocol, Sequence
 
 from process import _platform
 from process.core.errors import ProcessError
@@ -79,20 +79,31 @@ class StreamThread(ABC):
         self._request: Optional[weakref.ref[Waiter]] = None
         self._alarm = _thread.allocate_lock()
         self._alarm.acquire()
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        #: Weak, so that it is not freed by the main thread: `threading` has finalizers for it that
+        #: are Python code, and what a signal handler raises in one of these is lost.
+        self._thread: Optional[weakref.ref[threading.Thread]] = None
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = weakref.ref(thread)
+        thread.start()
 
     def _begin_anew(self) -> None:
         """Start another thread, after the first one has ended. The lock is held."""
-        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self.monitor.streams = (*self.monitor.streams, self)
         self._state = State.NEW
         try:
-            start([thread])
+            start([self])
         except BaseException:
-            self._state = State.ENDED
-            self.monitor.remove(self)
+            if self._thread is None or self._thread() is None:
+                self._state = State.ENDED
+                self.monitor.remove(self)
             raise
-        self.thread = thread
 
     # The thread's side.
 
@@ -192,6 +203,12 @@ class StreamThread(ABC):
     def done(self) -> bool:
         """Whether the thread has ended, and its pipe is closed."""
         return self._state is State.ENDED
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread has been started and has not ended. Takes no lock."""
+        thread = None if self._thread is None else self._thread()
+        return thread is not None and thread.is_alive()
 
     @property
     def claimed(self) -> bool:
@@ -304,8 +321,8 @@ class StreamThread(ABC):
         or write blocks. Ends because every wait of the thread can be woken; after a second even if a
         caller fills the pipe of a thread that shares it.
         """
-        thread = self.thread
-        if thread.ident is None or thread is threading.current_thread() or not self.end.pollable:
+        thread = None if self._thread is None else self._thread()
+        if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
             return
         thread.join(_PATIENCE if timeout is None else timeout)
 
@@ -319,34 +336,55 @@ class StreamThread(ABC):
             raise ProcessError(f"{self.name} has failed: {self.failure!r}") from self.failure
 
 
-def start(threads: Sequence[threading.Thread]) -> None:
-    """Start threads, out of the reach of signal handlers.
+class Startable(Protocol):
+    """What has a thread of its own."""
 
-    A handler that raises in the middle of `Thread.start` leaves the books of `threading` wrong, and
-    on CPython 3.14 their lock locked. Handlers run in the main thread only, so another thread starts
-    these on behalf of the main thread.
+    def start(self) -> None:
+        """Start the thread."""
+
+
+def start(threads: Sequence[Startable]) -> None:
+    """Start threads.
+
+    A signal handler that raises in the middle of `Thread.start` leaves the books of `threading`
+    wrong, and on CPython 3.14 their lock locked.
+
+    Raises:
+        RuntimeError: a thread cannot be started.
+    """
+
+    def start_all() -> None:
+        for thread in threads:
+            thread.start()
+
+    run_uninterrupted(start_all)
+
+
+def run_uninterrupted(function: Callable[[], None]) -> None:
+    """Call `function` where no signal handler can interrupt it.
+
+    Handlers run in the main thread only, so another thread calls it on behalf of the main thread.
+    If the main thread is interrupted while it waits, the call goes on.
 
     Raises:
         RuntimeError: a thread cannot be started.
     """
     if threading.current_thread() is not threading.main_thread():
-        for thread in threads:
-            thread.start()
+        function()
         return
     failure: List[BaseException] = []
-    started = _thread.allocate_lock()
-    started.acquire()
+    done = _thread.allocate_lock()
+    done.acquire()
 
-    def start_all() -> None:  # pragma: no cover - tracers do not get to see this thread
+    def run() -> None:  # pragma: no cover - tracers do not get to see this thread
         try:
-            for thread in threads:
-                thread.start()
+            function()
         except BaseException as error:
             failure.append(error)
         finally:
-            started.release()
+            done.release()
 
-    _thread.start_new_thread(start_all, ())
-    started.acquire()  # ends because `start_all` does
+    _thread.start_new_thread(run, ())
+    done.acquire()  # ends because `run` does
     if failure:
         raise failure[0]
