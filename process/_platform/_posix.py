@@ -20,7 +20,7 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     import subprocess
 
 spawn_options: Dict[str, Any] = {}
-
-#: Bytes to write into the second pipe of a stream at once.
-RELAY_CHUNK = 1024 * 1024
 
 is_duplicated = _portable.is_duplicated
 
@@ -192,6 +189,19 @@ def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
     read, write = Descriptor.pipe()
     os.set_blocking(write.fileno(), False)
     return read, write
+
+
+def relay_write(outlet: Descriptor, data: memoryview) -> Iterator[int]:
+    """Write to such a pipe, in the call into C that asks the iterator for its item.
+
+    Returns:
+        How many bytes were written, at most all: an iterator of this number.
+
+    Raises:
+        BlockingIOError: there is no room; the number 0 says so, too.
+        OSError: there is no reader.
+    """
+    return map(os.write, (outlet.fileno(),), (data,))
 
 
 def is_blocking(descriptor: int) -> bool:
