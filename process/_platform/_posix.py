@@ -487,9 +487,14 @@ class ExitWatch:
             self._waiting.start()
 
     def notify(self, callback: Callable[[], None]) -> None:
-        """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it."""
+        """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it.
+
+        A child that has been reaped already has no descriptor that would tell: they are told now.
+        """
         if self._waiting is not None:
             self._waiting.notify(callback)
+        elif self._pidfd is None:
+            callback()
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended. It is reaped, too, unless `Popen` is doing that.
