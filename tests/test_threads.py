@@ -200,10 +200,10 @@ _COUNTS = "put(1, b'%d' % len(get(200_000)))"
 def test_a_write_while_another_thread_waits(wait: Callable[[Any], Any]) -> None:
     """What fits into the bound, and not into the pipe, goes in though its writer is elsewhere."""
     with Process(python(_COUNTS), stdin=PIPE, stderr=None) as process:
-        plumbing: Any = process._child.plumbing  # type: ignore[union-attr]
+        monitor: Any = process._child.monitor  # type: ignore[union-attr]
         other = threading.Thread(target=wait, args=(process,))
         other.start()
-        while not plumbing.driven:
+        while not monitor.flow.busy:
             pass
         process.stdin.write(bytes(200_000))
         other.join()

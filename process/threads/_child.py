@@ -93,7 +93,7 @@ class Child:
         """The exit code, if the child has ended; a caller that asks again and again is waiting."""
         code = self.look()
         if code is None and not self.inherited and not self.monitor.lock._is_owned():
-            with self.monitor.entry:
+            with self.monitor:
                 self.monitor.poll_all()
         return code
 
@@ -111,7 +111,7 @@ class Child:
         monitor = self.monitor
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 while self.look() is None:
                     remaining = None if deadline is None else deadline - time.monotonic()
@@ -189,7 +189,7 @@ class Child:
         collections = [
             (source, Collection(thread=mine)) for source in sources if not source.exhausted
         ]
-        with self.monitor.entry:
+        with self.monitor:
             try:
                 wanted: List[Tuple[Source, Collection]] = []
                 for source, collection in collections:

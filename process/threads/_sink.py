@@ -38,7 +38,7 @@ class Sink:
             ValueError: the stream is closed.
         """
         outbound, writer = self.outbound, self.writer
-        with self._monitor.entry:
+        with self._monitor:
             with self._monitor.lock:
                 self._check()
                 if isinstance(chunk, bytes) and len(chunk) < buffer_size:
@@ -70,7 +70,7 @@ class Sink:
             ValueError: the stream is closed.
         """
         outbound = self.outbound
-        with self._monitor.entry:
+        with self._monitor:
             with self._monitor.lock:
                 self._check()
                 self.writer.write_directly()
@@ -81,7 +81,7 @@ class Sink:
 
     def close_soon(self) -> None:
         """Close the stream once everything is sent, without waiting for that."""
-        with self._monitor.entry, self._monitor.lock:
+        with self._monitor, self._monitor.lock:
             self._close_soon()
 
     def _close_soon(self) -> None:
@@ -98,7 +98,7 @@ class Sink:
 
         A child that has closed its end before is no error here.
         """
-        with self._monitor.entry:
+        with self._monitor:
             with self._monitor.lock:
                 self._close_soon()
             self._wait(lambda: False, check=False)
@@ -113,7 +113,7 @@ class Sink:
             OSError: there is no descriptor left.
         """
         self.fileno()
-        with self._monitor.entry, self._monitor.lock:
+        with self._monitor, self._monitor.lock:
             self._check()
             copy = Descriptor.own(os.dup, self.writer.end.share())
             return _Offer(copy, self._monitor.flow)
@@ -126,7 +126,7 @@ class Sink:
             ValueError: the stream is closed.
         """
         writer = self.writer
-        with self._monitor.entry:
+        with self._monitor:
             waiter = Waiter()
             while True:
                 with self._monitor.lock:

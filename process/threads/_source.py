@@ -121,7 +121,7 @@ class Source:
 
     def unread(self, data: bytes) -> None:
         """Put back what a caller has taken and could not pass on."""
-        with self._monitor.entry, self._monitor.lock:
+        with self._monitor, self._monitor.lock:
             if data and not self._closed:
                 self._inbound.buffer.unread(data)
                 self._monitor.notify()
@@ -147,7 +147,7 @@ class Source:
         waiter: Optional[Waiter] = None
         data = b""
         taken = False
-        with monitor.entry:
+        with monitor:
             try:
                 while True:
                     with monitor.lock:
@@ -186,8 +186,9 @@ class Source:
                                 return data
                             waiter = waiter or Waiter()
                             polls = reader.claim(waiter)
-                            waiter.condition = partial(self._satisfied, decide, size)
-                            monitor.enter(waiter, inbound, need or inbound.held + BOUND)
+                            goal = need or inbound.held + BOUND
+                            waiter.condition = partial(self._satisfied, decide, size, goal)
+                            monitor.enter(waiter, inbound, goal)
                     if polls:
                         reader.poll(None)
                     else:
@@ -202,12 +203,14 @@ class Source:
                 if waiter is not None:
                     self._leave(waiter)
 
-    def _satisfied(self, decide: Decide, size: int) -> bool:
-        """Whether a caller that waits for bytes can go on."""
+    def _satisfied(self, decide: Decide, size: int, goal: int) -> bool:
+        """Whether a caller that waits for bytes can go on, or has to ask for more."""
         inbound = self._inbound
         if self._closed or self.reader.done or inbound.at_eof:
             return True
-        return not inbound.busy and decide(inbound.buffer, False, size) >= 0
+        if inbound.busy:
+            return False
+        return inbound.held >= goal or decide(inbound.buffer, False, size) >= 0
 
     def _leave(self, waiter: Waiter) -> None:
         """A caller no longer waits, nor reads by way of the stream object."""
@@ -369,7 +372,7 @@ class Source:
         collection = Collection(goal, get_ident())
         waiter = Waiter()
         data = b""
-        with monitor.entry:
+        with monitor:
             try:
                 self.collect(collection, waiter)
                 while True:
@@ -406,7 +409,7 @@ class Source:
         """
         monitor, inbound, reader = self._monitor, self._inbound, self.reader
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 while True:
                     with monitor.lock:
@@ -451,7 +454,7 @@ class Source:
         """
         monitor, inbound, reader = self._monitor, self._inbound, self.reader
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 while True:
                     with monitor.lock:
@@ -471,7 +474,7 @@ class Source:
                 raise
             self._leave(waiter)
         self.fileno()
-        with monitor.entry, monitor.lock:
+        with monitor, monitor.lock:
             self._check_open()
             return _RelayOffer(self)
 
@@ -485,7 +488,7 @@ class Source:
         """
         monitor, reader = self._monitor, self.reader
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 with monitor.lock:
                     relay = reader.relay
@@ -517,7 +520,7 @@ class Source:
 
         A child that goes on writing gets SIGPIPE or EPIPE, unless somebody else reads.
         """
-        with self._monitor.entry:
+        with self._monitor:
             with self._monitor.lock:
                 self._closed = True
                 relay = self._relay
