@@ -185,7 +185,10 @@ class Source:
                                     reader.touch()
                                 return data
                             waiter = waiter or Waiter()
-                            polls = reader.claim(waiter)
+                            # What is in the overflow, or goes there, is the thread's.
+                            polls = not inbound.crowded and reader.claim(waiter)
+                            if not polls:
+                                reader.release(waiter)
                             goal = need or inbound.held + BOUND
                             waiter.condition = partial(self._satisfied, decide, size, goal)
                             monitor.enter(waiter, inbound, goal)
