@@ -29,6 +29,8 @@ class PipeEnd:
         self.descriptor = descriptor
         #: How many bytes to move at once.
         self.chunk = 64 * 1024
+        #: Whether there is known to be nothing left to be read.
+        self.hung_up = False
 
     @classmethod
     def reopened(cls) -> "PipeEnd":

@@ -56,6 +56,11 @@ _MOST_ENLARGED = 8
 
 _enlarged: "Set[PipeEnd]" = set()
 
+#: `signal.getsignal` without the enumeration, which takes ten times as long.
+_get_signal: Callable[[int], Any] = getattr(signal, "_signal", signal).getsignal
+_SIGPIPE = int(signal.SIGPIPE)
+_DEFAULT_ACTION = int(signal.SIG_DFL)
+
 _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
 
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -213,6 +218,8 @@ class PipeEnd:
         self._given: Optional[Descriptor] = None
         #: How many bytes to move at once.
         self.chunk = _CHUNK
+        #: The last `wait` has found the other end closed, and nothing left to be read.
+        self.hung_up = False
         self._full = 0
         if descriptor.fileno() >= 0:
             os.set_blocking(descriptor.fileno(), False)
@@ -252,7 +259,7 @@ class PipeEnd:
 
         Not where SIGPIPE has its default action, which is to end the program.
         """
-        return not self._blocks and signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL
+        return not self._blocks and _get_signal(_SIGPIPE) != _DEFAULT_ACTION
 
     def moved(self, full: bool, bulk: bool) -> None:
         """Bytes were read or written.
@@ -305,12 +312,15 @@ class PipeEnd:
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
             poll.register(watched, select.POLLIN)
-        for number, _ in poll.poll(None if timeout is None else 1000 * timeout):
-            if number == event.fileno():
+        ended = False
+        for found, events in poll.poll(None if timeout is None else 1000 * timeout):
+            if found == event.fileno():
                 event.clear()
-            elif number == watched:
-                return True
-        return False
+            elif found == watched:
+                ended = True
+            else:
+                self.hung_up = events == select.POLLHUP
+        return ended
 
     def wait_relay(
         self, outlet: Descriptor, read: bool, write: bool, watch: "Optional[ExitWatch]"

@@ -99,6 +99,10 @@ class Buffer:
         self.discard()
         self._position += min(size, len(self))
 
+    def advance(self, size: int) -> None:
+        """The same for what is known to be held, at once: the chunks go later."""
+        self._position += size
+
     def skip_to(self, position: int) -> None:
         """Let go of what lies before the offset `position`, unless that has been done."""
         self.discard()

@@ -114,6 +114,8 @@ class Flow:
     @property
     def shells(self) -> List[Shell]:
         """What surrounds the connected flows."""
+        if not self._connected:
+            return []
         shells = [other._shell() for other in self.connected if other._shell is not None]
         return [shell for shell in shells if shell is not None]
 
@@ -131,6 +133,8 @@ class Flow:
     @property
     def busy(self) -> bool:
         """Whether a caller waits, be it for a connected process."""
+        if not self._waits and not self._connected:
+            return False
         return self._waited or any([other._waited for other in self.connected])
 
     @property

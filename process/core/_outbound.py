@@ -36,6 +36,11 @@ class Outbound:
         return len(self._buffer)
 
     @property
+    def pending(self) -> bool:
+        """Whether there is something to be sent."""
+        return len(self._buffer) > 0
+
+    @property
     def full(self) -> bool:
         """Whether a caller has to wait before it may go on."""
         return len(self._buffer) > self._bound

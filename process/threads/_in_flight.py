@@ -55,9 +55,9 @@ class InFlight:
                 inbound.feed_eof()
             if self._begun is None or self._begun[0] is not chunk:
                 self._begun = chunk, inbound.end
-            recorded = inbound.end - self._begun[1]
-            if recorded < len(data):
-                inbound.feed(data[recorded:] if recorded else data)
+                inbound.feed(data)
+            else:  # it was cut off
+                inbound.feed(data[inbound.end - self._begun[1] :])
             size += len(data)
             self._chunks.popleft()
         self._begun = None  # it refers to the bytes

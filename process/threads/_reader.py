@@ -41,6 +41,9 @@ class ReaderThread(StreamThread):
         self._busy = False
         #: The thread has read all there was: it waits before it reads again.
         self._emptied = False
+        #: Nothing has arrived yet, so the child's own pipe can be handed over.
+        self._fresh = end.pollable
+        self._active = False
         #: The second pipe is full.
         self._full = False
         #: The relay waits, and would not notice bytes in the child's pipe.
@@ -83,7 +86,7 @@ class ReaderThread(StreamThread):
             relays = self._relays
             refill = inbound.refill()
             room = 0 if refill else inbound.room(self.end.chunk)
-            reads = room > 0 and not self._emptied and not relays
+            reads = room > 0 and not self._emptied and not relays and not self._fresh
             self._busy = (reads or refill > 0) and self.end.pollable
         if refill:
             self._refill(refill)
@@ -91,6 +94,10 @@ class ReaderThread(StreamThread):
             self._move_on(room)
         elif not room:
             return
+        elif self._fresh:
+            self._wait()
+            self._fresh = False
+            self._active = not self.end.hung_up
         elif not reads:
             self._emptied = False
             self._wait()

@@ -48,19 +48,18 @@ class Sink:
                         outbound.tail += chunk
                 else:
                     outbound.put(chunk)
-                if len(outbound) < buffer_size and not self._monitor.flow.busy:
-                    return
-                while writer.write_directly():
-                    pass
-                self._check_broken()
-                writer.pass_on()
-                if not outbound.full:
-                    # What nobody will read is not on its way, but will come to nothing at once.
-                    broken = len(outbound) > 0 and writer.end.broken()
-                    if not broken:
+                if len(chunk) < buffer_size and not self._monitor.flow.busy:
+                    if len(outbound) < buffer_size:
                         return
-                else:
-                    broken = False
+                writer.write_directly()
+                self._check_broken()
+                if not outbound.pending:
+                    return
+                writer.pass_on()
+                # What nobody will read is not on its way, but will come to nothing at once.
+                broken = writer.end.broken()
+                if not broken and not outbound.full:
+                    return
             self._wait(lambda: not broken and not outbound.full)
 
     def flush(self) -> None:
@@ -74,12 +73,11 @@ class Sink:
         with self._monitor.entry:
             with self._monitor.lock:
                 self._check()
-                while self.writer.write_directly():
-                    pass
-                if not len(outbound):
+                self.writer.write_directly()
+                if not outbound.pending:
                     self._check_broken()
                     return
-            self._wait(lambda: not len(outbound))
+            self._wait(lambda: not outbound.pending)
 
     def close_soon(self) -> None:
         """Close the stream once everything is sent, without waiting for that."""
@@ -93,8 +91,7 @@ class Sink:
     def feed(self) -> None:
         """The input is all there: send what fits into the pipe, and close it after the rest."""
         self.outbound.close()
-        while self.writer.write_directly():
-            pass
+        self.writer.write_directly()
 
     def close(self) -> None:
         """Wait until everything is sent and the pipe is closed. Closing twice is harmless.
@@ -158,14 +155,13 @@ class Sink:
         try:
             while True:
                 with monitor.lock:
-                    while writer.write_directly():
-                        pass
+                    writer.write_directly()
                     if waiter.condition():
                         if check:
                             self._check_broken()
                         return
                     polls = (
-                        len(outbound) > 0
+                        outbound.pending
                         and writer.end.can_write_directly()
                         and writer.claim(waiter)
                     )

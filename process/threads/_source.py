@@ -176,7 +176,7 @@ class Source:
                                     if consume:
                                         position = buffer.position
                                         try:
-                                            buffer.skip(len(data))
+                                            buffer.advance(len(data))
                                         finally:
                                             taken = buffer.position != position
                                         inbound.taken()

@@ -11,8 +11,8 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
    lock of the monitor, the thread takes it only when no caller has it, and a caller only when the
    thread is not moving. Without the claim nothing reads, writes or enlarges the pipe; reads and
    writes that do not block are made under the lock, which is as good.
-2. *Standing by.* After a caller has used the stream the thread leaves the pipe alone until no caller
-   has come for `STAND_BY` seconds. Then it takes the claim and waits in its pipe without a limit, so
+2. *Standing by.* After a caller has used the stream, and when the first bytes have come, the thread
+   leaves the pipe alone until no caller has come for `STAND_BY` seconds. Then it takes the claim and waits in its pipe without a limit, so
    an idle process costs nothing. It does not stand by while another caller waits for what it can do.
 3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to wait
    (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for nothing

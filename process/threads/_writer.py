@@ -80,29 +80,32 @@ class WriterThread(StreamThread):
 
     # The callers' side.
 
-    def write_directly(self) -> bool:
-        """Write once, without waiting, for a caller; whether all that was tried was written.
+    def write_directly(self) -> None:
+        """Write what can be written without waiting, for a caller. The lock is held.
 
-        The lock is held.
+        This ends: a child that reads as fast as we write also writes, which takes the lock.
         """
-        outbound = self.outbound
-        if not len(outbound) or not self.claimable or not self.end.can_write_directly():
-            return False
-        view = outbound.front(self.end.chunk)
-        self._written_begin = outbound.position
-        try:
-            # In one call into C: an exception comes before the write or after the append.
-            self._written.extend(map(os.write, (self.end.descriptor.fileno(),), (view,)))
-        except BlockingIOError:
-            return False
-        except OSError:  # EPIPE: the child has closed its end
-            outbound.break_off()
-            self.look()
-            return False
-        size = len(view)
-        del view
-        self.commit()
-        return outbound.position == self._written_begin + size
+        outbound, end = self.outbound, self.end
+        view = outbound.front(end.chunk)
+        if not view or not self.claimable or not end.can_write_directly():
+            return
+        while view:
+            self._written_begin = outbound.position
+            try:
+                # In one call into C: an exception comes before the write or after the append.
+                self._written.extend(map(os.write, (end.descriptor.fileno(),), (view,)))
+            except BlockingIOError:
+                return
+            except OSError:  # EPIPE: the child has closed its end
+                outbound.break_off()
+                self.look()
+                return
+            target = self._written_begin + len(view)
+            del view
+            self.commit()
+            if outbound.position < target:
+                return
+            view = outbound.front(end.chunk)
 
     def commit(self) -> None:
         outbound = self.outbound
