@@ -320,8 +320,8 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     for descriptor in child.theirs:
         descriptor.close()
     # What fits into the pipe is there at once, and may be all.
-    if child.sink is not None and isinstance(to.stdin, bytes):
-        child.sink.feed()
+    if child.stdin is not None and isinstance(to.stdin, bytes):
+        child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
     start_threads([thread.thread for thread in threads])
     for offered in child.offers:
