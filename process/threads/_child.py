@@ -401,6 +401,8 @@ def end(children: List[Child]) -> None:
             thread.stop()
         for thread in threads:
             thread.join(GRACE)
+        for source in child.sources:
+            source.release()
         child.monitor.release()
 
 
