@@ -326,8 +326,8 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     for descriptor in child.theirs:
         descriptor.close()
     # What fits into the pipe is there at once, and may be all.
-    if child.sink is not None and isinstance(to.stdin, bytes):
-        child.sink.feed()
+    if child.stdin is not None and isinstance(to.stdin, bytes):
+        child.stdin.close_soon()
     start_threads([thread for thread in child.threads() if not thread.begin()])
     for offered in child.offers:
         offered.accept(child.monitor.flow)
@@ -406,6 +406,8 @@ def end(children: List[Child]) -> None:
             thread.stop()
         for thread in threads:
             thread.join(GRACE)
+        for source in child.sources:
+            source.release()
         child.monitor.release()
 
 

@@ -36,6 +36,8 @@ class ReaderThread(StreamThread):
         super().__init__(monitor, end, name)
         self.inbound = inbound
         self.relay: Optional[Relay] = None
+        #: The process is dropped and its child not ended yet: what nobody can read is thrown away.
+        self.discards = False
         self._overflow = Overflow(open_spool)
         #: The thread may have bytes that are neither in the pipe nor recorded.
         self._busy = False
@@ -54,7 +56,8 @@ class ReaderThread(StreamThread):
 
     @property
     def _relays(self) -> bool:
-        return self.relay is not None and not self.relay.suspended
+        relay = self.relay
+        return relay is not None and not relay.suspended and not relay.broken
 
     def _movable(self) -> bool:
         if self._relays:
@@ -77,7 +80,7 @@ class ReaderThread(StreamThread):
         if relay is None:
             return inbound.ending.eof and not inbound.spilled
         if relay.broken:
-            return True
+            return not self.discards or inbound.ending.eof
         return not relay.suspended and inbound.at_eof and not len(inbound.buffer)
 
     def _move(self) -> None:
@@ -210,7 +213,7 @@ class ReaderThread(StreamThread):
 
     @property
     def serves_others(self) -> bool:
-        return self.relay is not None
+        return self.relay is not None and not self.relay.broken
 
     def process_ended(self, now: float) -> None:
         self.inbound.ending.process_ended(now)
@@ -279,6 +282,8 @@ class ReaderThread(StreamThread):
     def commit(self) -> None:
         if self.relay is not None:
             self.relay.commit(self.inbound.uncollected)
+            if self.relay.broken and self.discards:
+                self.inbound.discard()
         if not self._in_flight:
             return
         try:

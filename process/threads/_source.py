@@ -542,12 +542,18 @@ class Source:
 
     def discard(self) -> None:
         """Throw away what still comes, or leave it to a receiver. Safe in finalizers."""
+        self.reader.discards = True
         relay = self._relay
         if relay is None:
             self._inbound.discard()
             self.reader.nudge()
         else:
             relay.close()
+
+    def release(self) -> None:
+        """The child has ended: what still comes is for a receiver alone. Safe in finalizers."""
+        self.reader.discards = False
+        self.reader.nudge()
 
     def _check_open(self) -> None:
         if self._closed:
