@@ -1,14 +1,17 @@
 """What differs between operating systems, and nothing else.
 
-`_portable` is right everywhere: blocking reads and writes, a thread that waits for the child. `_windows` adds what it has to ask Windows for. `_posix` does better where `poll`
-exists: every wait can be woken, and the end of the child is a descriptor. Both offer the same
-names:
+`_portable` is right everywhere: blocking reads and writes, a thread that waits for the child.
+`_windows` adds what it has to ask Windows for. `_posix` does better where `poll` exists: every wait
+can be woken, and the end of the child is a descriptor. Both offer the same names:
 
 - `PipeEnd`: the library's end of a pipe, with the waits of the thread that moves its bytes;
 - `ExitWatch`: the end of a child process, its exit code, and signals to it;
 - `spawn_options`: what `subprocess.Popen` is told in addition;
 - `block_signals`: for threads in which no signal is to be delivered;
+- `make_pipe`: a pipe to relay into, and `RELAY_CHUNK`: how many bytes to write into it at once;
 - `reopen`: a second, non-blocking description of a pipe;
+- `is_blocking`: whether reads of a descriptor wait for bytes;
+- `is_duplicated`: whether others have the same end of a pipe;
 - `has_reader`: whether anybody can read what is written to a pipe;
 - `wait_readable`: for descriptors that callers have;
 - `await_end`: waits for a child without a thread;
@@ -21,12 +24,16 @@ import sys
 
 if sys.platform == "win32":  # pragma: no cover - Windows
     from process._platform._windows import (
+        RELAY_CHUNK,
         ExitWatch,
         PipeEnd,
         await_end,
         block_signals,
         exit_code,
         has_reader,
+        is_blocking,
+        is_duplicated,
+        make_pipe,
         reap,
         reopen,
         send_signal,
@@ -35,12 +42,16 @@ if sys.platform == "win32":  # pragma: no cover - Windows
     )
 else:
     from process._platform._posix import (
+        RELAY_CHUNK,
         ExitWatch,
         PipeEnd,
         await_end,
         block_signals,
         exit_code,
         has_reader,
+        is_blocking,
+        is_duplicated,
+        make_pipe,
         reap,
         reopen,
         send_signal,
@@ -49,12 +60,16 @@ else:
     )
 
 __all__ = [
+    "RELAY_CHUNK",
     "ExitWatch",
     "PipeEnd",
     "await_end",
     "block_signals",
     "exit_code",
     "has_reader",
+    "is_blocking",
+    "is_duplicated",
+    "make_pipe",
     "reap",
     "reopen",
     "send_signal",

@@ -121,8 +121,10 @@ class Child:
                     with monitor.lock:
                         monitor.enter(waiter)
                         watch = monitor.watch
-                    if watch is not None:
+                    if watch is not None and watch.fileno() >= 0:
                         watch.wait(limited(remaining))
+                    elif watch is not None and not monitor.ended:
+                        waiter.sleep(remaining)  # the thread of the watch ends it
             finally:
                 with monitor.lock:
                     monitor.leave(waiter)
@@ -160,13 +162,16 @@ class Child:
             with contextlib.suppress(PermissionError):
                 self.popen.kill()
             self.popen.wait()
-        # First the child's ends: where reads block, ours cannot be closed during one.
+        # First the child's ends: where reads block, that ends them.
         for descriptor in self.theirs:
             descriptor.close()
         for thread in self.threads():
             thread.join()
+        # A thread that is still in a read or a write closes its pipe itself.
+        busy = [thread.end.descriptor for thread in self.threads() if thread.alive]
         for descriptor in self.ours:
-            descriptor.close()
+            if descriptor not in busy:
+                descriptor.close()
         self.alive.discard(self)
         self.monitor.release()
 
@@ -328,7 +333,8 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     # What fits into the pipe is there at once, and may be all.
     if child.stdin is not None and isinstance(to.stdin, bytes):
         child.stdin.close_soon()
-    start_threads([thread for thread in child.threads() if not thread.begin()])
+    threads = [thread for thread in child.threads() if not thread.begin()]
+    start_threads([child.watch, *threads])
     for offered in child.offers:
         offered.accept(child.monitor.flow)
     child.theirs, child.ours, child.offers = [], [], []

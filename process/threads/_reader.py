@@ -109,7 +109,7 @@ class ReaderThread(StreamThread):
 
     def _read(self, room: int) -> None:
         data = self.end.read(room)
-        self._emptied = self.end.pollable and (data is None or len(data) < room)
+        self._emptied = data is None or (self.end.pollable and len(data) < room)
         if data is None:
             self._busy = False
         else:
@@ -173,6 +173,7 @@ class ReaderThread(StreamThread):
                 # None of these calls blocks, so the lock may be held.
                 if writable and relay.push(inbound.uncollected):
                     inbound.taken()
+                    self.end.relayed()
             elif readable and not self._full and self._splice(relay, room):
                 return
         if readable:

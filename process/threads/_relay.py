@@ -19,6 +19,7 @@ one, in the kernel (`os.splice`) where that can be done.
 All but `close` is called under the lock of the monitor.
 """
 
+import errno
 import os
 import weakref
 from collections import deque
@@ -32,6 +33,9 @@ from process.threads._monitor import Waiter
 #: Bytes to put back at most while callers read by way of the stream object.
 _LITTLE = 4096
 
+#: Bytes that the second pipe holds at least, where that can be chosen.
+_LEAST = 64 * 1024
+
 #: Bytes to take back at once.
 _ALL = 1024 * 1024
 
@@ -39,10 +43,9 @@ _ALL = 1024 * 1024
 class Relay:
     """The second pipe of a stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: int = 0) -> None:
         #: What callers get.
-        self.descriptor, self.outlet = Descriptor.pipe()
-        os.set_blocking(self.outlet.fileno(), False)
+        self.descriptor, self.outlet = _platform.make_pipe(max(held, _LEAST))
         #: Nobody can read the second pipe any more.
         self.broken = False
         #: Callers read by way of the stream object at present.
@@ -66,7 +69,7 @@ class Relay:
     def blocking(self) -> bool:
         """Whether reads of the stream wait for bytes; a caller may have changed that."""
         number = self.descriptor.fileno()
-        return number < 0 or os.get_blocking(number)
+        return number < 0 or _platform.is_blocking(number)
 
     def suspend(self, waiter: Waiter, on_abandoned: Callable[[object], None]) -> None:
         """A caller is going to read by way of the stream object."""
@@ -99,26 +102,29 @@ class Relay:
         self.commit(buffer)
 
     def push(self, buffer: Buffer) -> bool:
-        """Put back what the buffer holds, as far as it should be; whether there was something."""
+        """Put back what the buffer holds, as far as it should be; whether that was something."""
         self.commit(buffer)
-        view = buffer.front(_LITTLE if self.little and not self.ended else _ALL)
-        if not view:
-            return False
-        outlet = self._outlet()
+        outlet = self._outlet() if len(buffer) else None
         if outlet is None:
             return False
-        self._pushed_begin = buffer.position
+        begin = buffer.position
+        end = begin + (_LITTLE if self.little and not self.ended else _ALL)
         try:
-            self._pushed.extend(map(os.write, (outlet.fileno(),), (view,)))
+            while len(buffer) and buffer.position < end:
+                size = min(end - buffer.position, _platform.RELAY_CHUNK)
+                self._pushed_begin = buffer.position
+                self._pushed.extend(map(os.write, (outlet.fileno(),), (buffer.front(size),)))
+                self.commit(buffer)
         except BlockingIOError:
             pass  # the thread waits for room
-        except OSError:  # EPIPE: the last reader has left
-            self.broken = True
+        except OSError as error:
+            # EPIPE: the last reader has left. ENOSPC: on Windows, there is no room for all of it.
+            self.broken = error.errno != errno.ENOSPC
         finally:
             if outlet is not self.outlet:
                 outlet.close()
         self.commit(buffer)
-        return True
+        return buffer.position > begin
 
     @property
     def ended(self) -> bool:
@@ -138,6 +144,10 @@ class Relay:
         Only when our end is closed does the pipe tell. So what it holds is taken out first, and put
         back if it is a receiver's.
         """
+        if _platform.is_duplicated(self.descriptor):
+            self.close()
+            self.little = False
+            return True
         outlet = self._outlet()
         self.recall(buffer)
         self.close()

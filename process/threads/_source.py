@@ -232,6 +232,8 @@ class Source:
         assert relay is not None
         relay.suspend(waiter, self.reader._on_abandoned)
         relay.recall(self._inbound.uncollected)
+        if not self.reader.end.pollable:
+            self.reader.look()  # it makes a pause between two looks at the pipe
         return waiter
 
     def _put_back(self, relay: Relay) -> None:
@@ -437,7 +439,8 @@ class Source:
         child's pipe was at its end, a new one passes on what is held.
         """
         reader, inbound = self.reader, self._inbound
-        relay = Relay()
+        relay = Relay(inbound.held)
+        reader.end.stop_blocking()
         relay.push(inbound.buffer)
         if not reader.done:
             reader.relay = relay

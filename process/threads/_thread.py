@@ -37,7 +37,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from threading import get_ident
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, List, Optional, Protocol, Sequence
 
 from process import _platform
 from process.core.errors import ProcessError
@@ -205,6 +205,12 @@ class StreamThread(ABC):
         return self._state is State.ENDED
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread has been started and has not ended. Takes no lock."""
+        thread = None if self._thread is None else self._thread()
+        return thread is not None and thread.is_alive()
+
+    @property
     def claimed(self) -> bool:
         """Whether a caller has the claim."""
         owner = self._owner
@@ -330,8 +336,15 @@ class StreamThread(ABC):
             raise ProcessError(f"{self.name} has failed: {self.failure!r}") from self.failure
 
 
-def start(threads: Sequence[StreamThread]) -> None:
-    """Start the threads of streams.
+class Startable(Protocol):
+    """What has a thread of its own."""
+
+    def start(self) -> None:
+        """Start the thread."""
+
+
+def start(threads: Sequence[Startable]) -> None:
+    """Start threads.
 
     A signal handler that raises in the middle of `Thread.start` leaves the books of `threading`
     wrong, and on CPython 3.14 their lock locked.
