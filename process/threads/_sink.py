@@ -165,8 +165,10 @@ class Sink:
                         and writer.end.can_write_directly()
                         and writer.claim(waiter)
                     )
-                    if not polls and outbound.finished:
-                        writer.look()
+                    if not polls:
+                        writer.release(waiter)
+                        if outbound.finished:
+                            writer.look()
                     monitor.enter(waiter)
                 if polls:
                     writer.poll(None)

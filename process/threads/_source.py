@@ -157,8 +157,9 @@ class Source:
                         if inbound.taken_by_other(get_ident()):
                             waiter = waiter or Waiter()
                             waiter.condition = partial(_not_busy, inbound)
-                            monitor.enter(waiter)
                             polls = False
+                            reader.release(waiter)  # the caller whose turn it is needs the thread
+                            monitor.enter(waiter)
                         else:
                             buffer = inbound.buffer
                             count = decide(buffer, inbound.at_eof, size)
@@ -185,8 +186,7 @@ class Source:
                                     reader.touch()
                                 return data
                             waiter = waiter or Waiter()
-                            # What is in the overflow, or goes there, is the thread's.
-                            polls = not inbound.crowded and reader.claim(waiter)
+                            polls = reader.directly_readable and reader.claim(waiter)
                             if not polls:
                                 reader.release(waiter)
                             goal = need or inbound.held + BOUND
