@@ -29,7 +29,7 @@ def raised_by_signal_handler(error: BaseException) -> bool:
         frame = traceback.tb_frame
         below = frame.f_back
         for value in list(frame.f_locals.values()) if below is not None else []:
-            if value is below or (type(value) is tuple and any([item is below for item in value])):
+            if value is below or (type(value) is tuple and any(item is below for item in value)):
                 return True
         traceback = traceback.tb_next
     return False

@@ -183,7 +183,7 @@ def block_signals() -> None:
 
 
 def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
-    """A non-blocking description of the same pipe, with flags of its own, where there can be one."""
+    """A non-blocking description of the same pipe, with flags of its own, if there can be one."""
     try:
         return Descriptor.own(os.open, f"/proc/self/fd/{descriptor}", flags | os.O_NONBLOCK)
     except OSError:

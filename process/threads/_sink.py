@@ -48,9 +48,8 @@ class Sink:
                         outbound.tail += chunk
                 else:
                     outbound.put(chunk)
-                if len(chunk) < buffer_size and not self._monitor.flow.busy:
-                    if len(outbound) < buffer_size:
-                        return
+                if len(outbound) < buffer_size and not self._monitor.flow.busy:
+                    return
                 writer.write_directly()
                 self._check_broken()
                 if not outbound.pending:

@@ -48,7 +48,7 @@ class Source:
         self.reader = reader
         #: The process has been started in such a way that the stream is a receiver's.
         self.handed_over = False
-        #: The front, if it is one of lines, or of blocks of a size, or of what there is up to a size.
+        #: The front: of lines, of blocks of one size, or of what there is up to a size.
         self.lines = self.blocks = self.pieces = NOTHING
         self.block_size = self.piece_size = -1
         self._monitor = monitor
@@ -84,7 +84,7 @@ class Source:
         This and the other reads give `None`, or for lines `b""`, if there is nothing yet and a
         caller has made the descriptor non-blocking.
         """
-        if self._relay is not None and not self._relay.blocking:
+        if self._gives_up:
             return self._take(_any_at_all, size, 1, self._open_pieces)
         if size < 0 or size > BOUND:
             return self._read_large(math.inf if size < 0 else size)
@@ -166,11 +166,10 @@ class Source:
                             while count < 0 and reader.read_directly():
                                 self._check_open()
                                 count = decide(buffer, inbound.at_eof, size)
-                            if count < 0 and reader.relay is not None:
-                                if not reader.relay.blocking:
-                                    if not buffer:
-                                        return None
-                                    count = len(buffer)
+                            if count < 0 and self._gives_up:
+                                if not buffer:
+                                    return None
+                                count = len(buffer)
                             if count >= 0:
                                 data = buffer.peek(count)
                                 if open_front is not None:
@@ -205,6 +204,12 @@ class Source:
             finally:
                 if waiter is not None:
                     self._leave(waiter)
+
+    @property
+    def _gives_up(self) -> bool:
+        """Whether a caller has made the descriptor non-blocking. The lock is held."""
+        relay = self._relay
+        return relay is not None and not relay.blocking
 
     def _satisfied(self, decide: Decide, size: int, goal: int) -> bool:
         """Whether a caller that waits for bytes can go on, or has to ask for more."""
@@ -567,8 +572,8 @@ class Source:
 class _PipeOffer:
     """The child's own pipe, from which nothing has been read.
 
-    Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until then
-    the claim keeps the thread away from the pipe.
+    Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until
+    then the claim keeps the thread away from the pipe.
     """
 
     def __init__(self, source: Source, waiter: Waiter) -> None:
