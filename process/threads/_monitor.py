@@ -94,7 +94,10 @@ class Stream(Protocol):
         """The process has ended. The lock is held."""
 
 
-class Lock(type(threading.RLock())):  # type: ignore[misc]
+_RLock: Any = type(threading.RLock())
+
+
+class Lock(_RLock):  # type: ignore[misc]
     """A lock that is not left locked by an exception that strikes while it is being taken."""
 
     __slots__ = ()
@@ -158,7 +161,7 @@ class Monitor:
         if self._inherited:
             raise ProcessError("Process is that of another process, of which this is a fork")
         if self.lock._is_owned():
-            if _interrupts_a_call(sys._getframe(1)):
+            if _interrupts_a_call(_get_frame()):
                 raise ProcessError("A signal handler has interrupted another call on this process")
             self.lock.release()
 
@@ -240,6 +243,9 @@ class Monitor:
         if watch is not None:
             watch.release()
 
+
+#: The frame of the caller.
+_get_frame: Callable[[], FrameType] = vars(sys)["_getframe"]
 
 _PACKAGE = __name__.partition(".")[0]
 

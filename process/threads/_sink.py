@@ -13,7 +13,6 @@ from typing import Callable
 from process._descriptor import Descriptor
 from process.core._buffer import Chunk
 from process.core._flow import Flow
-from process.core._outbound import Outbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._writer import WriterThread
 
@@ -23,7 +22,7 @@ class Sink:
 
     def __init__(self, monitor: Monitor, writer: WriterThread) -> None:
         self.writer = writer
-        self.outbound: Outbound = writer.outbound
+        self.outbound = writer.outbound
         self._monitor = monitor
 
     def write(self, chunk: Chunk, buffer_size: int) -> None:

@@ -18,7 +18,7 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
 3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to
    wait (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for
    nothing else but to be woken. A caller that has the claim gives it back when it stops waiting,
-   and when it is interrupted its waiter goes, which wakes the thread (`_on_abandoned`).
+   and when it is interrupted its waiter goes, which wakes the thread (`on_abandoned`).
 4. *The end.* `stop` is a store and two wake-ups, and takes no lock: a finalizer may call it at any
    line, in this very thread as well. The thread closes the pipe as its last act.
 
@@ -241,12 +241,12 @@ class StreamThread(ABC):
         if not self.claimable:
             return False
         waiter.interrupted = None if owner is None else self._owner
-        self._owner = weakref.ref(waiter, self._on_abandoned)
+        self._owner = weakref.ref(waiter, self.on_abandoned)
         return True
 
     def request(self, waiter: Waiter) -> None:
         """Make the thread give up the claim as soon as it can, for the caller. The lock is held."""
-        self._request = weakref.ref(waiter, self._on_abandoned)
+        self._request = weakref.ref(waiter, self.on_abandoned)
         self.end.wake()
 
     def release(self, waiter: Waiter) -> None:
@@ -258,7 +258,7 @@ class StreamThread(ABC):
             self._owner = waiter.interrupted
             self.touch()
 
-    def _on_abandoned(self, _: object) -> None:
+    def on_abandoned(self, _: object) -> None:
         """The caller that had the claim, or wanted it, was interrupted. Safe in finalizers."""
         self._sound_alarm()
         self.monitor.wake_all()
