@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Callable, ClassVar, Dict, List, Tuple
+from typing import Any, Callable, ClassVar, Dict, Iterator, List, Tuple
 
 
 def consume(items: List[Any], function: Callable[..., object], *arguments: Any) -> bool:
@@ -51,8 +51,11 @@ class Descriptor:
         self._number = number
         # Instead of a finalizer, which would be Python code: a signal handler might run in it, and
         # what that raises would be lost. `sum` adds up what is true of what these calls return.
-        calls = chain(map(os.close, number), map(self.owners.__delitem__, (id(self),)))
-        self.owners[id(self)] = weakref.ref(self, partial(sum, filter(None, calls)))
+        calls: Iterator[Any] = chain(
+            map(os.close, number), map(self.owners.__delitem__, (id(self),))
+        )
+        close: Any = partial(sum, filter(None, calls))
+        self.owners[id(self)] = weakref.ref(self, close)
 
     @classmethod
     def own(cls, make: Callable[..., int], *arguments: Any) -> "Descriptor":

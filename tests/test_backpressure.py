@@ -12,8 +12,8 @@ from tests.support import KIB, MIB, Kit, pattern, python, reached
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: What may lie between the child's last byte and the caller's: our bound, a chunk in the pump's
-#: hands, what the transport or a relay holds, and what the kernel's pipes hold.
+#: What may lie between the child's last byte and the caller's: our bound, a chunk that a
+#: thread has in its hands, what the transport or a relay holds, and what the kernel's pipes hold.
 SLACK = 1 * MIB
 
 #: libuv reads a pipe up to 32 times before it lets anybody see what it has read, or pause it.
@@ -180,13 +180,13 @@ for _ in range(16):
 def held(process: Any) -> List[int]:
     """What the library holds of stdout and stderr right now."""
     if hasattr(process.stdout, "source"):
-        return [stream.source.pump.inbound.held for stream in (process.stdout, process.stderr)]
+        return [stream.source.reader.inbound.held for stream in (process.stdout, process.stderr)]
     return [stream.inbound.held for stream in (process.stdout, process.stderr)]
 
 
 def unsent(process: Any) -> int:
     """What the library holds of stdin right now."""
     if hasattr(process.stdin, "sink"):
-        return len(process.stdin.sink.pump.outbound)
+        return len(process.stdin.sink.writer.outbound)
     size: int = process.stdin.transport.get_write_buffer_size()
     return size

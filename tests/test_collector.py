@@ -6,19 +6,19 @@ from typing import Any, Callable, List
 
 import pytest
 
-import process._pump
-from process import PIPE, Process
-from process._plumbing import Plumbing
+from process import PIPE, Process, _platform
 from process.core._flow import Flow
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
+from process.threads._monitor import Monitor
+from process.threads._reader import ReaderThread
 from tests.support import LARGE, MIB, alarms, descriptors, is_alive, pattern
 
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the grace period passes, because a pump that is to end is the one that waits for it."""
-    monkeypatch.setattr("process._child.GRACE", 0.1)
+    """Where the grace period passes: a thread that is to end waits for it, or for the lock."""
+    monkeypatch.setattr("process.threads._child.GRACE", 0.1)
 
 
 def _in_a_cycle(arguments: List[str], **options: Any) -> "tuple[List[Any], int]":
@@ -59,22 +59,21 @@ def _collect_when(
 
 @pytest.mark.usefixtures("no_collector", "short_grace")
 @pytest.mark.parametrize("name", ["feed", "room", "spills", "refill"])
-def test_collected_by_a_pump_of_the_same_process(
+def test_collected_by_a_reader_thread_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """In the middle of what a reader's thread does under the lock of the process it drops."""
+    """In the middle of what the thread does under the lock of the process it drops."""
     before, threads = descriptors(), threading.active_count()
     ready = threading.Event()
     box, pid = _in_a_cycle(["yes"])
     collected = _collect_when(monkeypatch, Inbound, name, ready, f"process-{pid}-stdout")
     stdout = box[0].stdout
-    stdout.source.pump.employ()
     reader = threading.Thread(target=_read_until_dropped, args=(stdout,))
     reader.start()
     box.clear()
     ready.set()
     reader.join()
-    _pump_threads_are_gone(threads)
+    _threads_are_gone(threads)
     assert collected[0] == f"process-{pid}-stdout"
     assert collected[1:] == ["done"]
     assert not is_alive(pid)
@@ -82,22 +81,23 @@ def test_collected_by_a_pump_of_the_same_process(
     assert descriptors() == before
 
 
-@pytest.mark.usefixtures("no_collector")
+@pytest.mark.usefixtures("no_collector", "short_grace")
 @pytest.mark.parametrize("name", ["feed", "room", "crowded"])
 def test_collected_by_a_caller_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """In the middle of what a caller does who moves the bytes himself."""
-    before = descriptors()
+    """In the middle of what a caller does that reads the pipe itself, under the lock."""
+    before, threads = descriptors(), threading.active_count()
     ready = threading.Event()
     box, pid = _in_a_cycle(["yes"])
     collected = _collect_when(monkeypatch, Inbound, name, ready, "caller")
     stdout = box[0].stdout
-    caller = threading.Thread(target=_read_until_dropped, args=(stdout,), name="caller")
+    caller = threading.Thread(target=_read_blocks_until_dropped, args=(stdout,), name="caller")
     caller.start()
     box.clear()
     ready.set()
     caller.join()
+    _threads_are_gone(threads)
     assert collected == ["caller", "done"]
     assert not is_alive(pid)
     del stdout, caller
@@ -106,23 +106,23 @@ def test_collected_by_a_caller_of_the_same_process(
 
 @pytest.mark.usefixtures("no_collector", "short_grace")
 @pytest.mark.parametrize("name", ["front", "sent"])
-def test_collected_by_the_writer_pump_of_the_same_process(
+def test_collected_by_the_writer_thread_of_the_same_process(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The same on the way to stdin."""
     before, threads = descriptors(), threading.active_count()
     ready = threading.Event()
+    monkeypatch.setattr(_platform.PipeEnd, "can_write_directly", lambda _: False)
     box, pid = _in_a_cycle(["cat"], stdin=PIPE)
     collected = _collect_when(monkeypatch, Outbound, name, ready, f"process-{pid}-stdin")
     stdin = box[0].stdin
-    stdin.sink.pump.employ()
     box.clear()
     ready.set()
     try:
         stdin.write(pattern(LARGE))  # which holds the stream, not the process
     except OSError:
         pass  # BrokenPipeError: it is gone
-    _pump_threads_are_gone(threads)
+    _threads_are_gone(threads)
     assert collected[0] == f"process-{pid}-stdin"
     assert collected[1:] == ["done"]
     assert not is_alive(pid)
@@ -135,7 +135,14 @@ def _read_until_dropped(stream: Any) -> None:
         stream.read()
 
 
-def _pump_threads_are_gone(count: int) -> None:
+def _read_blocks_until_dropped(stream: Any) -> None:
+    """Read so little at a time that the caller reads the pipe itself."""
+    with pytest.raises(ValueError, match="closed file"):
+        while True:
+            stream.read(50_000)
+
+
+def _threads_are_gone(count: int) -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("process-"):
             thread.join()
@@ -148,7 +155,7 @@ def _pump_threads_are_gone(count: int) -> None:
     [
         (Flow, "enter"),
         (Flow, "leave"),
-        (Plumbing, "kick"),
+        (Monitor, "notify"),
         (Inbound, "collect"),
         (Inbound, "keep"),
     ],
@@ -169,15 +176,14 @@ def test_collected_by_a_caller_of_another_process(
 
 
 @pytest.mark.usefixtures("no_collector", "short_grace")
-def test_collected_by_a_pump_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child that ignores SIGTERM, dropped by another's pump: that one goes on after it."""
+def test_collected_by_a_thread_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that ignores SIGTERM, dropped by another's thread: that one goes on after it."""
     ready = threading.Event()
     command = ["sh", "-c", "trap '' TERM; echo x; while :; do sleep 1; done"]
     box, pid = _in_a_cycle(command)
     assert box[0].stdout.readline() == b"x\n"
-    collected = _collect_when(monkeypatch, process._pump.ReaderPump, "_record", ready)
+    collected = _collect_when(monkeypatch, ReaderThread, "_record", ready)
     with Process(["cat"], stdin=PIPE) as other:
-        other.stdout.source.pump.employ()  # type: ignore[union-attr]
         box.clear()
         ready.set()
         other.stdin.write(pattern(MIB))

@@ -17,7 +17,6 @@ from tests.support import (
     PROMPT,
     Gate,
     Kit,
-    employ_threads,
     lines,
     pattern,
     python,
@@ -142,14 +141,6 @@ async def test_an_explicit_write_reports_a_broken_pipe(kit: Kit) -> None:
             await kit.send(process.stdin, b"once more")
 
 
-@pytest.fixture(params=["driven", "threads"])
-def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By callers who drive, or by threads."""
-    if request.param == "threads":
-        employ_threads(monkeypatch)
-
-
-@pytest.mark.usefixtures("_served")
 @pytest.mark.parametrize("size", [100 * KIB, LARGE])
 @pytest.mark.parametrize("buffer_size", [0, None])
 def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[int]) -> None:
@@ -160,7 +151,6 @@ def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[in
             process.stdin.write(pattern(size))
 
 
-@pytest.mark.usefixtures("_served")
 @pytest.mark.parametrize("buffer_size", [0, None])
 def test_a_write_alone_is_told_while_it_waits(buffer_size: Optional[int]) -> None:
     """The child closes its end when a part has gone in, and the writer waits for room."""

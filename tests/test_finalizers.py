@@ -55,7 +55,7 @@ def test_a_process_dropped_in_the_middle_of_floods() -> None:
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it matters that the grace period ends, and not how long it lasts."""
-    monkeypatch.setattr("process._child.GRACE", 0.1)
+    monkeypatch.setattr("process.threads._child.GRACE", 0.1)
 
 
 @pytest.mark.usefixtures("short_grace")
@@ -69,7 +69,7 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
     assert not is_alive(pid)
 
 
-@pytest.mark.parametrize("served", ["by nobody", "by threads", "to a descriptor"])
+@pytest.mark.parametrize("served", ["by threads", "to a descriptor"])
 def test_a_child_that_has_much_to_say_on_sigterm(tmp_path: Path, served: str) -> None:
     """What it still writes is thrown away, so that it gets to the end of its tidying up."""
     script = f"""
@@ -85,10 +85,7 @@ while True:
 """
     process = Process(python(script, tmp_path / "tidy"), stdin=PIPE).run()
     assert process.stdout.read(1) == b"x"
-    if served == "by threads":
-        process.stdout.source.pump.employ()  # type: ignore[union-attr]
-        process.stderr.source.pump.employ()  # type: ignore[union-attr]
-    elif served == "to a descriptor":
+    if served == "to a descriptor":
         process.stdout.fileno()
     del process
     assert (tmp_path / "tidy").exists()
@@ -150,8 +147,8 @@ def test_a_stopped_child_is_ended() -> None:
     assert not is_alive(pid)
 
 
-def test_a_live_pump_does_not_keep_a_process_alive() -> None:
-    """Reference counting alone drops a process with all its pumps at work."""
+def test_a_live_thread_does_not_keep_a_process_alive() -> None:
+    """Reference counting alone drops a process with all its threads at work."""
     gc.disable()
     try:
         process = Process(["yes"], stdin=pattern(LARGE)).run()
@@ -268,6 +265,7 @@ def test_a_dropped_process_that_may_not_be_signalled(monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # of `Popen`: the child still runs
         patch.setattr(os, "kill", refuse)
+        patch.setattr(signal, "pidfd_send_signal", refuse, raising=False)
         del process
     assert threading.active_count() == threads
     os.close(number)

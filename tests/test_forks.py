@@ -16,13 +16,12 @@ import pytest
 from typing_extensions import Self
 
 from process import PIPE, Process, ProcessError
-from process._child import end_all
 from process._descriptor import Descriptor
+from process.threads._child import end_all
 from tests.support import (
     LARGE,
     PROMPT,
     Kit,
-    employ_threads,
     pattern,
     start_library,
     start_talkative,
@@ -128,7 +127,7 @@ async def test_the_finalizers_of_a_fork_touch_nothing(kit: Kit) -> None:
 
 
 def test_a_fork_runs_processes_of_its_own() -> None:
-    """All that the library has in a fork works anew, while the parent's pumps are at work."""
+    """All that the library has in a fork works anew, while the threads of the parent's process are at work."""
     data = pattern(LARGE)
 
     def work() -> None:  # pragma: no cover - in the fork
@@ -408,7 +407,7 @@ def _lock_held(process: Any) -> Iterator[None]:
     held, go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with process._child.plumbing.lock:
+        with process._child.monitor.lock:
             held.set()
             go.wait()
 
@@ -422,13 +421,6 @@ def _lock_held(process: Any) -> Iterator[None]:
         thread.join()
 
 
-@pytest.fixture(params=["driven", "threads"])
-def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By callers who drive, or by threads."""
-    if request.param == "threads":
-        employ_threads(monkeypatch)
-
-
 def _call_in_a_fork(work: Callable[[Any], object]) -> None:
     """A fork does that with its parent's process, of which another thread has the lock.
 
@@ -437,7 +429,7 @@ def _call_in_a_fork(work: Callable[[Any], object]) -> None:
     with Process(["cat"], stdin=PIPE) as process:
         process.stdin.write(b"x")
         process.stdin.flush()
-        assert process.stdout.read(1) == b"x"  # threads, if they are to serve, are at work
+        assert process.stdout.read(1) == b"x"
         with _lock_held(process), Fork(lambda: work(process)) as fork:
             assert fork.worked
         assert process.running
@@ -445,14 +437,12 @@ def _call_in_a_fork(work: Callable[[Any], object]) -> None:
     assert process.output() == b"on"
 
 
-@pytest.mark.usefixtures("_served")
 @pytest.mark.parametrize("leave", _LEAVES)
 def test_a_fork_made_while_another_thread_holds_the_lock(leave: Callable[[Any], object]) -> None:
     """It does not wait for a thread that it has not got."""
     _call_in_a_fork(leave)
 
 
-@pytest.mark.usefixtures("_served")
 @pytest.mark.parametrize("call", _CALLS)
 def test_a_fork_is_told_what_it_cannot_have(call: Callable[[Any], object]) -> None:
     """That the process is its parent's, or that the file is closed, even if the lock is held."""

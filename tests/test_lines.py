@@ -5,14 +5,16 @@ import sys
 import threading
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
 from process import PIPE, Process
-from process._plumbing import Plumbing
-from process._source import _Batches
+from process.core._flow import Flow
 from process.core._inbound import Inbound
+from process.threads._lines import _Batches
+from process.threads._monitor import Waiter
+from process.threads._thread import StreamThread
 from tests.support import lines
 
 COUNT = 30_000
@@ -91,7 +93,7 @@ def test_a_loop_while_another_thread_collects(process: Any) -> None:
 def test_a_loop_waits_for_a_collection() -> None:
     """Lines that come while `output` is under way are for `output`."""
     with Process(["cat"], stdin=PIPE) as process:
-        inbound: Any = process.stdout.source.pump.inbound  # type: ignore[union-attr]
+        inbound: Any = process.stdout.source.reader.inbound  # type: ignore[union-attr]
         collector = threading.Thread(target=process.output, args=(False,))
         collector.start()
         while not inbound.busy:
@@ -108,47 +110,55 @@ def test_a_loop_waits_for_a_collection() -> None:
 
 def test_interrupted_in_readline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that was taken and could not be returned is there for the next call."""
+    real = Inbound.taken
 
-    def take(batch: Iterator[bytes], _: int) -> Iterator[bytes]:
-        yield next(batch)
+    def interrupt(inbound: Inbound) -> None:
+        real(inbound)
+        monkeypatch.setattr(Inbound, "taken", real)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
     with Process(["printf", "a\nb\nc\n"]) as process:
         assert next(iter(process.stdout)) == b"a\n"
-        with monkeypatch.context() as patch:
-            patch.setattr("process._source.islice", take)
-            with pytest.raises(KeyboardInterrupt):
-                process.stdout.readline()
-        assert process.stdout.readline() == b"b\n"
+        assert process.stdout.readline(1) == b"b"  # recalls the front
+        monkeypatch.setattr(Inbound, "taken", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            process.stdout.readline()
+        assert process.stdout.readline() == b"\n"
         assert process.output() == b"c\n"
 
 
 def test_recalled_twice() -> None:
-    """An exception may strike after a batch was recalled and before that was recorded."""
-    from process.core._flow import Flow
-
+    """An exception may strike after a front was recalled and before that was recorded."""
     inbound = Inbound(Flow())
     inbound.feed(b"a\nb\nc")
-    batch = inbound.batch()
-    assert batch is not None
-    assert next(batch) == b"a\n"
-    record: Any = inbound._batch
+    front = inbound.open_front(4)
+    assert next(front) == b"a\n"
+    record: Any = inbound._front
     assert record.recall() == record.recall() == 2
-    assert list(batch) == []
+    assert list(front) == []
     assert inbound.buffer.take(10) == b"b\nc"
 
 
 def _interrupt_waits(monkeypatch: pytest.MonkeyPatch, handler: Callable[[], object]) -> None:
-    """Let `handler` run once, in the next wait for bytes."""
-    real = Plumbing.wait
+    """Let `handler` run once, in the next wait for bytes, be it asleep or in the pipe."""
+    sleep, poll = Waiter.sleep, StreamThread.poll
 
-    def wait(self: Plumbing, *arguments: Any) -> None:
-        monkeypatch.setattr(Plumbing, "wait", real)
+    def interrupt() -> None:
+        monkeypatch.setattr(Waiter, "sleep", sleep)
+        monkeypatch.setattr(StreamThread, "poll", poll)
         handler()
-        real(self, *arguments)
 
-    monkeypatch.setattr(Plumbing, "wait", wait)
+    def interrupted_sleep(self: Waiter, timeout: Optional[float] = None) -> None:
+        interrupt()
+        sleep(self, timeout)
+
+    def interrupted_poll(self: StreamThread, timeout: Optional[float]) -> None:
+        interrupt()
+        poll(self, timeout)
+
+    monkeypatch.setattr(Waiter, "sleep", interrupted_sleep)
+    monkeypatch.setattr(StreamThread, "poll", interrupted_poll)
 
 
 @pytest.fixture(params=["in batches", "one by one"])

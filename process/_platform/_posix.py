@@ -66,6 +66,9 @@ _MOST_ENLARGED = 8
 
 _enlarged: "Set[PipeEnd]" = set()
 
+#: What a pipe that is closed has as its descriptor.
+_CLOSED = Descriptor()
+
 #: `signal.getsignal` without the enumeration, which takes ten times as long.
 _get_signal: Callable[[int], Any] = getattr(signal, "_signal", signal).getsignal
 _SIGPIPE = int(signal.SIGPIPE)
@@ -177,7 +180,7 @@ def block_signals() -> None:
 
 
 def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
-    """A non-blocking description of the same pipe, with flags of its own, where there can be one."""
+    """A non-blocking description of the same pipe, with flags of its own, if there can be one."""
     try:
         return Descriptor.own(os.open, f"/proc/self/fd/{descriptor}", flags | os.O_NONBLOCK)
     except OSError:
@@ -282,7 +285,7 @@ class PipeEnd:
         Raises:
             OSError: there is no descriptor left.
         """
-        return cls(Descriptor(), writing=False)
+        return cls(_CLOSED, writing=False)
 
     def read(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
@@ -446,7 +449,7 @@ class PipeEnd:
         event, self._event = self._event, None
         if event is not None:
             event.set()
-        descriptor, self.descriptor = self.descriptor, Descriptor()
+        descriptor, self.descriptor = self.descriptor, _CLOSED
         if not in_use:
             descriptor.close()
         if self._given is not None:

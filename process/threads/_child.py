@@ -93,7 +93,7 @@ class Child:
         """The exit code, if the child has ended; a caller that asks again and again is waiting."""
         code = self.look()
         if code is None and not self.inherited and not self.monitor.lock._is_owned():
-            with self.monitor.entry:
+            with self.monitor:
                 self.monitor.poll_all()
         return code
 
@@ -111,7 +111,7 @@ class Child:
         monitor = self.monitor
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 while self.look() is None:
                     remaining = None if deadline is None else deadline - time.monotonic()
@@ -196,7 +196,7 @@ class Child:
         collections = [
             (source, Collection(thread=mine)) for source in sources if not source.exhausted
         ]
-        with self.monitor.entry:
+        with self.monitor:
             try:
                 wanted: List[Tuple[Source, Collection]] = []
                 for source, collection in collections:
@@ -270,7 +270,7 @@ class Child:
         """
         if self.sink is not None and not self.sink.writer.done:
             return
-        if all([source.closed for source in self.sources]) and self.look() is not None:
+        if all(source.closed for source in self.sources) and self.look() is not None:
             self.alive.discard(self)
             self.monitor.release()
 
@@ -333,8 +333,8 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     for descriptor in child.theirs:
         descriptor.close()
     # What fits into the pipe is there at once, and may be all.
-    if child.sink is not None and isinstance(to.stdin, bytes):
-        child.sink.feed()
+    if child.stdin is not None and isinstance(to.stdin, bytes):
+        child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
     start_threads([child.watch, *threads])
     for offered in child.offers:
@@ -414,6 +414,8 @@ def end(children: List[Child]) -> None:
             thread.stop()
         for thread in threads:
             thread.join(GRACE)
+        for source in child.sources:
+            source.release()
         child.monitor.release()
 
 

@@ -36,6 +36,8 @@ class ReaderThread(StreamThread):
         super().__init__(monitor, end, name)
         self.inbound = inbound
         self.relay: Optional[Relay] = None
+        #: The process is dropped and its child not ended yet: what nobody can read is thrown away.
+        self.discards = False
         self._overflow = Overflow(open_spool)
         #: The thread may have bytes that are neither in the pipe nor recorded.
         self._busy = False
@@ -54,7 +56,8 @@ class ReaderThread(StreamThread):
 
     @property
     def _relays(self) -> bool:
-        return self.relay is not None and not self.relay.suspended
+        relay = self.relay
+        return relay is not None and not relay.suspended and not relay.broken
 
     def _movable(self) -> bool:
         if self._relays:
@@ -77,7 +80,7 @@ class ReaderThread(StreamThread):
         if relay is None:
             return inbound.ending.eof and not inbound.spilled
         if relay.broken:
-            return True
+            return not self.discards or inbound.ending.eof
         return not relay.suspended and inbound.at_eof and not len(inbound.buffer)
 
     def _move(self) -> None:
@@ -211,7 +214,7 @@ class ReaderThread(StreamThread):
 
     @property
     def serves_others(self) -> bool:
-        return self.relay is not None
+        return self.relay is not None and not self.relay.broken
 
     def process_ended(self, now: float) -> None:
         self.inbound.ending.process_ended(now)
@@ -248,16 +251,26 @@ class ReaderThread(StreamThread):
             inbound.ending.arrived(now)
         return inbound.ending.remaining(now) == 0
 
+    @property
+    def directly_readable(self) -> bool:
+        """Whether what is in the pipe comes next, and belongs in memory. The lock is held.
+
+        Else the stream is for the thread to move, and a caller that had the claim would keep it
+        from doing so, while it polls a pipe that is ready and that it does not read.
+        """
+        inbound = self.inbound
+        return not inbound.crowded and not inbound.ending.eof
+
     def read_directly(self) -> bool:
         """Read once, without waiting, for a caller; whether that has brought anything.
 
         The lock is held.
         """
         inbound = self.inbound
-        if not self.claimable or inbound.spilled or inbound.ending.eof:
+        if not self.claimable or not self.directly_readable:
             return False
         room = inbound.room(self.end.chunk)
-        if not room or inbound.crowded:
+        if not room:
             return False
         try:
             self._in_flight.read(self.end.descriptor.fileno(), room)
@@ -280,6 +293,8 @@ class ReaderThread(StreamThread):
     def commit(self) -> None:
         if self.relay is not None:
             self.relay.commit(self.inbound.uncollected)
+            if self.relay.broken and self.discards:
+                self.inbound.discard()
         if not self._in_flight:
             return
         try:

@@ -62,7 +62,7 @@ class Relay:
     @property
     def suspended(self) -> bool:
         """Whether a caller reads by way of the stream object."""
-        return any([reference() is not None for reference in list(self._suspensions.values())])
+        return any(reference() is not None for reference in list(self._suspensions.values()))
 
     @property
     def blocking(self) -> bool:
@@ -132,7 +132,7 @@ class Relay:
         return self.outlet.fileno() < 0
 
     def _outlet(self) -> Optional[Descriptor]:
-        """An end to write to. At the end of the stream it is opened anew, where that can be done."""
+        """An end to write to. At the end of the stream it is opened anew, if that can be done."""
         number = self.descriptor.fileno()
         if not self.ended or number < 0:
             return self.outlet

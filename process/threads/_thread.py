@@ -11,13 +11,14 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
    lock of the monitor, the thread takes it only when no caller has it, and a caller only when the
    thread is not moving. Without the claim nothing reads, writes or enlarges the pipe; reads and
    writes that do not block are made under the lock, which is as good.
-2. *Standing by.* After a caller has used the stream, and when the first bytes have come, the thread
-   leaves the pipe alone until no caller has come for `STAND_BY` seconds. Then it takes the claim and waits in its pipe without a limit, so
-   an idle process costs nothing. It does not stand by while another caller waits for what it can do.
-3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to wait
-   (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for nothing
-   else but to be woken. A caller that has the claim gives it back when it stops waiting, and when it
-   is interrupted its waiter goes, which wakes the thread (`_on_abandoned`).
+2. *Standing by.* After a caller has used the stream, and when the first bytes have come, the
+   thread leaves the pipe alone until no caller has come for `STAND_BY` seconds. Then it takes the
+   claim and waits in its pipe without a limit, so an idle process costs nothing. It does not stand
+   by while another caller waits for what it can do.
+3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to
+   wait (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for
+   nothing else but to be woken. A caller that has the claim gives it back when it stops waiting,
+   and when it is interrupted its waiter goes, which wakes the thread (`on_abandoned`).
 4. *The end.* `stop` is a store and two wake-ups, and takes no lock: a finalizer may call it at any
    line, in this very thread as well. The thread closes the pipe as its last act.
 
@@ -25,7 +26,7 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
 | --- | --- | --- |
 | NEW | not running yet | the thread runs |
 | MOVING | has the claim: reads, writes or waits for the pipe | the next choice |
-| STANDING_BY | leaves the pipe to callers, for a limited time | woken, or after `STAND_BY` seconds |
+| STANDING_BY | leaves the pipe to callers for a time | woken, or after `STAND_BY` seconds |
 | SLEEPING | there is nothing to move, or a caller has the claim | woken |
 | ENDED | the pipe is closed | never |
 """
@@ -240,12 +241,12 @@ class StreamThread(ABC):
         if not self.claimable:
             return False
         waiter.interrupted = None if owner is None else self._owner
-        self._owner = weakref.ref(waiter, self._on_abandoned)
+        self._owner = weakref.ref(waiter, self.on_abandoned)
         return True
 
     def request(self, waiter: Waiter) -> None:
         """Make the thread give up the claim as soon as it can, for the caller. The lock is held."""
-        self._request = weakref.ref(waiter, self._on_abandoned)
+        self._request = weakref.ref(waiter, self.on_abandoned)
         self.end.wake()
 
     def release(self, waiter: Waiter) -> None:
@@ -257,7 +258,7 @@ class StreamThread(ABC):
             self._owner = waiter.interrupted
             self.touch()
 
-    def _on_abandoned(self, _: object) -> None:
+    def on_abandoned(self, _: object) -> None:
         """The caller that had the claim, or wanted it, was interrupted. Safe in finalizers."""
         self._sound_alarm()
         self.monitor.wake_all()
@@ -318,8 +319,8 @@ class StreamThread(ABC):
         """Wait until the thread, which has been told to end, has ended. Safe in finalizers.
 
         It does not wait for itself, nor for a thread that was never started, nor for one whose read
-        or write blocks. Ends because every wait of the thread can be woken; after a second even if a
-        caller fills the pipe of a thread that shares it.
+        or write blocks. Ends because every wait of the thread can be woken; after a second even if
+        a caller fills the pipe of a thread that shares it.
         """
         thread = None if self._thread is None else self._thread()
         if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:

@@ -74,9 +74,8 @@ class WriterThread(StreamThread):
         self.end.moved(len(self.outbound) > 0, self.outbound.closing)
 
     def _finish(self) -> None:
-        if len(self.outbound):
+        if not self.outbound.finished:
             self.outbound.break_off()
-        self.outbound.close()
 
     # The callers' side.
 
