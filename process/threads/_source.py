@@ -189,8 +189,9 @@ class Source:
                             polls = reader.directly_readable and reader.claim(waiter)
                             if not polls:
                                 reader.release(waiter)
-                            waiter.condition = partial(self._satisfied, decide, size)
-                            monitor.enter(waiter, inbound, need or inbound.held + BOUND)
+                            enough = need or inbound.held + BOUND
+                            waiter.condition = partial(self._satisfied, decide, size, enough)
+                            monitor.enter(waiter, inbound, enough)
                     if polls:
                         reader.poll(None)
                     else:
@@ -205,12 +206,14 @@ class Source:
                 if waiter is not None:
                     self._leave(waiter)
 
-    def _satisfied(self, decide: Decide, size: int) -> bool:
-        """Whether a caller that waits for bytes can go on."""
+    def _satisfied(self, decide: Decide, size: int, enough: int) -> bool:
+        """Whether a caller that waits for bytes can go on, or has to say that it needs more."""
         inbound = self._inbound
         if self._closed or self.reader.done or inbound.at_eof:
             return True
-        return not inbound.busy and decide(inbound.buffer, False, size) >= 0
+        if inbound.busy:
+            return False
+        return inbound.held >= enough or decide(inbound.buffer, False, size) >= 0
 
     def _leave(self, waiter: Waiter) -> None:
         """A caller no longer waits, nor reads by way of the stream object."""
