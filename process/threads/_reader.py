@@ -244,8 +244,8 @@ class ReaderThread(StreamThread):
     def directly_readable(self) -> bool:
         """Whether what is in the pipe comes next, and belongs in memory. The lock is held.
 
-        Else the stream is for the thread to move, and a caller that had the claim would keep it from
-        doing so, while it polls a pipe that is ready and that it does not read.
+        Otherwise the bytes are for the thread to move. A caller that had the claim would keep it
+        from doing so, and poll a pipe that is ready and that it does not read.
         """
         inbound = self.inbound
         return not inbound.crowded and not inbound.ending.eof

@@ -1,9 +1,9 @@
 """Every interleaving of a small world, visited.
 
 Theory of operation. The core is pure, so a world that is small enough can be walked through
-completely: pipes that hold one or two bytes, a child that may read, write and exit in any order, the
-thread of each stream, and callers that call anything, stop waiting whenever they wait, and are torn
-out of their waits. Where threads take turns in reality, the search takes every turn there is,
+completely: pipes that hold one or two bytes, a child that may read, write and exit in any order,
+the thread of each stream, and callers that call anything, stop waiting whenever they wait, and are
+torn out of their waits. Where threads take turns in reality, the search takes every turn there is,
 breadth first, so that the first violation it finds has the shortest way there.
 
 What is real and what is modelled. Flow, streams, fronts, endings and overflow are the library's own
@@ -17,15 +17,15 @@ look again after a second (`LOOK_AGAIN`) is left out, so that a lost wake-up sho
    claim.
 2. A caller reads and writes directly where it may, and polls the pipe with the claim.
 3. A caller takes from the front of a stream without the lock.
-4. A caller may hand a stream over to another process, which then reads the pipe; and it may wait for
-   a process that is connected with this one (`Flow.connect`).
+4. A caller may hand a stream over to another process, which then reads the pipe; and it may wait
+   for a process that is connected with this one (`Flow.connect`).
 
 Not modelled are the relay, signal handlers that call, and pipes that cannot be polled.
 
 What is looked for:
 
-- stuck: a caller waits, and nothing can move. That a caller stops waiting, a signal from outside and
-  what a grandchild might do do not count as moves. Two waits are the caller's own business: for a
+- stuck: a caller waits, and nothing can move. A caller that stops waiting, a signal from outside
+  and what a grandchild might do do not count as moves. Two waits are the caller's own business: for a
   child that reads its stdin, has read everything that was written and is to get more; and a plain
   read from a pipe that a grandchild holds open.
 - bound: a stream is read beyond the bound, or beyond what the waiting callers have asked for, while

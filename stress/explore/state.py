@@ -1,4 +1,4 @@
-"""The rest of a state: pipes, the child, where threads and callers have got to. All of it tuples."""
+"""The rest of a state, all of it tuples: pipes, the child, the threads and the callers."""
 
 from typing import Any, NamedTuple, Optional, Tuple
 
@@ -59,8 +59,8 @@ class Caller(NamedTuple):
     call: Optional[Call] = None
     #: What is still to be done in this call.
     program: Tuple[Call, ...] = ()
-    #: Whether it waits: asleep; timed (asleep, with a time limit); polls (the pipe, with the claim);
-    #: loops (a loop of polls); or woken.
+    #: Whether it waits: asleep; timed (asleep, with a time limit); polls (the pipe, with the
+    #: claim); loops (a loop of polls); or woken.
     wait: str = ""
     #: Whether what it waits for are bytes of a stream that it reads.
     own: bool = True
