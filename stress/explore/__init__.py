@@ -25,8 +25,8 @@ Not modelled are the relay, signal handlers that call, and pipes that cannot be 
 What is looked for:
 
 - stuck: a caller waits, and nothing can move. A caller that stops waiting, a signal from outside
-  and what a grandchild might do do not count as moves. Two waits are the caller's own business: for a
-  child that reads its stdin, has read everything that was written and is to get more; and a plain
+  and what a grandchild might do do not count as moves. Two waits are the caller's own business: for
+  a child that reads its stdin, has read everything that was written and is to get more; and a plain
   read from a pipe that a grandchild holds open.
 - bound: a stream is read beyond the bound, or beyond what the waiting callers have asked for, while
   no caller obliges it to hold more.
