@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from process import PIPE, AsyncProcess, ProcessError, ProcessNotRunError
-from process.asyncio import _guard, _start
+from process.asyncio import _shutdown, _start
 from process.asyncio._child import Child
 from tests.support import (
     LARGE,
@@ -149,7 +149,7 @@ def test_a_loop_shuts_down_in_the_middle_of_a_start(loops: Kit, turns: int) -> N
 
     async def scenario() -> None:
         nonlocal task
-        await _guard.guard()
+        await _shutdown.guard()
         task = await run_for(turns, process)
 
     loop = make_loop(loops.name)

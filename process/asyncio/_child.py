@@ -5,7 +5,7 @@ returns when every pipe is closed.
 
 A child that is dropped while its loop runs is left to the loop: SIGTERM at once, SIGKILL after a
 grace period, the pipes closed. One that is still there when its loop shuts down is ended by its
-`_guard`. A child whose loop is closed, or does not run, cannot be left to it: see `_orphans`.
+`_shutdown`. A child whose loop is closed, or does not run, cannot be left to it: see `_orphans`.
 """
 
 import asyncio
@@ -14,15 +14,18 @@ import io
 import os
 import signal
 from functools import partial
-from typing import Callable, ClassVar, Iterable, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Callable, ClassVar, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
 from process._child import GRACE, SIGKILL
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
-from process.asyncio._streams import Reader, Writer
+from process.asyncio._reader import Reader
 from process.core._flow import Wait
 from process.core._inbound import Collection
+
+if TYPE_CHECKING:
+    from process.asyncio._writer import Writer
 
 
 class Child:
@@ -35,8 +38,8 @@ class Child:
     def __init__(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
         self.transport = transport
         self.protocol = protocol
-        self.turnstile = protocol.turnstile
-        self.process = asyncio.subprocess.Process(transport, protocol, self.turnstile.loop)
+        self.monitor = protocol.monitor
+        self.process = asyncio.subprocess.Process(transport, protocol, self.monitor.loop)
         self.stdin: Optional[Writer] = protocol.stdin
         self.stdout: Optional[Reader] = protocol.stdout
         self.stderr: Optional[Reader] = protocol.stderr
@@ -73,7 +76,11 @@ class Child:
         """The exit code; a caller who asks again and again is waiting."""
         code = self.look()
         if code is None:
-            self.turnstile.poll()
+            self.monitor.flow.poll()
+            for stream in (self.stdout, self.stderr):
+                if stream is not None:
+                    stream.polled()
+            self.monitor.advance()
         return code
 
     async def wait(self, timeout: Optional[float] = None) -> bool:
@@ -90,16 +97,15 @@ class Child:
         return await self._wait_until(lambda: self.protocol.gone, timeout)
 
     async def _wait_until(self, reached: Callable[[], bool], timeout: Optional[float]) -> bool:
-        loop = self.turnstile.loop
+        loop = self.monitor.loop
         deadline = None if timeout is None else loop.time() + timeout
         waited = False
-        with self.turnstile.waiting():
-            while not reached():
-                remaining = None if deadline is None else max(0.0, deadline - loop.time())
-                if remaining == 0 and waited:
-                    return False
-                await self.turnstile.changed(remaining)  # the loop has a turn, whatever the time
-                waited = True
+        while not reached():
+            remaining = None if deadline is None else max(0.0, deadline - loop.time())
+            if remaining == 0 and waited:
+                return False
+            await self.monitor.changed(remaining)  # the loop has a turn, whatever the time
+            waited = True
         return True
 
     def send_signal(self, number: int) -> None:
@@ -164,7 +170,7 @@ class Child:
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
-        if self.turnstile.loop.is_closed():
+        if self.monitor.loop.is_closed():
             return  # the block of a task that nobody runs any more is left: see `_orphans`
         if self.stdin is not None:
             self.stdin.abort()
@@ -176,7 +182,7 @@ class Child:
         """Nobody refers to the process any more. Safe in finalizers, in any thread."""
         if self not in self.alive:
             return
-        loop = self.turnstile.loop
+        loop = self.monitor.loop
         if loop.is_running():
             with contextlib.suppress(RuntimeError):  # closed in this very moment
                 loop.call_soon_threadsafe(self._end)
@@ -190,7 +196,7 @@ class Child:
         if self.protocol.gone:
             self.alive.discard(self)
         else:  # the protocol closes the transport once the child has ended
-            timer = self.turnstile.loop.call_later(GRACE, self._try, SIGKILL)
+            timer = self.monitor.loop.call_later(GRACE, self._try, SIGKILL)
             self.protocol.when_gone = partial(self._is_over, timer)
 
     def _is_over(self, timer: asyncio.TimerHandle) -> None:
@@ -219,7 +225,7 @@ class Child:
 def end_orphans(children: List[Child]) -> None:
     """End children that are not left to their loop."""
     Child.alive.difference_update(children)
-    orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in children])
+    orphans.end([orphans.Orphan(child.transport, child.monitor.loop) for child in children])
 
 
 def _forget_after_fork() -> None:

@@ -4,8 +4,9 @@ import asyncio
 import time
 from typing import Callable, Dict, Optional, cast
 
-from process.asyncio._streams import Reader, Writer
-from process.asyncio._turnstile import Turnstile
+from process.asyncio._monitor import LoopMonitor
+from process.asyncio._reader import Reader
+from process.asyncio._writer import Writer
 
 #: Is called once, with the transport of a child that has been started, and its protocol.
 Arrived = Callable[[asyncio.SubprocessTransport, "ChildProtocol"], None]
@@ -25,7 +26,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         buffer_size: int,
         arrived: "Arrived",
     ) -> None:
-        self.turnstile = Turnstile(loop)
+        self.monitor = LoopMonitor(loop)
         #: The process has ended.
         self.exited = False
         #: The process has ended, and all its pipes are closed.
@@ -46,7 +47,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.transport = cast("asyncio.SubprocessTransport", transport)
         pipe = self.transport.get_pipe_transport(0)
         if pipe is not None:
-            self.stdin = Writer(self.turnstile, cast("asyncio.WriteTransport", pipe), self)
+            self.stdin = Writer(self.monitor, cast("asyncio.WriteTransport", pipe), self)
         self.stdout = self._reader(self.transport.get_pipe_transport(1), 1, "stdout")
         self.stderr = self._reader(self.transport.get_pipe_transport(2), 2, "stderr")
         arrived, self._arrived = self._arrived, None
@@ -59,7 +60,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         if pipe is None:
             return None
         transport = cast("asyncio.ReadTransport", pipe)
-        reader = Reader(self.turnstile, transport, name, self._buffer_size)
+        reader = Reader(self.monitor, transport, name, self._buffer_size)
         self._open[number] = reader
         return reader
 
@@ -83,7 +84,6 @@ class ChildProtocol(asyncio.SubprocessProtocol):
                 reader.feed_eof()
             else:
                 reader.set_exception(exc)
-            self.turnstile.remove(reader)
         self._close_if_over()
 
     def process_exited(self) -> None:
@@ -91,7 +91,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         for reader in (self.stdout, self.stderr):
             if reader is not None:
                 reader.inbound.ending.process_ended(time.monotonic())
-        self.turnstile.notify()
+        self.monitor.notify()
         self._close_if_over()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
@@ -104,7 +104,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         when_gone, self.when_gone = self.when_gone, None
         if when_gone is not None:
             when_gone()
-        self.turnstile.notify()
+        self.monitor.notify()
 
     def _close_if_over(self) -> None:
         """Close the transport once nothing more can come: left open it would complain."""

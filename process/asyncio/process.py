@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Optional, Type
 
 from process._child import Redirections
 from process.asyncio._child import Child
-from process.asyncio._guard import guard
+from process.asyncio._shutdown import guard
 from process.asyncio._start import start
 from process.asyncio.constants import DEFAULT_BUFFER_SIZE
 from process.asyncio.types import StreamReader, StreamWriter

@@ -41,7 +41,7 @@ async def _guard(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
             start.give_up()
         for start in starts:
             await start.over()
-        theirs = [child.end() for child in list(Child.alive) if child.turnstile.loop is loop]
+        theirs = [child.end() for child in list(Child.alive) if child.monitor.loop is loop]
         if theirs:  # for no children, at the interpreter's exit, `gather` would look for a loop
             await asyncio.gather(*theirs, return_exceptions=True)
         _guards.pop(loop, None)
@@ -60,10 +60,10 @@ def _end_all() -> None:
     A loop that a daemon thread runs is told to close its pipes, and has a moment to do it.
     """
     children = list(Child.alive)
-    looked_after = [child for child in children if child.turnstile.loop.is_running()]
+    looked_after = [child for child in children if child.monitor.loop.is_running()]
     for child in looked_after:
         with contextlib.suppress(RuntimeError):  # closed in this very moment
-            child.turnstile.loop.call_soon_threadsafe(child.close_streams)
+            child.monitor.loop.call_soon_threadsafe(child.close_streams)
     end_orphans(children)
     poll_until(lambda: all(child.protocol.gone for child in looked_after), GRACE)
     # Dropped unfinished, a guard wakes its loop; so late, a daemon thread in uvloop crashes of it.
