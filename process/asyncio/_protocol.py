@@ -8,16 +8,16 @@ from process.asyncio._monitor import LoopMonitor
 from process.asyncio._reader import Reader
 from process.asyncio._writer import Writer
 
-#: Is called once, with the transport of a child that has been started, and its protocol.
+#: Called once, with the transport of a child that has been started, and its protocol.
 Arrived = Callable[[asyncio.SubprocessTransport, "ChildProtocol"], None]
 
 
 class ChildProtocol(asyncio.SubprocessProtocol):
-    """What the loop tells us of a child.
+    """Receives what the loop has to tell of a child.
 
-    `asyncio` has a protocol of its own for this, whose `wait` means the exit on some versions and
-    the end of the pipes on others, and whose streams stop reading whoever waits. This one has an
-    exit of its own, and streams that know who waits.
+    The protocol that asyncio itself uses means the exit by `wait` on some versions and the end of
+    the pipes on others, and its streams stop reading whether a task waits or not. This one records
+    the exit itself, and its streams know who waits.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.stdin: Optional[Writer] = None
         self.stdout: Optional[Reader] = None
         self.stderr: Optional[Reader] = None
-        #: Called once that is so, if anybody has asked for it.
+        #: Called when `gone` becomes true.
         self.when_gone: Optional[Callable[[], None]] = None
         self._buffer_size = buffer_size
         self._arrived: Optional[Arrived] = arrived
@@ -98,8 +98,8 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.gone = True
         if self.stdin is not None:  # uvloop may tell of the pipe after this
             self.stdin.connection_lost()
-        # They refer to the protocol, some for good: it would take the garbage collector to free
-        # them, and what a reader has kept may be large.
+        # They refer to the protocol, some of them for ever, so only the garbage collector would
+        # free them; and what a reader has kept may be large.
         self.transport = self.stdin = self.stdout = self.stderr = None
         when_gone, self.when_gone = self.when_gone, None
         if when_gone is not None:
@@ -107,7 +107,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.monitor.notify()
 
     def _close_if_over(self) -> None:
-        """Close the transport once nothing more can come: left open it would complain."""
+        """Close the transport once nothing more can come: left open, it would warn."""
         if self.exited and not self._open and self.transport is not None:
             if self.stdin is not None:
                 self.stdin.break_off()

@@ -20,15 +20,17 @@ It is an `asyncio.StreamReader` by type and by behaviour, except that
 
 import asyncio
 import time
-from typing import Any, Callable, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
 
 from process.asyncio._monitor import LoopMonitor
 from process.asyncio._read_operation import ALL, LINE, ReadOperation
 from process.asyncio._spool import Spool
-from process.core._buffer import Buffer
 from process.core._flow import BOUND, Wait
 from process.core._inbound import Collection, Inbound
 from process.core.errors import ProcessError
+
+if TYPE_CHECKING:
+    from process.core._buffer import Buffer
 
 #: Bytes copied in one turn of the event loop.
 _PIECE = 1024 * 1024
@@ -178,8 +180,7 @@ class Reader(asyncio.StreamReader):
                     return data
             separators: Tuple[bytes, ...] = (separator,)
         else:
-            several: Tuple[Any, ...] = separator if isinstance(separator, tuple) else (separator,)
-            separators = tuple(bytes(memoryview(each)) for each in several)
+            separators = _separators(separator)
         if not separators or not all(separators):
             raise ValueError("Separator should be at least one-byte string")
         return await self._read(ReadOperation(separators=separators, strict=True))
@@ -372,3 +373,9 @@ class Reader(asyncio.StreamReader):
         self.advance()
         self._monitor.notify()
         self._pipe.close()
+
+
+def _separators(separator: Union[bytes, Tuple[bytes, ...]]) -> Tuple[bytes, ...]:
+    """What `readuntil` is given: one separator, or a tuple of several."""
+    several = separator if isinstance(separator, tuple) else (separator,)
+    return tuple(bytes(memoryview(each)) for each in several)

@@ -1,9 +1,10 @@
-"""The last moments at which something can be done about children: a loop, or the interpreter, ends.
+"""The last opportunity to end children: their loop shuts down, or the interpreter exits.
 
-Theory of operation. An asynchronous generator that has been begun is closed by
-`loop.shutdown_asyncgens()`, which `asyncio.run` calls last of all. That is the one moment to end
-what was never closed: later there is no loop to close a transport with, and uvloop even waits for
-the child. What is left when the interpreter exits is ended by an exit handler.
+1. An asynchronous generator that has been begun is closed by `loop.shutdown_asyncgens()`, which
+   `asyncio.run` calls at its end. Each loop with children has one here, which then ends those that
+   were never closed. Later there is no loop to close a transport with, and uvloop even waits for
+   the child.
+2. Children that still exist when the interpreter exits are ended by an exit handler.
 """
 
 import asyncio
@@ -18,57 +19,58 @@ from process.asyncio._child import Child, end_orphans
 from process.asyncio._start import starting
 
 
-async def guard() -> None:
+async def watch_running_loop() -> None:
     """See that no child of the running loop outlives it."""
     loop = asyncio.get_running_loop()
-    if loop in _guarded:
+    if loop in _watched:
         return
-    _guarded.add(loop)
-    # A guard refers to its loop. It goes when the loop shuts down; but some are just closed.
-    for other in [other for other in list(_guards) if other.is_closed()]:
-        del _guards[other]
-    _guards[loop] = begun = _guard(loop)
+    _watched.add(loop)
+    # A generator refers to its loop until the loop shuts down, and some loops are just closed.
+    for other in [other for other in list(_begun) if other.is_closed()]:
+        del _begun[other]
+    _begun[loop] = begun = _shutdown(loop)
     await begun.__anext__()
 
 
-async def _guard(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
-    """Ends the children of a loop before it is closed."""
+async def _shutdown(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+    """End the children of a loop before it is closed."""
     try:
         yield
     finally:
         starts = [start for start in list(starting) if start.loop is loop]
         for start in starts:
-            start.give_up()
+            start.cancel()
         for start in starts:
             await start.over()
         theirs = [child.end() for child in list(Child.alive) if child.monitor.loop is loop]
-        if theirs:  # for no children, at the interpreter's exit, `gather` would look for a loop
+        if theirs:  # without any, at the exit of the interpreter, `gather` would look for a loop
             await asyncio.gather(*theirs, return_exceptions=True)
-        _guards.pop(loop, None)
+        _begun.pop(loop, None)
 
 
-#: Loops that have, or have had, a guard.
-_guarded: "weakref.WeakSet[asyncio.AbstractEventLoop]" = weakref.WeakSet()
+#: Loops that have, or have had, a generator.
+_watched: "weakref.WeakSet[asyncio.AbstractEventLoop]" = weakref.WeakSet()
 
-#: The guards of the loops that have not been shut down.
-_guards: Dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+#: The generators of the loops that have not been shut down.
+_begun: Dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
 
 
 def _end_all() -> None:
-    """End every child that is still there: the interpreter exits.
+    """End every child that still exists, because the interpreter exits.
 
-    A loop that a daemon thread runs is told to close its pipes, and has a moment to do it.
+    A loop that a daemon thread runs is told to close its pipes, and has a bounded time to do it.
     """
     children = list(Child.alive)
-    looked_after = [child for child in children if child.monitor.loop.is_running()]
-    for child in looked_after:
-        with contextlib.suppress(RuntimeError):  # closed in this very moment
+    still_run = [child for child in children if child.monitor.loop.is_running()]
+    for child in still_run:
+        with contextlib.suppress(RuntimeError):  # it has just been closed
             child.monitor.loop.call_soon_threadsafe(child.close_streams)
     end_orphans(children)
-    poll_until(lambda: all(child.protocol.gone for child in looked_after), GRACE)
-    # Dropped unfinished, a guard wakes its loop; so late, a daemon thread in uvloop crashes of it.
-    for begun in list(_guards.values()):
-        with contextlib.suppress(StopIteration, RuntimeError):  # it is over now, or at work
+    poll_until(lambda: all(child.protocol.gone for child in still_run), GRACE)
+    # A generator that is collected unfinished wakes its loop. So late, that crashes a loop of
+    # uvloop that a daemon thread runs.
+    for begun in list(_begun.values()):
+        with contextlib.suppress(StopIteration, RuntimeError):  # it has ended now, or runs
             begun.aclose().send(None)
 
 

@@ -15,9 +15,9 @@ back from there when the caller has made room. The order of the bytes is: `Inbou
    the program's, whose work may depend on this very stream. So a job that has not begun after
    `_PATIENCE` seconds is taken back, and until the executor has time again the queue grows, as it
    does when there is no executor at all (the loop shuts down, no thread can be started).
-5. The files are used by the one who has claimed the job, or, if there is no job, by the loop.
-   Whoever closes them sets a flag first and then tries the lock; whoever uses them releases the
-   lock first and then looks at the flag. So one of the two sees the other, and closes.
+5. The files are used by the thread that has claimed the job, or, if there is no job, by the loop.
+   To close them, a caller first sets a flag and then tries the lock. A user of the files first
+   releases the lock and then looks at the flag. So one of the two sees the other, and closes.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Spool:
         self._overflow = Overflow(open_spool)
         #: Bytes in the overflow.
         self._stored = 0
-        #: Held by whoever uses the overflow.
+        #: Held while the overflow is used.
         self._lock = threading.Lock()
         self._closing = False
         self._job: Optional[_Job] = None
@@ -127,18 +127,21 @@ class Spool:
 
     def close(self) -> None:
         """Throw away what is held, and give its space back as soon as possible."""
-        self._closing = True
-        self._queue.clear()
-        self._queued = self._inbound.spilled = 0
+        self._discard()
         if self._job is None and self._stored:
             self._submit(_Job())
 
     def release(self) -> None:
         """The same without the loop, which does not run. Safe in finalizers."""
-        self._closing = True
-        if self._job is not None:
-            self._job.claim()
+        self._discard()
+        if self._job is not None and self._job.claim():
+            self._job = None
         self._close_files()
+
+    def _discard(self) -> None:
+        self._closing = True
+        self._queue.clear()
+        self._queued = self._inbound.spilled = 0
 
     def forget_after_fork(self) -> None:
         """Close a fork's copies of the files. It has no other thread that could use them."""
@@ -181,7 +184,7 @@ class Spool:
             self._keep_quiet(job)
 
     def _keep_quiet(self, job: _Job) -> None:
-        """See that nobody tells a closed loop of the result: up to Python 3.10 that is logged."""
+        """Keep the result from a closed loop: up to Python 3.10 the attempt to set it is logged."""
         if self._monitor.loop.is_closed() and job.future is not None:
             with contextlib.suppress(RuntimeError):  # raised after the future has been cancelled
                 job.future.cancel()
@@ -250,7 +253,7 @@ class Spool:
         self._monitor.advance()
 
     def _close_files(self) -> None:
-        """Close the files, unless somebody uses them, who then does it."""
+        """Close the files now, or leave it to the thread that uses them."""
         if self._lock.acquire(blocking=False):
             try:
                 self._overflow.close()
