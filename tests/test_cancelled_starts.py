@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from process import PIPE, AsyncProcess, ProcessError, ProcessNotRunError
-from process.asyncio import _guard, _start
+from process.asyncio import _shutdown, _start
 from process.asyncio._child import Child
 from tests.support import (
     LARGE,
@@ -149,7 +149,7 @@ def test_a_loop_shuts_down_in_the_middle_of_a_start(loops: Kit, turns: int) -> N
 
     async def scenario() -> None:
         nonlocal task
-        await _guard.guard()
+        await _shutdown.watch_running_loop()
         task = await run_for(turns, process)
 
     loop = make_loop(loops.name)
@@ -226,7 +226,7 @@ async def test_what_cannot_be_started_is_freed(loops: Kit, monkeypatch: pytest.M
     """Reference counts alone free the input of a `run` that has failed, or was cancelled."""
     data = pattern(LARGE)
     before = sys.getrefcount(data)
-    monkeypatch.setattr(_start, "_A_MOMENT", 0.001)
+    monkeypatch.setattr(_start, "_INSIST_AFTER", 0.001)
     gc.collect()
     gc.disable()
     try:
@@ -248,7 +248,7 @@ async def test_what_cannot_be_started_is_freed(loops: Kit, monkeypatch: pytest.M
 def test_the_program_is_left_in_the_middle_of_a_start(
     loops: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits then; the guard of the loop ends the child."""
+    """Nobody waits then; the child is ended when the loop shuts down."""
 
     def leave(*_: object) -> None:
         raise SystemExit

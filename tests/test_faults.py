@@ -586,6 +586,7 @@ async def test_no_memory_for_what_a_loop_has_read(
     await asyncio.sleep(0)
     with monkeypatch.context() as patch:
         _out_of_memory(patch, Inbound, "feed", "")
+        _out_of_memory(patch, Buffer, "append", "")
         process.stdin.write(b"later")
         process.stdin.close()
         await asyncio.wait([task], timeout=PROMPT)

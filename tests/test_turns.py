@@ -237,7 +237,7 @@ async def test_a_large_read_passes_its_turn_on_in_a_loop(loops: Kit) -> None:
     size = 300_000
     data = pattern(size + 1)
     async with loops.opened(["cat"], stdin=PIPE) as child:
-        child._child.turnstile._waiters = LatestFirst()
+        child._child.monitor._waiters = LatestFirst()
         first = asyncio.ensure_future(child.stdout.readexactly(size))
         await asyncio.sleep(0)
         second = asyncio.ensure_future(child.stdout.read(1))

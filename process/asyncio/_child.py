@@ -1,11 +1,11 @@
 """The life of one child of an asyncio process: awaited, ended, cleaned up.
 
-Theory of operation. The child belongs to its loop: the loop reaps it and closes its pipes. `finish`
-returns when every pipe is closed.
-
-A child that is dropped while its loop runs is left to the loop: SIGTERM at once, SIGKILL after a
-grace period, the pipes closed. One that is still there when its loop shuts down is ended by its
-`_guard`. A child whose loop is closed, or does not run, cannot be left to it: see `_orphans`.
+1. The child belongs to its loop: the loop reaps it and closes its pipes. `finish` returns once all
+   pipes, and the files of what has overflowed, are closed.
+2. A child that is dropped while its loop runs is left to the loop: SIGTERM at once, SIGKILL after a
+   grace period, the pipes closed.
+3. A child that still exists when its loop shuts down is ended by `_shutdown`.
+4. A child whose loop is closed, or does not run, cannot be left to it: see `_orphans`.
 """
 
 import asyncio
@@ -14,36 +14,40 @@ import io
 import os
 import signal
 from functools import partial
-from typing import Callable, ClassVar, Iterable, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Callable, ClassVar, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
 from process._lifecycle import GRACE, SIGKILL
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
-from process.asyncio._streams import Reader, Writer
+from process.asyncio._reader import Reader
 from process.core._flow import Wait
 from process.core._inbound import Collection
+
+if TYPE_CHECKING:
+    from process.asyncio._writer import Writer
 
 
 class Child:
     """A child process that has been started, and its streams."""
 
-    #: The children of this very process that have not been closed or ended. A fork has none. Here,
-    #: since a finalizer may come when the interpreter has emptied the module already.
+    #: The children of this very process that have not been closed or ended. A fork has none. They
+    #: are an attribute of the class because a finalizer may run after the interpreter has emptied
+    #: the module.
     alive: ClassVar[Set["Child"]] = set()
 
     def __init__(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
         self.transport = transport
         self.protocol = protocol
-        self.turnstile = protocol.turnstile
-        self.process = asyncio.subprocess.Process(transport, protocol, self.turnstile.loop)
+        self.monitor = protocol.monitor
+        self.process = asyncio.subprocess.Process(transport, protocol, self.monitor.loop)
         self.stdin: Optional[Writer] = protocol.stdin
         self.stdout: Optional[Reader] = protocol.stdout
         self.stderr: Optional[Reader] = protocol.stderr
-        #: The exit code, once it has been seen: between the one who reaps the child and the loop
-        #: that is told of it, nobody else can say.
+        #: The exit code, once it has been seen. After the child has been reaped, and before the
+        #: loop has been told, nothing else knows it.
         self._code: Optional[int] = None
-        #: What `finish` has to tell; it may be cancelled before it can.
+        #: The result of `finish`, which may be cancelled before it can return it.
         self._held_open: List[str] = []
         self.alive.add(self)
         orphans.forget(self.pid)
@@ -51,7 +55,7 @@ class Child:
     def feed(self, data: bytes) -> None:
         """Feed `data` to stdin, without waiting for it."""
         assert self.stdin is not None
-        self.process.stdin = None  # spoken for
+        self.process.stdin = None  # it is not the caller's
         self.stdin.write(data)
         self.stdin.close()
 
@@ -59,6 +63,11 @@ class Child:
     def pid(self) -> int:
         """The process id."""
         return self.process.pid
+
+    @property
+    def readers(self) -> List[Reader]:
+        """The output streams that are pipes."""
+        return [stream for stream in (self.stdout, self.stderr) if stream is not None]
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended, whether the loop has noticed or not."""
@@ -70,36 +79,39 @@ class Child:
         return self._code
 
     def poll(self) -> Optional[int]:
-        """The exit code; a caller who asks again and again is waiting."""
+        """The exit code; a caller that asks again and again is waiting."""
         code = self.look()
         if code is None:
-            self.turnstile.poll_all()
+            self.monitor.poll_all()
         return code
 
     async def wait(self, timeout: Optional[float] = None) -> bool:
         """Wait until the child has ended; whether it has.
 
-        When the time is over it is looked once more, as by a caller who polls: then this and the
-        exit code do not contradict each other, and a loop of calls without any time ends.
+        When the time is over the child is looked at once more, as in a poll. Then this and the exit
+        code do not contradict each other, and a loop of calls with a timeout of 0 ends.
         """
         reached = await self._wait_until(lambda: self.protocol.exited, timeout)
         return reached or self.poll() is not None
 
     async def disappear(self, timeout: Optional[float] = None) -> bool:
-        """Wait until the child has ended and its pipes are closed; whether that is so."""
-        return await self._wait_until(lambda: self.protocol.gone, timeout)
+        """Wait until the child has ended and its pipes and files are closed; whether that is so."""
+
+        def gone() -> bool:
+            return self.protocol.gone and not any(stream.spool.busy for stream in self.readers)
+
+        return await self._wait_until(gone, timeout)
 
     async def _wait_until(self, reached: Callable[[], bool], timeout: Optional[float]) -> bool:
-        loop = self.turnstile.loop
+        loop = self.monitor.loop
         deadline = None if timeout is None else loop.time() + timeout
         waited = False
-        with self.turnstile.waiting():
-            while not reached():
-                remaining = None if deadline is None else max(0.0, deadline - loop.time())
-                if remaining == 0 and waited:
-                    return False
-                await self.turnstile.changed(remaining)  # the loop has a turn, whatever the time
-                waited = True
+        while not reached():
+            remaining = None if deadline is None else max(0.0, deadline - loop.time())
+            if remaining == 0 and waited:
+                return False
+            await self.monitor.changed(remaining)  # the loop has a turn, whatever the time
+            waited = True
         return True
 
     def send_signal(self, number: int) -> None:
@@ -116,15 +128,15 @@ class Child:
         """Make the child end, unless it has."""
         self.send_signal(SIGKILL)
 
-    async def keep(self, streams: Iterable[Optional[Reader]], join: bool) -> List[str]:
+    async def keep(self, streams: Iterable[Reader], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
 
         Returns:
-            The names of those that were taken as finished though somebody holds them open.
+            The names of those that were taken as finished though another process holds them open.
         """
         open_ones: List[str] = []
         wait = Wait()
-        collections = [(stream, Collection()) for stream in streams if stream is not None]
+        collections = [(stream, Collection()) for stream in streams]
         try:
             wanted: List[Tuple[Reader, Collection]] = []
             for stream, collection in collections:
@@ -148,37 +160,38 @@ class Child:
         Raises:
             ProcessError: a stream has lost bytes.
         """
-        told = self not in self.alive
-        if not told:
+        finished = self not in self.alive
+        if not finished:
             if self.stdin is not None:
                 self.stdin.close()
-            self._held_open += await self.keep((self.stdout, self.stderr), join=True)
+            self._held_open += await self.keep(self.readers, join=True)
             self.close_streams()
             self.transport.close()
             await self.disappear()
             self.alive.discard(self)
-        for stream in (self.stdout, self.stderr):
-            if stream is not None:
-                stream.check()
-        return [] if told else self._held_open
+        for stream in self.readers:
+            stream.check()
+        return [] if finished else self._held_open
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""
-        if self.turnstile.loop.is_closed():
-            return  # the block of a task that nobody runs any more is left: see `_orphans`
+        if self.monitor.loop.is_closed():
+            return  # a task that nobody runs any more leaves its block: see `_orphans`
         if self.stdin is not None:
             self.stdin.abort()
-        for stream in (self.stdout, self.stderr):
-            if stream is not None:
-                stream.close()
+        for stream in self.readers:
+            stream.close()
 
     def drop(self) -> None:
-        """Nobody refers to the process any more. Safe in finalizers, in any thread."""
+        """The process object has been collected: end the child. Safe in finalizers, in any thread.
+
+        A loop that runs does it. Otherwise it is done here, in a bounded time.
+        """
         if self not in self.alive:
             return
-        loop = self.turnstile.loop
+        loop = self.monitor.loop
         if loop.is_running():
-            with contextlib.suppress(RuntimeError):  # closed in this very moment
+            with contextlib.suppress(RuntimeError):  # it has just been closed
                 loop.call_soon_threadsafe(self._end)
                 return
         end_orphans([self])
@@ -190,7 +203,7 @@ class Child:
         if self.protocol.gone:
             self.alive.discard(self)
         else:  # the protocol closes the transport once the child has ended
-            timer = self.turnstile.loop.call_later(GRACE, self._try, SIGKILL)
+            timer = self.monitor.loop.call_later(GRACE, self._try, SIGKILL)
             self.protocol.when_gone = partial(self._is_over, timer)
 
     def _is_over(self, timer: asyncio.TimerHandle) -> None:
@@ -203,7 +216,7 @@ class Child:
             self.send_signal(number)
 
     async def end(self) -> None:
-        """End the child and wait until it is gone, or cannot be made to: the loop shuts down."""
+        """End the child, because the loop shuts down, and wait a bounded time until it is gone."""
         self.close_streams()
         self._try(signal.SIGTERM)
         if not await self.wait(GRACE):
@@ -219,32 +232,39 @@ class Child:
 def end_orphans(children: List[Child]) -> None:
     """End children that are not left to their loop."""
     Child.alive.difference_update(children)
-    orphans.end([orphans.Orphan(child.transport, child.turnstile.loop) for child in children])
+    for child in children:
+        if not child.monitor.loop.is_running():
+            for stream in child.readers:
+                stream.spool.release()
+    orphans.end([orphans.Orphan(child.transport, child.monitor.loop) for child in children])
 
 
 def _forget_after_fork() -> None:
-    """A fork has none of the children, and holds none of their pipes open.
+    """Let go of the children in a fork: it has none of them, and holds none of their pipes open.
 
     The pipes are the loop's, so they are closed behind its back: a copy that stays open would keep
-    end of file from whoever reads the other end. But the loop's own objects will close the same
+    end of file from the reader of the other end. But the loop's own objects will close the same
     numbers once more, and by then they must not be those of files of the fork's. So each number
     stays taken, by the null device.
     """
-    transports = [child.transport for child in list(Child.alive)]
+    children = list(Child.alive)
     Child.alive.clear()
-    if not transports:
+    if not children:
         return
     # With no descriptor left for it the pipes stay as they are: the fork has more urgent troubles.
     with contextlib.suppress(OSError), io.FileIO(os.devnull, "r+") as null:
-        for transport in transports:
+        for child in children:
             for number in range(3):
-                pipe = transport.get_pipe_transport(number)
+                pipe = child.transport.get_pipe_transport(number)
                 if pipe is None:
                     continue
-                with contextlib.suppress(Exception):  # closed already; in a fork not worth a word
+                with contextlib.suppress(Exception):  # closed already, which does not matter here
                     # asyncio tells of a pipe, uvloop of a socket.
                     file = pipe.get_extra_info("pipe") or pipe.get_extra_info("socket")
                     os.dup2(null.fileno(), file.fileno(), inheritable=False)
+    for child in children:
+        for stream in child.readers:
+            stream.spool.forget_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

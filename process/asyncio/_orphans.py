@@ -1,8 +1,8 @@
 """Children whose loop is closed, or does not run.
 
 Such a child cannot be left to its loop: nobody would end it, reap it, or close its pipes, and the
-transports, left to the garbage collector, would complain. So it is ended here, for a bounded time:
-SIGTERM, a grace period, SIGKILL; and its pipes are closed behind the back of the transports.
+transports, left to the garbage collector, would complain. So it is ended here, in a bounded time:
+SIGTERM, a grace period, SIGKILL. Its pipes are closed behind the back of the transports.
 """
 
 import asyncio
@@ -45,16 +45,21 @@ class Orphan(NamedTuple):
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended."""
-        if not self.ended():
-            with contextlib.suppress(OSError):  # it has other rights, or has just ended
+        if self.ended():
+            return
+        popen = self.transport.get_extra_info("subprocess")
+        with contextlib.suppress(OSError):  # it has other rights, or has just ended
+            if popen is not None:  # which knows the handle, and the exit code to give, on Windows
+                popen.send_signal(number)
+            else:
                 os.kill(self.pid, number)
 
     def wait(self, deadline: float) -> bool:
         """Wait for the end until `deadline`; whether the child has ended.
 
-        This is a finalizer's last resort, perhaps with no descriptor left for a pidfd, and late in
-        the exit of the interpreter, where Python 3.12 refuses to start a thread. The deadline ends
-        it, whatever there is to wait with.
+        This is a finalizer's last resort. There may be no descriptor left for a pidfd, and late in
+        the exit of the interpreter Python 3.12 and later refuse to start a thread. The deadline
+        ends it, however the end of the child is awaited.
         """
         return _platform.await_end(self.pid, self.ended, max(0.0, deadline - time.monotonic()))
 
@@ -75,21 +80,22 @@ def end(orphans: List[Orphan]) -> None:
 
 
 def forget(pid: int) -> None:
-    """The number `pid` has been given out again."""
+    """A new child has the number `pid`."""
     _outlived.discard(pid)
 
 
 def _silence(transport: Any, loop: Any) -> None:
     """Close the pipes for transports that cannot do it themselves.
 
-    A transport of asyncio closes its pipe in a callback of its loop; if that never comes, its
-    finalizer complains. So that callback is called here. This uses names that asyncio keeps to
-    itself, for want of others: a loop that does without them is left alone.
+    A transport of asyncio closes its pipe in a callback of its loop; if the loop never runs that,
+    the finalizer of the transport complains. So the callback is called here. It is private to
+    asyncio, but there is no public way. A loop without these names is left alone.
     """
     for number in range(3):
         pipe = transport.get_pipe_transport(number)
         lose = getattr(pipe, "_call_connection_lost", None)
-        if lose is None or getattr(pipe, "_pipe", None) is None:
+        # What is open is a `_pipe` with the selector loop, and a `_sock` with the proactor loop.
+        if lose is None or not (getattr(pipe, "_pipe", None) or getattr(pipe, "_sock", None)):
             continue
         if pipe.is_closing() and not loop.is_closed():
             continue  # the callback is on its way
@@ -103,7 +109,7 @@ def _silence(transport: Any, loop: Any) -> None:
         transport.close()
 
 
-#: Children that have outlived their loop.
+#: The process ids of children that have outlived their loop.
 _outlived: Set[int] = set()
 
 

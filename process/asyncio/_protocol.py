@@ -4,19 +4,20 @@ import asyncio
 import time
 from typing import Callable, Dict, Optional, cast
 
-from process.asyncio._streams import Reader, Writer
-from process.asyncio._turnstile import Turnstile
+from process.asyncio._monitor import LoopMonitor
+from process.asyncio._reader import Reader
+from process.asyncio._writer import Writer
 
-#: Is called once, with the transport of a child that has been started, and its protocol.
+#: Called once, with the transport of a child that has been started, and its protocol.
 Arrived = Callable[[asyncio.SubprocessTransport, "ChildProtocol"], None]
 
 
 class ChildProtocol(asyncio.SubprocessProtocol):
-    """What the loop tells us of a child.
+    """Receives what the loop has to tell of a child.
 
-    `asyncio` has a protocol of its own for this, whose `wait` means the exit on some versions and
-    the end of the pipes on others, and whose streams stop reading whoever waits. This one has an
-    exit of its own, and streams that know who waits.
+    The protocol that asyncio itself uses means the exit by `wait` on some versions and the end of
+    the pipes on others, and its streams stop reading whether a task waits or not. This one records
+    the exit itself, and its streams know who waits.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         buffer_size: int,
         arrived: "Arrived",
     ) -> None:
-        self.turnstile = Turnstile(loop)
+        self.monitor = LoopMonitor(loop)
         #: The process has ended.
         self.exited = False
         #: The process has ended, and all its pipes are closed.
@@ -35,7 +36,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.stdin: Optional[Writer] = None
         self.stdout: Optional[Reader] = None
         self.stderr: Optional[Reader] = None
-        #: Called once that is so, if anybody has asked for it.
+        #: Called when `gone` becomes true.
         self.when_gone: Optional[Callable[[], None]] = None
         self._buffer_size = buffer_size
         self._arrived: Optional[Arrived] = arrived
@@ -46,7 +47,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.transport = cast("asyncio.SubprocessTransport", transport)
         pipe = self.transport.get_pipe_transport(0)
         if pipe is not None:
-            self.stdin = Writer(self.turnstile, cast("asyncio.WriteTransport", pipe), self)
+            self.stdin = Writer(self.monitor, cast("asyncio.WriteTransport", pipe), self)
         self.stdout = self._reader(self.transport.get_pipe_transport(1), 1, "stdout")
         self.stderr = self._reader(self.transport.get_pipe_transport(2), 2, "stderr")
         arrived, self._arrived = self._arrived, None
@@ -59,7 +60,8 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         if pipe is None:
             return None
         transport = cast("asyncio.ReadTransport", pipe)
-        reader = Reader(self.turnstile, transport, name, self._buffer_size)
+        reader = Reader(self.monitor, transport, name, self._buffer_size)
+        self.monitor.readers.append(reader)
         self._open[number] = reader
         return reader
 
@@ -79,11 +81,11 @@ class ChildProtocol(asyncio.SubprocessProtocol):
             self.stdin.connection_lost()
         reader = self._open.pop(fd, None)
         if reader is not None:
+            self.monitor.readers.remove(reader)
             if exc is None:
                 reader.feed_eof()
             else:
                 reader.set_exception(exc)
-            self.turnstile.remove(reader)
         self._close_if_over()
 
     def process_exited(self) -> None:
@@ -91,23 +93,23 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         for reader in (self.stdout, self.stderr):
             if reader is not None:
                 reader.inbound.ending.process_ended(time.monotonic())
-        self.turnstile.notify()
+        self.monitor.notify()
         self._close_if_over()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self.gone = True
         if self.stdin is not None:  # uvloop may tell of the pipe after this
             self.stdin.connection_lost()
-        # They refer to the protocol, some for good: it would take the garbage collector to free
-        # them, and what a reader has kept may be large.
+        # They refer to the protocol, some of them for ever, so only the garbage collector would
+        # free them; and what a reader has kept may be large.
         self.transport = self.stdin = self.stdout = self.stderr = None
         when_gone, self.when_gone = self.when_gone, None
         if when_gone is not None:
             when_gone()
-        self.turnstile.notify()
+        self.monitor.notify()
 
     def _close_if_over(self) -> None:
-        """Close the transport once nothing more can come: left open it would complain."""
+        """Close the transport once nothing more can come: left open, it would warn."""
         if self.exited and not self._open and self.transport is not None:
             if self.stdin is not None:
                 self.stdin.break_off()

@@ -1,20 +1,24 @@
 """The start of a child of an asyncio process.
 
-Theory of operation. The loop makes the child, connects its pipes, which takes some turns, and then
-hands it over. Meanwhile whoever has asked for it may be cancelled, the whole loop may shut down, an
-exception may come from anywhere; and the child is there, or will be. So the loop is asked in a task
-of its own, which nobody but us cancels. A caller who no longer wants the child says so and stays
-until it has been dropped, ended and reaped; if he is torn out of that as well, it happens without
-him, and the guard of the loop waits for it.
-
-A loop may also fail when the child is there already: asyncio watches for its end by a thread or a
-descriptor, and there may be neither to be had. It says so at once, and hands the child over some
-turns later all the same, with nobody to reap it. Then that is done here.
+1. The loop makes the child, connects its pipes, which takes some turns, and then hands it over.
+   Meanwhile the caller may be cancelled, the loop may shut down, or an exception may strike
+   anywhere, and the child exists, or will. So the loop is asked in a task of its own, which is not
+   cancelled with the caller.
+2. A caller that no longer wants the child cancels the `Start` and stays until the child has been
+   dropped, ended and reaped. If the caller is cancelled again, this goes on without it, and
+   `_shutdown` waits for it.
+3. A loop may fail when the child exists already: asyncio watches for its end by a thread or a
+   descriptor, and the thread cannot be started, or there is no descriptor left. It says so at once,
+   and hands the child over some turns later all the same, with nobody to reap it. Then the child is
+   reaped here.
 """
 
 import asyncio
 import contextlib
-from typing import Any, List, Optional, Set
+import os
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, List, Optional, Set
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -25,14 +29,23 @@ from process.asyncio._protocol import ChildProtocol
 from process.core.constants import PIPE
 from process.core.types import File
 
-#: Seconds after which a loop that has not got on with a start that nobody wants is told to stop.
-_A_MOMENT = 0.1
+if TYPE_CHECKING:
+    from process._descriptor import Descriptor
 
-#: Turns of a loop, more than it takes to connect three pipes.
+#: Whether `subprocess.Popen` leaks descriptors when it runs out of them.
+_POPEN_LEAKS = sys.version_info < (3, 11)
+
+#: Descriptors that the start of a child with three pipes takes at most.
+_DESCRIPTORS = 12
+
+#: Seconds after which a loop that has not answered a cancelled start is told to stop, again.
+_INSIST_AFTER = 0.1
+
+#: Turns of a loop: more than it takes to connect three pipes.
 _TURNS = 30
 
-#: Seconds after which it is looked again whether a child that the loop does not watch has ended.
-_A_LOOK = 0.01
+#: Seconds between two looks at a child that the loop does not watch.
+_LOOK_AGAIN = 0.01
 
 
 class Start:
@@ -44,7 +57,7 @@ class Start:
         self.child: Optional[Child] = None
         self._buffer_size = buffer_size
         self._begun = False
-        self._given_up = False
+        self._cancelled = False
         #: The loop has said that it cannot start the child.
         self._failed = False
         self._task: Optional[asyncio.Task[None]] = None
@@ -68,7 +81,7 @@ class Start:
 
     async def _ask(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> None:
         self._begun = True
-        _reserve_descriptors()
+        _reserve_descriptors(self.loop)
         await self.loop.subprocess_exec(
             lambda: ChildProtocol(self.loop, self._buffer_size, self._arrived),
             *arguments,
@@ -79,36 +92,35 @@ class Start:
         )
 
     def _arrived(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
-        """The loop hands the child over, even if it has been told to stop."""
+        """Take the child from the loop, which hands it over even if it has been told to stop."""
         self.child = Child(transport, protocol)
-        if self._given_up:
+        if self._cancelled:
             self.child.drop()
         if self._failed:
             self._watch(transport)
 
     def _watch(self, transport: Any) -> None:
-        """Tell the transport of the end of its child, as the watcher that the loop has not got.
+        """Tell the transport of the end of its child, in place of the watcher that failed.
 
-        This uses a name that asyncio keeps to itself, for want of another. Only its loops fail in
-        this way.
+        The method is private to asyncio, but there is no public one. Only its loops fail like this.
         """
         code = transport.get_extra_info("subprocess").poll()
         if code is None:
-            self.loop.call_later(_A_LOOK, self._watch, transport)
+            self.loop.call_later(_LOOK_AGAIN, self._watch, transport)
         else:
             transport._process_exited(code)
 
     def _answered(self, task: "asyncio.Task[None]") -> None:
         starting.discard(self)
         self._task = None
-        if not task.cancelled():  # seen, even if nobody is there to be told
+        if not task.cancelled():  # the exception counts as retrieved
             self._failed = task.exception() is not None
 
-    def give_up(self) -> None:
-        """Nobody wants the child any more: it is dropped, now or as soon as it is there."""
-        self._given_up = True
+    def cancel(self) -> None:
+        """Drop the child, now or as soon as the loop hands it over."""
+        self._cancelled = True
         if self._task is not None:
-            # Once more, in case that an exception has struck before it was done.
+            # Again, in case an exception has struck before `wait` did it.
             self._task.add_done_callback(self._answered)
         if self.child is not None:
             self.child.drop()
@@ -116,22 +128,21 @@ class Start:
             self._task.cancel()
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self.loop.call_later(_A_MOMENT, self._insist)
+                self.loop.call_later(_INSIST_AFTER, self._insist)
 
     def _insist(self) -> None:
         """Tell the loop to stop.
 
-        Where a whole loop is shut down asyncio's own task for the pipes is cancelled, and then the
-        one who waits for it would wait for ever (gh-125502 of CPython).
-        A second cancellation frees him. In any other case the child will be handed over all the
-        same.
+        When a whole loop shuts down, asyncio's own task that connects the pipes is cancelled, and
+        the task that waits for it would wait for ever (gh-125502). A second cancellation ends that.
+        In all other cases the child is handed over all the same.
         """
         if self._task is not None:
             self._task.cancel()
-            self.loop.call_later(_A_MOMENT, self._insist)
+            self.loop.call_later(_INSIST_AFTER, self._insist)
 
     async def over(self) -> None:
-        """Wait until the child is gone, or cannot be made to; after `give_up`."""
+        """Wait a bounded time until the child is gone; after `cancel`."""
         if self._task is not None:
             await asyncio.wait([self._task])
         if self._failed:
@@ -141,7 +152,7 @@ class Start:
             await self.child.disappear(2 * GRACE)
 
 
-#: What the loops have been asked for, and have not answered.
+#: The starts that loops have been asked for and have not answered.
 starting: Set[Start] = set()
 
 
@@ -159,14 +170,14 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     try:
         child = await started.wait(arguments, to, stdin)
         if offered is not None:
-            offered.accept(child.turnstile.flow)
+            offered.accept(child.monitor.flow)
         if isinstance(to.stdin, bytes):
             child.feed(to.stdin)
         return child
     except BaseException as error:
         if offered is not None:
             offered.withdraw()
-        started.give_up()
+        started.cancel()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             await started.over()
         raise
@@ -179,25 +190,28 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
 def _descriptor(file: Optional[File]) -> Optional[int]:
     """The descriptor of `file`, asked for before there is any pipe.
 
-    Finding out later that a file has none, `subprocess.Popen` leaks the pipes that it has made by
-    then, before Python 3.11.
+    If `subprocess.Popen` finds out later that a file has none, it leaks the pipes that it has made
+    by then, before Python 3.11.
     """
     return file if file is None or isinstance(file, int) else file.fileno()
 
 
-def _reserve_descriptors() -> None:
+def _reserve_descriptors(loop: asyncio.AbstractEventLoop) -> None:
     """See that there are as many descriptors left as the loop may need at once.
 
-    Running out in the middle, `subprocess.Popen` leaks two of them before Python 3.11, and uvloop
-    six. So it is better not to begin.
+    Running out in the middle, `subprocess.Popen` leaks two of them before Python 3.11
+    (gh-87474), and uvloop leaks six.
 
     Raises:
         OSError: there are too few.
     """
-    ends: List[Descriptor] = []
+    if isinstance(loop, asyncio.BaseEventLoop) and not _POPEN_LEAKS:
+        return
+    numbers: List[int] = []
     try:
-        for _ in range(6):
-            ends.extend(Descriptor.pipe())
+        # Each of these is one call into C, so no exception can strike between making a descriptor
+        # and noting it, or while half of them are closed.
+        numbers.extend(map(os.open, [os.devnull], [os.O_RDONLY]))
+        numbers.extend(map(os.dup, numbers * (_DESCRIPTORS - 1)))
     finally:
-        for end in ends:  # by name: the frame of an error refers to them
-            end.close()
+        deque(map(os.close, numbers), maxlen=0)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Optional, Type
 
 from process._lifecycle import Redirections
 from process.asyncio._child import Child
-from process.asyncio._guard import guard
+from process.asyncio._shutdown import watch_running_loop
 from process.asyncio._start import start
 from process.asyncio.constants import DEFAULT_BUFFER_SIZE
 from process.asyncio.types import StreamReader, StreamWriter
@@ -29,7 +29,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
     __doc__ = AbstractProcess.__doc__
 
     _default_buffer_size = DEFAULT_BUFFER_SIZE
-    #: Somebody runs the process, or has run it.
+    #: `run` has been called, and has not failed.
     _taken = False
 
     @property
@@ -43,13 +43,13 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
         try:
             check_arguments(self._arguments)
             redirections = Redirections(self._stdin, self._stdout, self._stderr)
-            await guard()
+            await watch_running_loop()
             self._child = await start(self._arguments, redirections, self._buffer_size)
         except Exception as error:
             raise ProcessError(f"Failed to run process: {error!r}") from error
         finally:
             self._taken = self._child is not None
-        self._stdin = None  # the feeding task has it now, and lets go of it once it is fed
+        self._stdin = None  # the stream has it now, and lets go of it once it is fed
         return self
 
     async def output(self, join: bool = True) -> bytes:

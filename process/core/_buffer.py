@@ -16,7 +16,7 @@ each byte once however often it is asked.
 """
 
 from collections import deque
-from typing import Deque, Dict, List, Tuple, Union
+from typing import Any, Deque, Dict, List, Tuple, Union
 
 #: What a chunk can be: `bytes`, a view of the caller's input, which is not copied, or, as the last
 #: one, an array that still grows.
@@ -55,8 +55,11 @@ class Buffer:
         """Add `chunk` behind everything held."""
         if not chunk:
             return
+        if not self._chunks:
+            self._chunks.append((self._position, chunk))
+            return
         end = self.end
-        if self._chunks and len(chunk) < _SMALL:
+        if len(chunk) < _SMALL:
             start, last = self._chunks[-1]
             if len(last) < _SMALL and start + len(last) == end:
                 self._chunks[-1] = (start, bytes(last) + bytes(chunk))
@@ -114,6 +117,37 @@ class Buffer:
         self.skip(len(data))
         return data
 
+    def take_exactly(self, size: int) -> bytes:
+        """Hand out `size` bytes if that leaves some of the first chunk, which is of `bytes`.
+
+        Else, nothing is handed out. This and `take_until` are for callers who do what depends on
+        how much is held once a chunk rather than once a call. No call into C lies between the
+        store that makes it true and the return.
+        """
+        if self._chunks:
+            first: Tuple[int, Any] = self._chunks[0]
+            start, chunk = first
+            begin = self._position - start
+            if begin + size < len(chunk):
+                data: bytes = chunk[begin : begin + size]
+                self._position += size
+                return data
+        return b""
+
+    def take_until(self, separator: bytes) -> bytes:
+        """The same for the bytes up to and including the first `separator`."""
+        if self._chunks:
+            first: Tuple[int, Any] = self._chunks[0]
+            start, chunk = first
+            begin = self._position - start
+            index = chunk.find(separator, begin)
+            end = index + len(separator)
+            if index >= 0 and end < len(chunk):
+                data: bytes = chunk[begin:end]
+                self._position = start + end
+                return data
+        return b""
+
     def unread(self, data: bytes) -> None:
         """Put back, in front of everything held, what was taken last."""
         self.discard()
@@ -136,6 +170,8 @@ class Buffer:
         Asked again for the same separator it goes on where it stopped, so a long line that comes
         in small pieces is searched once, not once a piece; whatever others search for meanwhile.
         """
+        if not self._chunks:
+            return -1
         overlap = len(separator) - 1
         begin = max(self._position, self._searched.get(separator, self._position))
         #: The last bytes before a chunk, in which the separator may begin.

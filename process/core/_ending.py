@@ -28,6 +28,11 @@ class Ending:
         self._over: Optional[float] = None
         self._heard = -1.0
 
+    @property
+    def running(self) -> bool:
+        """Whether silence is being timed: before the process has ended, arrivals do not count."""
+        return self._over is not None
+
     def arrived(self, now: float) -> None:
         """A chunk has come, or is known to be on its way."""
         self._heard = max(self._heard, now)

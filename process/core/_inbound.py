@@ -188,6 +188,11 @@ class Inbound:
         return gathered + len(self._buffer) + self.spilled
 
     @property
+    def position(self) -> int:
+        """The offset in the stream of the next byte that callers take, or gather."""
+        return self._buffer.position
+
+    @property
     def end(self) -> int:
         """The offset in the stream behind everything that was fed, the overflow aside."""
         return self._buffer.end

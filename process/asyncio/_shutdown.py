@@ -1,0 +1,77 @@
+"""The last opportunity to end children: their loop shuts down, or the interpreter exits.
+
+1. An asynchronous generator that has been begun is closed by `loop.shutdown_asyncgens()`, which
+   `asyncio.run` calls at its end. Each loop with children has one here, which then ends those that
+   were never closed. Later there is no loop to close a transport with, and uvloop even waits for
+   the child.
+2. Children that still exist when the interpreter exits are ended by an exit handler.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import weakref
+from typing import AsyncGenerator, Dict
+
+from process._lifecycle import GRACE
+from process._polling import poll_until
+from process.asyncio._child import Child, end_orphans
+from process.asyncio._start import starting
+
+
+async def watch_running_loop() -> None:
+    """See that no child of the running loop outlives it."""
+    loop = asyncio.get_running_loop()
+    if loop in _watched:
+        return
+    _watched.add(loop)
+    # A generator refers to its loop until the loop shuts down, and some loops are just closed.
+    for other in [other for other in list(_begun) if other.is_closed()]:
+        del _begun[other]
+    _begun[loop] = begun = _shutdown(loop)
+    await begun.__anext__()
+
+
+async def _shutdown(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+    """End the children of a loop before it is closed."""
+    try:
+        yield
+    finally:
+        starts = [start for start in list(starting) if start.loop is loop]
+        for start in starts:
+            start.cancel()
+        for start in starts:
+            await start.over()
+        theirs = [child.end() for child in list(Child.alive) if child.monitor.loop is loop]
+        if theirs:  # without any, at the exit of the interpreter, `gather` would look for a loop
+            await asyncio.gather(*theirs, return_exceptions=True)
+        _begun.pop(loop, None)
+
+
+#: Loops that have, or have had, a generator.
+_watched: "weakref.WeakSet[asyncio.AbstractEventLoop]" = weakref.WeakSet()
+
+#: The generators of the loops that have not been shut down.
+_begun: Dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+
+
+def _end_all() -> None:
+    """End every child that still exists, because the interpreter exits.
+
+    A loop that a daemon thread runs is told to close its pipes, and has a bounded time to do it.
+    """
+    children = list(Child.alive)
+    still_run = [child for child in children if child.monitor.loop.is_running()]
+    for child in still_run:
+        with contextlib.suppress(RuntimeError):  # it has just been closed
+            child.monitor.loop.call_soon_threadsafe(child.close_streams)
+    end_orphans(children)
+    poll_until(lambda: all(child.protocol.gone for child in still_run), GRACE)
+    # A generator that is collected unfinished wakes its loop. So late, that crashes a loop of
+    # uvloop that a daemon thread runs.
+    for begun in list(_begun.values()):
+        with contextlib.suppress(StopIteration, RuntimeError):  # it has ended now, or runs
+            begun.aclose().send(None)
+
+
+atexit.register(_end_all)

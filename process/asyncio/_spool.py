@@ -1,0 +1,265 @@
+"""The part of a stream that lies beyond memory, written and read by the executor of the loop.
+
+What overflows waits in a queue in memory, from which it is written to an `Overflow`, and is read
+back from there when the caller has made room. The order of the bytes is: `Inbound`, files, queue.
+
+1. One job is under way at a time: it writes a piece, reads a piece, or closes the files. A reader
+   comes first, and once the files are empty the queue is handed out without a detour.
+2. Bytes that are being written stay in the queue until the job has succeeded, and bytes that are
+   being read stay in `Inbound.spilled` until they have been fed. Jobs belong to the stream, not to
+   a task, so a cancellation cannot strike one.
+3. Jobs are begun and recorded in callbacks of the loop. A task only asks for that (`call_soon`), so
+   an exception raised in a task by a signal handler finds no half-recorded job.
+4. While the queue is long the transport is paused: memory is bounded by it. Nothing waits for ever
+   because of that, since a job depends on the disk and on nothing else. But the executor is also
+   the program's, whose work may depend on this very stream. So a job that has not begun after
+   `_PATIENCE` seconds is taken back, and until the executor has time again the queue grows, as it
+   does when there is no executor at all (the loop shuts down, no thread can be started).
+5. The files are used by the thread that has claimed the job, or, if there is no job, by the loop.
+   To close them, a caller first sets a flag and then tries the lock. A user of the files first
+   releases the lock and then looks at the flag. So one of the two sees the other, and closes.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from functools import partial
+from itertools import islice
+from typing import Deque, List, Optional
+
+from process._spool import open_spool
+from process.asyncio._monitor import LoopMonitor
+from process.core._inbound import CHUNK, Inbound
+from process.core._overflow import Overflow
+
+#: Bytes that one job moves.
+_PIECE = 1024 * 1024
+
+#: Bytes in the queue above which the transport is paused.
+_QUEUE = 4 * 1024 * 1024
+
+#: Seconds that a job may wait for a thread.
+_PATIENCE = 0.25
+
+
+class _Job:
+    """One piece of file work, for the thread or the loop, whichever claims it first."""
+
+    def __init__(self, writes: int = 0, reads: int = 0) -> None:
+        #: How many chunks of the queue are to be written.
+        self.writes = writes
+        #: How many bytes are to be read.
+        self.reads = reads
+        #: What has been read.
+        self.pieces: List[bytes] = []
+        #: The executor's answer.
+        self.future: Optional[asyncio.Future[None]] = None
+        self._ticket = [None]
+
+    def claim(self) -> bool:
+        """Whether the caller is the first one. Atomic."""
+        try:
+            self._ticket.pop()
+        except IndexError:
+            return False
+        return True
+
+
+class Spool:
+    """A queue of bytes, first in, first out, behind what an `Inbound` has in memory."""
+
+    def __init__(self, monitor: LoopMonitor, inbound: Inbound) -> None:
+        #: What has made bytes inaccessible, if anything has.
+        self.failure: Optional[Exception] = None
+        self._monitor = monitor
+        self._inbound = inbound
+        self._queue: Deque[bytes] = deque()
+        self._queued = 0
+        self._overflow = Overflow(open_spool)
+        #: Bytes in the overflow.
+        self._stored = 0
+        #: Held while the overflow is used.
+        self._lock = threading.Lock()
+        self._closing = False
+        self._job: Optional[_Job] = None
+        #: Whether the executor can be relied on.
+        self._usable = True
+
+    @property
+    def congested(self) -> bool:
+        """Whether so much waits to be written that no more should be read from the pipe."""
+        return self._usable and self._queued > _QUEUE
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None
+
+    def append(self, chunk: bytes) -> None:
+        """Add `chunk` behind everything held."""
+        self._queue.append(chunk)
+        self._queued += len(chunk)
+        self._inbound.spilled += len(chunk)
+        self.advance()
+
+    def advance(self) -> None:
+        """Begin the next job, if there is one and none is under way. Called by the loop."""
+        if self._job is not None or self._closing:
+            return
+        if self._inbound.refill():
+            if not self._stored:
+                chunk = self._queue.popleft()
+                self._queued -= len(chunk)
+                self._deliver([chunk])
+            elif self._usable:
+                self._submit(_Job(reads=min(self._stored, _PIECE)))
+            else:
+                self._read_here()
+        elif self._queue and self._usable:
+            size = count = 0
+            for chunk in self._queue:
+                count += 1
+                size += len(chunk)
+                if size >= _PIECE:
+                    break
+            self._submit(_Job(writes=count))
+
+    def close(self) -> None:
+        """Throw away what is held, and give its space back as soon as possible."""
+        self._discard()
+        if self._job is None and self._stored:
+            self._submit(_Job())
+
+    def release(self) -> None:
+        """The same without the loop, which does not run. Safe in finalizers."""
+        self._discard()
+        if self._job is not None and self._job.claim():
+            self._job = None
+        self._close_files()
+
+    def _discard(self) -> None:
+        self._closing = True
+        self._queue.clear()
+        self._queued = self._inbound.spilled = 0
+
+    def forget_after_fork(self) -> None:
+        """Close a fork's copies of the files. It has no other thread that could use them."""
+        self._closing = True
+        self._overflow.close()
+
+    # The work.
+
+    def _submit(self, job: _Job) -> None:
+        self._job = job
+        loop = self._monitor.loop
+        data = b"".join(islice(self._queue, job.writes))
+        try:
+            job.future = loop.run_in_executor(None, self._work, job, data)
+        except RuntimeError:  # the executor is shut down, or no thread can be started
+            self._take_back(job)
+        else:
+            timer = loop.call_later(_PATIENCE, self._take_back, job)
+            job.future.add_done_callback(partial(self._finished, job, timer))
+
+    def _work(self, job: _Job, data: bytes) -> None:
+        """Do a job, in a thread of the executor."""
+        if not job.claim():
+            return
+        try:
+            with self._lock:
+                if self._closing:
+                    pass
+                elif job.reads:
+                    left = job.reads
+                    while left > 0:
+                        piece = self._overflow.take(min(left, CHUNK))
+                        job.pieces.append(piece)
+                        left -= len(piece)
+                else:
+                    self._overflow.append(data)
+        finally:
+            if self._closing:
+                self._close_files()
+            self._keep_quiet(job)
+
+    def _keep_quiet(self, job: _Job) -> None:
+        """Keep the result from a closed loop: up to Python 3.10 the attempt to set it is logged."""
+        if self._monitor.loop.is_closed() and job.future is not None:
+            with contextlib.suppress(RuntimeError):  # raised after the future has been cancelled
+                job.future.cancel()
+
+    def _finished(
+        self, job: _Job, timer: asyncio.TimerHandle, future: "asyncio.Future[None]"
+    ) -> None:
+        """Record a job that has been done."""
+        timer.cancel()
+        if job is not self._job:  # taken back; so the executor has time again
+            self._usable = True
+            self._changed()
+            return
+        if future.cancelled():
+            self._take_back(job)
+            return
+        self._job = None
+        error = future.exception()
+        if self._closing:
+            self._stored = 0
+        elif error is not None:
+            self._fail(error)
+        elif job.reads:
+            self._stored -= job.reads
+            self._deliver(job.pieces)
+            return
+        else:
+            for _ in range(job.writes):
+                size = len(self._queue.popleft())
+                self._queued -= size
+                self._stored += size
+        self._changed()
+
+    def _take_back(self, job: _Job) -> None:
+        """Give up on the executor, at least for now, if it has not begun the job."""
+        if job is not self._job or not job.claim():
+            return
+        self._usable = False
+        self._job = None
+        if self._closing:
+            self._close_files()
+        self._changed()
+
+    def _read_here(self) -> None:
+        """Read a piece in the thread of the loop, for want of another one."""
+        try:
+            piece = self._overflow.take(CHUNK)
+        except OSError as error:
+            self._fail(error)
+            self._changed()
+        else:
+            self._stored -= len(piece)
+            self._deliver([piece])
+
+    def _deliver(self, pieces: List[bytes]) -> None:
+        try:
+            for piece in pieces:
+                self._inbound.spilled -= len(piece)
+                self._inbound.feed(piece)
+        except MemoryError as error:
+            self._fail(error)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._monitor.notify()
+        self._monitor.advance()
+
+    def _close_files(self) -> None:
+        """Close the files now, or leave it to the thread that uses them."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._overflow.close()
+            finally:
+                self._lock.release()
+
+    def _fail(self, error: BaseException) -> None:
+        # The frames of its traceback refer to bytes, and to what refers to it.
+        self.failure = error.with_traceback(None)  # type: ignore[assignment]

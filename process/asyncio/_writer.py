@@ -1,0 +1,165 @@
+"""The child's stdin, as tasks see it.
+
+It is an `asyncio.StreamWriter` by type and by behaviour, except that
+
+- `drain` waits until the pipe has been given everything, not only until there is room again, and
+  reports a child that has closed its end as `BrokenPipeError`, as a file does;
+- every wait counts as waiting (see `_monitor`).
+
+1. A few bytes go to the transport at once if it has room and nothing is queued (`_direct`).
+2. All others wait in an `Outbound`, by reference, and go to the transport a piece at a time
+   whenever it has room. Given megabytes at once it would copy them, and move them about while the
+   loop waits.
+"""
+
+import asyncio
+import errno
+import os
+from collections import deque
+from operator import length_hint
+from typing import Any, Iterable, Iterator, Optional, Tuple
+
+from process.asyncio._monitor import LoopMonitor
+from process.core._flow import BOUND
+from process.core._outbound import Outbound
+
+#: Bytes that the transport may have to copy.
+_FEW = 64 * 1024
+
+
+class Writer(asyncio.StreamWriter):
+    """The input stream of the child."""
+
+    def __init__(
+        self,
+        monitor: LoopMonitor,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.BaseProtocol,
+    ) -> None:
+        super().__init__(transport, protocol, None, monitor.loop)
+        self._outbound = Outbound()
+        self._monitor = monitor
+        self._pipe = transport
+        #: Nothing is queued, and the transport has room.
+        self._direct = True
+        #: The transport holds as much as it wants to.
+        self._full = False
+        #: The pipe is closed.
+        self._lost = False
+        #: The piece that is being given to the pipe, and the offset in the stream behind it.
+        self._given: Optional[Tuple[Iterator[memoryview], int]] = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} stdin>"
+
+    def __del__(self, warnings: Any = None) -> None:
+        pass  # the process closes its streams when it is dropped
+
+    # The transport's side.
+
+    def pause_writing(self) -> None:
+        """The transport holds as much as it wants to."""
+        self._full = True
+        self._direct = False
+
+    def resume_writing(self) -> None:
+        """The transport has room again.
+
+        Nothing is written here. `asyncio` calls this in the middle of its own writing, after which
+        it looks whether it was told to close; told so from here, it drops what was written here.
+        """
+        self._full = False
+        self._monitor.loop.call_soon(self._push)
+        self._monitor.notify()
+
+    def connection_lost(self) -> None:
+        """The pipe is closed, by us or by the child."""
+        self._lost = True
+        self._direct = False
+        self._outbound.break_off()
+        self._monitor.notify()
+
+    def _push(self) -> None:
+        """Give the pipe what is queued, as far as it has room."""
+        outbound = self._outbound
+        self._record()
+        while not self._full and len(outbound) and not self._pipe.is_closing():
+            piece = outbound.front(BOUND)
+            pieces = iter((piece,))
+            self._given = pieces, outbound.position + len(piece)
+            deque(map(self._pipe.write, pieces), maxlen=0)
+            self._record()
+            self._monitor.notify()  # a task that drains may have looked before this
+        if outbound.finished:
+            self._pipe.close()
+        self._direct = not (self._full or len(outbound) or outbound.closing or outbound.broken)
+
+    def _record(self) -> None:
+        """Let go of a piece that the pipe has been given.
+
+        Taking it out of the iterator and giving it to the pipe is one call into C. So if an
+        exception has struck before this, the iterator still tells whether it was given.
+        """
+        if self._given is not None:
+            pieces, end = self._given
+            if not length_hint(pieces):
+                self._outbound.sent(max(0, end - self._outbound.position))
+            self._given = None
+
+    # The callers' side.
+
+    def write(self, data: Any) -> None:
+        if self._direct and type(data) is bytes and len(data) <= _FEW:
+            if not self._pipe.is_closing():
+                self._pipe.write(data)
+            return  # else the child has closed its end; `drain` says so
+        if self._outbound.closing:
+            raise ValueError("write to closed stream")
+        # Once the child has closed its end the bytes go nowhere.
+        self._direct = False
+        self._outbound.put(data if type(data) is bytes else bytes(memoryview(data)))
+        self._push()
+
+    def writelines(self, data: Iterable[Any]) -> None:
+        for chunk in data:
+            self.write(chunk)
+
+    def write_eof(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._direct = False
+        self._outbound.closing = True
+        self._push()
+
+    def is_closing(self) -> bool:
+        return self._outbound.closing or self._pipe.is_closing()
+
+    async def drain(self) -> None:
+        if self._direct and not self._pipe.is_closing():
+            return
+        self._push()  # what a `write` that was interrupted has left
+        while (len(self._outbound) or self._full) and not self._lost:
+            await self._monitor.changed()
+        if self._pipe.is_closing() and not self._outbound.closing:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    async def wait_closed(self) -> None:
+        while not self._lost:
+            await self._monitor.changed()
+
+    def abort(self) -> None:
+        """Throw away what has not been sent, and close the pipe."""
+        self._outbound.closing = True
+        self.break_off()
+
+    def break_off(self) -> None:
+        """The same, of a pipe that nobody reads: a caller that writes on gets `BrokenPipeError`."""
+        self._direct = False
+        if self._lost:
+            return  # and the transport, which may hold bytes all the same, has no loop any more
+        self._outbound.break_off()
+        if self._pipe.get_write_buffer_size():
+            self._pipe.abort()
+        else:
+            self._pipe.close()

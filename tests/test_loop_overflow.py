@@ -1,0 +1,781 @@
+"""Rules 3 and 11: what overflows goes to files, in order, and the loop is never blocked by it."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import tracemalloc
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, AsyncIterator, Callable, Iterator, List, Optional
+
+import pytest
+
+from process import PIPE, ProcessError
+from process.asyncio import _spool
+from process.core._flow import BOUND
+from process.core._inbound import MEMORY, Inbound
+from tests.support import (
+    LARGE,
+    MIB,
+    PROMPT,
+    Gate,
+    Kit,
+    lines,
+    make_loop,
+    pattern,
+    python,
+    reached,
+    rudely_close,
+    start_library,
+    until,
+)
+
+#: More than is held in memory, in the queue and in the pieces under way.
+SIZE = 5 * LARGE
+
+#: The most that may be in memory for one stream: the buffer, the queue, a piece and a chunk.
+MOST = MEMORY + _spool._QUEUE + _spool._PIECE + 2 * BOUND
+
+
+def flood(size: int = SIZE) -> List[str]:
+    """A child that writes `size` patterned bytes."""
+    return python(f"put(1, pattern({size}, 1))")
+
+
+class Disk:
+    """What temporary files are written to."""
+
+    def __init__(self) -> None:
+        #: Called before each write.
+        self.before_write: Callable[[], object] = bool
+        #: Called before each read.
+        self.before_read: Callable[[], object] = bool
+        #: How many bytes each file takes, if there is a limit.
+        self.limit: Optional[int] = None
+        #: The files that are open.
+        self.files: List[Any] = []
+        self._open = tempfile.TemporaryFile
+
+    def open(self, **options: Any) -> Any:
+        """Stands in for `tempfile.TemporaryFile`."""
+        disk, file = self, self._open(**options)
+        left = self.limit
+
+        class File:
+            def write(self, data: Any) -> int:
+                nonlocal left
+                disk.before_write()
+                if left is not None:
+                    if not left:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    data = data[:left]
+                    left -= len(data)
+                size: int = file.write(data)
+                return size
+
+            def read(self, size: int) -> bytes:
+                disk.before_read()
+                data: bytes = file.read(size)
+                return data
+
+            def seek(self, offset: int) -> int:
+                position: int = file.seek(offset)
+                return position
+
+            def close(self) -> None:
+                file.close()
+                disk.files.remove(self)
+
+            def fileno(self) -> int:
+                number: int = file.fileno()
+                return number
+
+        made = File()
+        self.files.append(made)
+        return made
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """The disk, of which nothing is used in the end."""
+    disk = Disk()
+    monkeypatch.setattr(tempfile, "TemporaryFile", disk.open)
+    yield disk
+    until(lambda: not disk.files)
+
+
+class Stuck:
+    """Something that lasts until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self._go = threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        assert self._go.wait(3 * PROMPT)
+
+    def go_on(self) -> None:
+        """Let it end, now and from now on."""
+        self._go.set()
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    """Goes on when the test is over."""
+    stuck = Stuck()
+    yield stuck
+    stuck.go_on()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An executor that has no thread for a job is given up on soon."""
+    monkeypatch.setattr(_spool, "_PATIENCE", 0.02)
+
+
+@contextlib.asynccontextmanager
+async def spilled(loops: Kit, disk: Disk, size: int = SIZE) -> AsyncIterator[Any]:
+    """A process that has ended, and of whose output a part is in a file, and no job under way."""
+    async with loops.opened(flood(size)) as process:
+        await process.join()
+        await reached(lambda: settled(process.stdout))
+        assert process.stdout.inbound.spilled
+        assert disk.files
+        yield process
+
+
+def settled(stream: Any) -> bool:
+    """Whether all that is to be written has been."""
+    return bool(stream.inbound.ending.eof and not stream.spool.busy and not stream.spool._queue)
+
+
+async def read_all(stream: Any, size: int = 1_000_003) -> bytes:
+    """Everything, in pieces."""
+    pieces: List[bytes] = []
+    while not stream.at_eof():
+        pieces.append(await stream.read(size))
+    return b"".join(pieces)
+
+
+class Ticker:
+    """A task that wakes every five milliseconds, and how late it was at most."""
+
+    def __init__(self) -> None:
+        self.latest = 0.0
+        self._task = asyncio.ensure_future(self._tick())
+
+    async def _tick(self) -> None:
+        while True:
+            due = time.monotonic() + 0.005
+            await asyncio.sleep(0.005)
+            self.latest = max(self.latest, time.monotonic() - due)
+
+    async def stop(self) -> None:
+        """End it."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+
+# In order, whichever way it is read.
+
+
+async def test_an_unread_flood_overflows_into_an_unnamed_file(loops: Kit, disk: Disk) -> None:
+    """After `join` most of the output is in a private file that has no name, and comes back."""
+    async with spilled(loops, disk) as process:
+        assert process.stdout.inbound.spilled >= SIZE - MEMORY - 2 * BOUND
+        assert os.listdir(tempfile.gettempdir()) == []  # noqa: PTH208
+        for file in disk.files:
+            status = os.fstat(file.fileno())
+            assert (status.st_mode & 0o777, status.st_nlink) == (0o600, 0)
+            assert not os.get_inheritable(file.fileno())
+        assert await read_all(process.stdout) == pattern(SIZE, 1)
+        assert disk.files == []  # given back as it was consumed
+
+
+@pytest.mark.parametrize("way", ["read", "readexactly", "large", "output", "leave", "close"])
+async def test_what_is_in_a_file_is_given_back_by_every_way_of_reading(
+    loops: Kit, disk: Disk, way: str
+) -> None:
+    """In one piece after what is in memory, without a seam."""
+    data = pattern(SIZE, 1)
+    async with spilled(loops, disk) as process:
+        stdout = process.stdout
+        if way == "read":
+            assert await stdout.read() == data
+        elif way == "readexactly":
+            assert b"".join([await stdout.readexactly(4096) for _ in range(SIZE // 4096)]) == data
+        elif way == "large":
+            assert await stdout.readexactly(SIZE - 1) == data[:-1]
+            assert await stdout.readexactly(1) == data[-1:]
+        elif way == "output":
+            assert await process.output() == data
+        elif way == "close":
+            await process.close()
+    if way in ("leave", "close"):
+        assert await process.output() == data
+
+
+async def test_lines_from_a_file(loops: Kit, disk: Disk) -> None:
+    """Also one that is longer than what is held in memory."""
+    data = [*lines(60_000), b"x" * 2 * MEMORY + b"\n", *lines(60_000)]
+    async with loops.opened(["cat"], stdin=b"".join(data)) as process:
+        await process.join()
+        assert process.stdout.inbound.spilled
+        assert [line async for line in process.stdout] == data
+
+
+async def test_a_file_and_a_child_that_writes_on(loops: Kit, disk: Disk) -> None:
+    """What comes while earlier bytes are in a file queues up behind them."""
+    script = f"""
+for number in range(16):
+    put(1, pattern({MIB}, number))
+put(2, b"half")
+for number in range(16, 32):
+    put(1, pattern({MIB}, number))
+"""
+    async with loops.opened(python(script)) as process:
+        assert await process.stderr.readexactly(4) == b"half"
+        assert await process.stdout.readexactly(MIB) == pattern(MIB, 0)
+        assert await process.stderr.read() == b""
+        for number in range(1, 32):
+            assert await process.stdout.readexactly(MIB) == pattern(MIB, number)
+        assert process.stdout.at_eof()
+
+
+async def test_a_caller_that_polls_and_never_reads(loops: Kit, disk: Disk) -> None:
+    """A loop of polls ends, and what it makes the stream hold goes to a file as well."""
+    async with loops.opened(flood()) as process:
+        while process.running:
+            await asyncio.sleep(0)
+        assert process.stdout.inbound.spilled
+        assert await process.output() == pattern(SIZE, 1)
+
+
+async def test_memory_is_bounded_while_a_task_joins_and_then_streams(loops: Kit) -> None:
+    """However much the child writes."""
+    size = 64 * MIB
+    command = python(f"[put(1, pattern({MIB}, 1)) for _ in range({size // MIB})]")
+    piece = pattern(MIB, 1)
+    async with loops.opened(command) as process:
+        tracemalloc.start()
+        try:
+            await process.join()
+            for _ in range(size // MIB):
+                assert await process.stdout.readexactly(MIB) == piece
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < MOST + 8 * MIB
+
+
+# Disks that are slow, full, or fail.
+
+
+async def test_a_disk_that_takes_half_a_second_for_each_write(loops: Kit, disk: Disk) -> None:
+    """The loop goes on, memory stays bounded, and nothing is lost."""
+    data = pattern(16 * MIB, 1)
+    disk.before_write = lambda: time.sleep(0.5)
+    async with loops.opened(flood(16 * MIB)) as process:
+        ticker = Ticker()
+        await process.join()
+        assert process.stdout.spool._queued <= _spool._QUEUE + BOUND
+        found = await read_all(process.stdout)
+        await ticker.stop()
+        assert found == data
+    assert ticker.latest < 0.4  # blocked once, it would be late by half a second
+
+
+async def test_the_pipe_waits_for_the_disk(loops: Kit, disk: Disk, stuck: Stuck) -> None:
+    """A child is held up by a disk that does not keep up, rather than memory filled."""
+    disk.before_write = stuck
+    async with loops.opened(flood()) as process:
+        joining = asyncio.ensure_future(process.join())
+        await reached(lambda: process.stdout.spool.congested)
+        await asyncio.sleep(0.05)
+        assert process.stdout.inbound.held < MOST
+        assert not joining.done()
+        stuck.go_on()
+        await joining
+        assert await process.output() == pattern(SIZE, 1)
+
+
+async def test_a_reader_overtakes_the_disk(loops: Kit, disk: Disk, stuck: Stuck) -> None:
+    """What is still in memory is read from there, once what is in the file has been."""
+    disk.before_write = stuck
+    async with loops.opened(flood()) as process:
+        joining = asyncio.ensure_future(process.join())
+        await reached(lambda: process.stdout.spool.congested)
+        reading = asyncio.ensure_future(process.output(join=False))
+        await asyncio.sleep(0.05)
+        stuck.go_on()
+        assert await reading == pattern(SIZE, 1)
+        await joining
+
+
+async def test_silence_is_not_taken_for_the_end_while_the_disk_is_behind(
+    loops: Kit, disk: Disk, stuck: Stuck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipe is not read meanwhile, and a grandchild may have written to it."""
+    monkeypatch.setattr("process.core._ending.SILENCE", 0.01)
+    gate = Gate(tmp_path)
+    script = f"""
+if os.fork():
+    os._exit(0)
+put(1, pattern({SIZE}, 1))
+open(sys.argv[1], "rb").read()
+"""
+    disk.before_write = stuck
+    async with loops.opened(python(script, gate)) as process:
+        await process.join()
+        waiting = asyncio.ensure_future(process.stderr.read(1))
+        await reached(lambda: process.stdout.spool.congested)
+        reading = asyncio.ensure_future(process.output())
+        await asyncio.sleep(0.1)
+        assert not reading.done()
+        stuck.go_on()
+        with pytest.warns(RuntimeWarning, match="stdout was taken as finished"):
+            assert await reading == pattern(SIZE, 1)
+        await loops.blocking(gate.open)
+        assert await process.stdout.read() == await waiting == b""
+
+
+async def test_no_temporary_file_can_be_made(loops: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then what overflows stays in memory, and nothing is lost."""
+
+    def fail(**_: object) -> None:
+        raise OSError("no place")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    async with loops.opened(flood()) as process:
+        await process.join()
+        assert process.stdout.inbound.spilled
+        assert await process.stdout.readexactly(1000) == pattern(SIZE, 1)[:1000]
+        assert await process.output() == pattern(SIZE, 1)[1000:]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 70_000, 3_000_000])
+async def test_the_disk_is_full(loops: Kit, disk: Disk, limit: int) -> None:
+    """A file that takes some bytes and then no more: the rest stays in memory."""
+    disk.limit = limit
+    async with loops.opened(flood()) as process:
+        await process.join()
+        assert await read_all(process.stdout) == pattern(SIZE, 1)
+
+
+@pytest.mark.parametrize("usable", [True, False], ids=["by a thread", "by the loop"])
+async def test_a_file_that_cannot_be_read(loops: Kit, disk: Disk, usable: bool) -> None:
+    """The bytes are lost; all calls say so, and none returns the rest for the whole."""
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    disk.before_read = fail
+    process = await loops.start(flood())
+    await process.join()
+    await reached(lambda: settled(process.stdout))
+    process.stdout.spool._usable = usable
+    for call in (lambda: read_all(process.stdout), process.output, process.close):
+        with pytest.raises(ProcessError, match="stdout has failed: OSError"):
+            await call()
+
+
+async def test_no_memory_for_what_comes_back(
+    loops: Kit, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    process = await loops.start(flood())
+    await process.join()
+    await reached(lambda: settled(process.stdout))
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbound, "feed", fail)
+        for call in (process.stdout.read, process.output, process.close):
+            with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+                await call()
+
+
+# Executors that are busy, shut down, or have no thread.
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_executor_whose_threads_wait_for_the_stream(
+    loops: Kit, disk: Disk, stuck: Stuck
+) -> None:
+    """Work of the program's that waits for what the stream brings holds up nothing."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    async with loops.opened(flood()) as process:
+        waits = loop.run_in_executor(None, stuck)
+        await reached(stuck.begun.is_set)
+        await process.join()
+        assert process.stdout.spool._stored == 0
+        assert await process.stdout.readexactly(SIZE - 1) == pattern(SIZE, 1)[:-1]
+        stuck.go_on()
+        await waits
+        await reached(lambda: process.stdout.spool._usable)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_executor_that_becomes_busy(loops: Kit, disk: Disk, stuck: Stuck) -> None:
+    """What is in the file is read by the loop then; and later by the executor again."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    async with spilled(loops, disk) as process:
+        waits = loop.run_in_executor(None, stuck)
+        await reached(stuck.begun.is_set)
+        found = await process.stdout.readexactly(SIZE // 2)
+        assert not process.stdout.spool._usable
+        stuck.go_on()
+        await waits
+        await reached(lambda: process.stdout.spool._usable)
+        assert found + await process.output() == pattern(SIZE, 1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_closed_while_the_executor_is_busy(loops: Kit, disk: Disk, stuck: Stuck) -> None:
+    """The files are closed all the same."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    async with spilled(loops, disk) as process:
+        waits = loop.run_in_executor(None, stuck)
+        await reached(stuck.begun.is_set)
+        await process.__aexit__(KeyError, KeyError(), None)
+        await reached(lambda: not disk.files)
+        stuck.go_on()
+        await waits
+
+
+async def test_an_executor_that_cancels_what_it_has_not_begun(
+    loops: Kit, disk: Disk, stuck: Stuck
+) -> None:
+    """The job is done by the loop."""
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+    async with spilled(loops, disk) as process:
+        waits = loop.run_in_executor(None, stuck)
+        await reached(stuck.begun.is_set)
+        reading = asyncio.ensure_future(process.output())
+        await reached(lambda: process.stdout.spool.busy)
+        executor.shutdown(wait=False, cancel_futures=True)
+        assert await reading == pattern(SIZE, 1)
+        stuck.go_on()
+        await waits
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_executor_that_is_shut_down(loops: Kit, disk: Disk, when: str) -> None:
+    """Before anything has overflowed, or after."""
+    loop = asyncio.get_running_loop()
+    if when == "before":
+        await loop.shutdown_default_executor()
+        async with loops.opened(flood()) as process:
+            await process.join()
+            assert await read_all(process.stdout) == pattern(SIZE, 1)
+        assert disk.files == []
+    else:
+        async with spilled(loops, disk) as process:
+            await loop.shutdown_default_executor()
+            assert await read_all(process.stdout) == pattern(SIZE, 1)
+
+
+async def test_no_thread_can_be_started(
+    loops: Kit, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then what overflows stays in memory; nobody does a job late that has been given up."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "waitpid" not in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)  # the watcher of asyncio before 3.12
+
+    async with loops.opened(flood()) as process:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            await process.join()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, int)  # does what has been submitted before
+        assert await read_all(process.stdout) == pattern(SIZE, 1)
+    assert disk.files == []
+
+
+# Whatever happens in the middle of a job.
+
+
+@pytest.mark.parametrize("way", ["read", "readexactly", "readline", "output", "join"])
+async def test_cancelled_in_the_middle_of_a_job(
+    loops: Kit, disk: Disk, stuck: Stuck, way: str
+) -> None:
+    """Jobs belong to the stream: nothing is lost, and the next call goes on."""
+    calls = {
+        "read": lambda process: process.stdout.read(),
+        "readexactly": lambda process: process.stdout.readexactly(SIZE),
+        "readline": lambda process: process.stdout.readuntil(b"no such bytes"),
+        "output": lambda process: process.output(),
+        "join": lambda process: process.join(),
+    }
+    if way == "join":
+        disk.before_write = stuck
+    else:
+        disk.before_read = stuck
+    async with loops.opened(flood()) as process:
+        if way != "join":
+            await process.join()
+            await reached(lambda: settled(process.stdout))
+        task = asyncio.ensure_future(calls[way](process))
+        await reached(stuck.begun.is_set)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        stuck.go_on()
+        assert await process.output() == pattern(SIZE, 1)
+
+
+async def test_a_block_left_by_an_exception_in_the_middle_of_a_job(
+    loops: Kit, disk: Disk, stuck: Stuck
+) -> None:
+    """It does not wait for the disk; the files are closed as soon as it is done."""
+    disk.before_read = stuck
+    async with spilled(loops, disk) as process:
+        task = asyncio.ensure_future(process.stdout.read(SIZE))
+        await reached(stuck.begun.is_set)
+        await process.__aexit__(KeyError, KeyError(), None)
+        assert disk.files
+        stuck.go_on()
+        await task
+        await reached(lambda: not disk.files and not process.stdout.spool.busy)
+
+
+async def test_close_returns_when_the_files_are_closed(
+    loops: Kit, disk: Disk, stuck: Stuck
+) -> None:
+    """Even if the stream was closed in the middle of a job."""
+    disk.before_read = stuck
+    async with spilled(loops, disk) as process:
+        task = asyncio.ensure_future(process.stdout.read(SIZE))
+        await reached(stuck.begun.is_set)
+        process.stdout.close()
+        await task
+        closing = asyncio.ensure_future(process.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        stuck.go_on()
+        await closing
+        assert disk.files == []
+
+
+async def test_dropped_in_the_middle_of_a_job(loops: Kit, disk: Disk, stuck: Stuck) -> None:
+    """The loop closes the files when the job is done."""
+    disk.before_write = stuck
+    process = await loops.start(flood())
+    joining = asyncio.ensure_future(process.join())
+    await reached(stuck.begun.is_set)
+    joining.cancel()
+    await asyncio.wait([joining])
+    protocol = process._child.protocol
+    del process, joining
+    gc.collect()
+    await reached(lambda: protocol.gone)
+    assert disk.files
+    stuck.go_on()
+    await reached(lambda: not disk.files)
+
+
+@contextlib.contextmanager
+def _no_noise(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing is logged, by whichever part of the standard library."""
+    with caplog.at_level(logging.WARNING), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    assert caplog.records == []
+
+
+class _Unlocked:
+    """Whether nobody has a lock; a closure would keep what has the lock."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def __call__(self) -> bool:
+        return not self._lock.locked()
+
+
+def _begin_a_job(loops: Kit, stuck: Stuck) -> Any:
+    """A loop with a process in the middle of a job."""
+    loop: Any = make_loop(loops.name)
+
+    async def begin() -> Any:
+        process = await loops.start(flood(), stdin=PIPE)
+        joining = asyncio.ensure_future(process.join())
+        await reached(stuck.begun.is_set)
+        joining.cancel()
+        await asyncio.wait([joining])
+        return process
+
+    return loop, loop.run_until_complete(begin())
+
+
+def test_a_loop_that_shuts_down_in_the_middle_of_a_job(
+    loops: Kit, disk: Disk, stuck: Stuck, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As at the end of `asyncio.run`: it waits for the piece under way, and nothing is left."""
+    disk.before_write = stuck
+    with _no_noise(caplog):
+        loop, process = _begin_a_job(loops, stuck)
+        threading.Timer(0.05, stuck.go_on).start()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        assert disk.files == []
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        del process
+        gc.collect()
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "kept"])
+def test_a_loop_that_is_closed_in_the_middle_of_a_job(
+    loops: Kit, disk: Disk, stuck: Stuck, caplog: pytest.LogCaptureFixture, dropped: bool
+) -> None:
+    """Whichever ends first: the files are closed by the last one, in silence."""
+    disk.before_write = stuck
+    with _no_noise(caplog):
+        loop, process = _begin_a_job(loops, stuck)
+        rudely_close(loop)
+        if not dropped:
+            stuck.go_on()
+            until(_Unlocked(process.stdout.spool._lock))
+        del process
+        gc.collect()
+        assert bool(disk.files) is dropped
+        stuck.go_on()
+        until(lambda: not disk.files)
+        until(lambda: not [each for each in threading.enumerate() if "asyncio_" in each.name])
+
+
+def test_a_loop_that_is_closed_before_a_job_has_begun(
+    loops: Kit, disk: Disk, stuck: Stuck, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A finalizer takes it back, and closes the files itself."""
+    loop: Any = make_loop(loops.name)
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+
+    async def begin() -> Any:
+        process = await loops.start(flood(), stdin=PIPE)
+        await process.join()
+        await reached(lambda: settled(process.stdout))
+        executor.submit(stuck)
+        reading = asyncio.ensure_future(process.output())
+        await reached(lambda: process.stdout.spool.busy)
+        reading.cancel()
+        await asyncio.wait([reading])
+        return process
+
+    with _no_noise(caplog):
+        process = loop.run_until_complete(begin())
+        rudely_close(loop)
+        del process
+        gc.collect()
+        assert disk.files == []
+        stuck.go_on()
+        executor.shutdown()
+
+
+async def test_a_finalizer_that_strikes_while_the_files_are_being_closed(
+    loops: Kit, disk: Disk
+) -> None:
+    """It leaves that to the call that it has interrupted, instead of waiting for it."""
+    async with spilled(loops, disk) as process:
+        spool = process.stdout.spool
+        with spool._lock:
+            spool.release()
+        assert disk.files
+        spool.release()
+        assert disk.files == []
+
+
+def test_a_script_that_ends_in_the_middle_of_a_job(loops: Kit) -> None:
+    """It says nothing, whether its loop was shut down or not."""
+    for end in ("asyncio.run", "exit"):
+        script = f"""
+import asyncio, tempfile, time
+from process import AsyncProcess
+real = tempfile.TemporaryFile
+def slow(**options):
+    time.sleep(0.3)
+    return real(**options)
+tempfile.TemporaryFile = slow
+async def main():
+    global process
+    process = await AsyncProcess(["head", "-c", "20000000", "/dev/zero"]).run()
+    try:
+        await process.join(0.1)
+    except Exception:
+        pass
+    assert process.stdout.spool.busy
+if {loops.name == "uvloop"}:
+    import uvloop as loops
+else:
+    loops = asyncio
+loop = loops.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.run_until_complete(main())
+if {end == "asyncio.run"}:
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+"""
+        done = subprocess.run(
+            start_library(script), capture_output=True, timeout=3 * PROMPT, check=False
+        )
+        assert (done.stderr, done.returncode) == (b"", 0), end
+
+
+async def test_a_fork_in_the_middle_of_a_job(loops: Kit, disk: Disk, stuck: Stuck) -> None:
+    """It closes its copies of the files, whose space would not be given back before it ends."""
+    disk.before_read = stuck
+    async with spilled(loops, disk) as process:
+        reading = asyncio.ensure_future(process.output())
+        await reached(stuck.begun.is_set)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if not pid:  # pragma: no cover - in the fork
+            os._exit(len(disk.files))
+        assert os.waitpid(pid, 0)[1] == 0
+        stuck.go_on()
+        assert await reading == pattern(SIZE, 1)
+
+
+async def test_signals_while_a_file_is_written_and_read(loops: Kit, disk: Disk) -> None:
+    """Handlers that do not raise change nothing."""
+    count = 0
+
+    def handle(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        async with loops.opened(flood()) as process:
+            await process.join()
+            assert await read_all(process.stdout) == pattern(SIZE, 1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert count
