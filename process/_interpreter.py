@@ -30,7 +30,7 @@ def raised_by_signal_handler(error: BaseException) -> bool:
         below = frame.f_back
         values: List[Any] = [] if below is None else list(frame.f_locals.values())
         for value in values:
-            items: List[Any] = list(value) if type(value) is tuple else [value]
+            items: List[Any] = [*value] if isinstance(value, tuple) else [value]
             if any(item is below for item in items):
                 return True
         traceback = traceback.tb_next

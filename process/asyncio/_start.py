@@ -18,19 +18,15 @@ import contextlib
 import os
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any, List, Optional, Set
+from typing import Any, List, Optional, Set
 
 from process import _platform
-from process._descriptor import Descriptor
 from process._handover import offer
 from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
 from process.core.constants import PIPE
 from process.core.types import File
-
-if TYPE_CHECKING:
-    from process._descriptor import Descriptor
 
 #: Whether `subprocess.Popen` leaks descriptors when it runs out of them.
 _POPEN_LEAKS = sys.version_info < (3, 11)
