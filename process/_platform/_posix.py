@@ -463,24 +463,27 @@ class ExitWatch:
         return popen.returncode
 
     def _reap(self) -> None:
-        if self._pidfd is not None:
+        pidfd = self._pidfd
+        if pidfd is not None:
             with contextlib.suppress(ChildProcessError):  # reaped already
-                os.waitid(os.P_PIDFD, self._pidfd.fileno(), os.WEXITED | os.WNOHANG)
+                os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED | os.WNOHANG)
         self._reaped = True
 
     def fileno(self) -> int:
         """A descriptor that is readable once the child has ended, or -1 if there is none."""
-        return -1 if self._pidfd is None else self._pidfd.fileno()
+        pidfd = self._pidfd
+        return -1 if pidfd is None else pidfd.fileno()
 
     def wait(self, timeout: float) -> None:
         """Return when the child has ended, or after `timeout` seconds.
 
         Ends because the pidfd becomes readable when the child ends, and stays so.
         """
+        pidfd = self._pidfd
         if self._thread is not None:
             self._thread.wait(timeout)
-        elif self._pidfd is not None:
-            wait_readable(self._pidfd.fileno(), timeout)
+        elif pidfd is not None:
+            wait_readable(pidfd.fileno(), timeout)
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended.
@@ -488,12 +491,13 @@ class ExitWatch:
         Raises:
             PermissionError: it has taken rights that forbid it.
         """
+        pidfd = self._pidfd  # another thread may release it at any time
         if self._thread is not None:
             self._popen.send_signal(number)
-        elif self.look() is None:
+        elif pidfd is not None and self.look() is None:
             with contextlib.suppress(ProcessLookupError):
-                if self._pidfd is not None and hasattr(signal, "pidfd_send_signal"):
-                    signal.pidfd_send_signal(self._pidfd.fileno(), number)
+                if hasattr(signal, "pidfd_send_signal"):
+                    signal.pidfd_send_signal(pidfd.fileno(), number)
                 else:
                     os.kill(self._popen.pid, number)
 
