@@ -175,6 +175,7 @@ class ReaderThread(StreamThread):
                     inbound.taken()
             elif readable and not self._full and self._splice(relay, room):
                 return
+            self._busy = readable and self.end.pollable
         if readable:
             self._read(room)
 

@@ -152,8 +152,8 @@ class Source:
                 while True:
                     with monitor.lock:
                         self._check_open()
-                        if reader.relay is not None and waiter is None:
-                            waiter = self._suspend(Waiter())
+                        if reader.relay is not None:  # since this call began, perhaps
+                            waiter = self._suspend(waiter or Waiter())
                         if inbound.taken_by_other(get_ident()):
                             waiter = waiter or Waiter()
                             waiter.condition = partial(_not_busy, inbound)
@@ -221,11 +221,11 @@ class Source:
                     self._put_back(relay)
 
     def _suspend(self, waiter: Waiter) -> Waiter:
-        """Read by way of the stream object, though there is a second pipe. The lock is held."""
+        """Read by way of the stream object, if there is a second pipe. The lock is held."""
         relay = self._relay
-        assert relay is not None
-        relay.suspend(waiter, self.reader._on_abandoned)
-        relay.recall(self._inbound.uncollected)
+        if relay is not None and not relay.suspended_by(waiter):
+            relay.suspend(waiter, self.reader._on_abandoned)
+            relay.recall(self._inbound.uncollected)
         return waiter
 
     def _put_back(self, relay: Relay) -> None:
@@ -289,8 +289,6 @@ class Source:
                 if self._closed:
                     return False
                 if not inbound.taken_by_other(get_ident()):
-                    if self._relay is not None:
-                        self._suspend(waiter)
                     self._gather(collection, waiter)
                     monitor.enter(waiter)
                     return True
@@ -348,6 +346,7 @@ class Source:
         Raises:
             ProcessError: there was not enough memory for what is held, and it is lost.
         """
+        self._suspend(waiter)
         try:
             self._inbound.collect(collection, waiter, self.reader._on_abandoned)
         except MemoryError as error:
@@ -435,7 +434,8 @@ class Source:
         relay.push(inbound.buffer)
         if not reader.done:
             reader.relay = relay
-            reader.look()
+            reader.nudge()
+            self._monitor.wake_all()  # callers that wait for bytes suspend it
         elif inbound.held:
             reader.revive(relay)
         else:
