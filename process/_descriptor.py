@@ -14,8 +14,9 @@ seeing end of file, so all of them are closed in a process that the caller forks
 import os
 import weakref
 from collections import deque
+from functools import partial
 from itertools import chain, islice
-from typing import Any, Callable, ClassVar, Dict, List, Tuple
+from typing import Any, Callable, ClassVar, Dict, Iterator, List, Tuple
 
 
 def consume(items: List[Any], function: Callable[..., object], *arguments: Any) -> bool:
@@ -46,8 +47,15 @@ class Descriptor:
     owners: ClassVar[Dict[int, "weakref.ref[Descriptor]"]] = {}
 
     def __init__(self) -> None:
-        self._number: List[int] = []
-        self.owners[id(self)] = weakref.ref(self)
+        number: List[int] = []
+        self._number = number
+        # Instead of a finalizer, which would be Python code: a signal handler might run in it, and
+        # what that raises would be lost. `sum` adds up what is true of what these calls return.
+        calls: Iterator[Any] = chain(
+            map(os.close, number), map(self.owners.__delitem__, (id(self),))
+        )
+        close: Any = partial(sum, filter(None, calls))
+        self.owners[id(self)] = weakref.ref(self, close)
 
     @classmethod
     def own(cls, make: Callable[..., int], *arguments: Any) -> "Descriptor":
@@ -76,14 +84,6 @@ class Descriptor:
         """Close it, unless that has been done."""
         self.owners.pop(id(self), None)
         consume(self._number, os.close)
-
-    def __del__(self) -> None:
-        try:
-            if self._number or id(self) in self.owners:
-                self.close()
-        except AttributeError:
-            pass  # interrupted before there was anything to own; or the interpreter has emptied this
-            # module, and is about to end
 
 
 def _close_all_after_fork() -> None:

@@ -1,7 +1,7 @@
 """What the library asks of the interpreter, found out in one place."""
 
 import sys
-from typing import Callable
+from typing import Any, Callable, List
 
 __all__ = ["atomic_between_calls", "raised_by_signal_handler"]
 
@@ -28,8 +28,10 @@ def raised_by_signal_handler(error: BaseException) -> bool:
     while traceback is not None:
         frame = traceback.tb_frame
         below = frame.f_back
-        for value in list(frame.f_locals.values()) if below is not None else []:
-            if value is below or (type(value) is tuple and any([item is below for item in value])):
+        values: List[Any] = [] if below is None else list(frame.f_locals.values())
+        for value in values:
+            items: List[Any] = list(value) if type(value) is tuple else [value]
+            if any(item is below for item in items):
                 return True
         traceback = traceback.tb_next
     return False

@@ -4,10 +4,10 @@ import time
 from typing import Callable
 
 #: Seconds before the second look; what is about to happen has usually happened by then.
-_FIRST_PAUSE = 0.001
+FIRST_PAUSE = 0.001
 
 #: Seconds between two looks at most.
-_LONGEST_PAUSE = 0.05
+LONGEST_PAUSE = 0.05
 
 
 def poll_until(holds: Callable[[], bool], timeout: float) -> bool:
@@ -17,11 +17,11 @@ def poll_until(holds: Callable[[], bool], timeout: float) -> bool:
     this ends at the timeout, or soon after what is waited for.
     """
     deadline = time.monotonic() + timeout
-    pause = _FIRST_PAUSE
+    pause = FIRST_PAUSE
     while not holds():
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return False
         time.sleep(min(pause, remaining))
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = min(2 * pause, LONGEST_PAUSE)
     return True

@@ -1,5 +1,6 @@
 """Temporary files for what overflows."""
 
+import tempfile
 from typing import IO, cast
 
 from process.core._overflow import File
@@ -11,7 +12,5 @@ def open_spool() -> File:
     Raises:
         OSError: there is no usable directory, or no descriptor left.
     """
-    import tempfile  # costs more to import than the rest of the library, and is rarely needed
-
     file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
     return cast("File", file)

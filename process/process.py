@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Optional, Type
 
 from process._interpreter import raised_by_signal_handler
 from process.constants import DEFAULT_BUFFER_SIZE
-from process.core._base import BaseProcess
+from process.core._base import BaseProcess, normalize_timeout
 from process.core.errors import (
     ProcessAlreadyRunError,
     ProcessError,
@@ -34,6 +34,10 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     @property
     def process(self) -> "subprocess.Popen[bytes]":
         return self._started.popen
+
+    @property
+    def _process(self) -> "Optional[subprocess.Popen[bytes]]":
+        return None if self._child is None else self._child.popen
 
     def run(self) -> "Self":
         runner = object()
@@ -79,7 +83,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         return self._everything("stderr", join)
 
     def join(self, timeout: Optional[float] = None) -> None:
-        if not self._started.wait(timeout):
+        if not self._started.wait(normalize_timeout(timeout)):
             raise ProcessTimeoutError(f"Process did not complete within {timeout} seconds")
 
     def close(self) -> None:

@@ -20,8 +20,9 @@ def main(arguments: List[str]) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_command(commands)
-    # Without a command, the one that a newcomer wants to see.
-    options = parser.parse_args(arguments or ["demo"])
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["demo", *arguments]  # what a newcomer wants to see
+    options = parser.parse_args(arguments)
     exit_code: int = options.run(options)
     return exit_code
 

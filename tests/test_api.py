@@ -1,13 +1,19 @@
 """The public surface: names, signatures, defaults, messages, texts, and the documented examples."""
 
 import asyncio
+import copy
+import gc
 import importlib
 import inspect
 import io
+import math
 import os
+import pickle
 import re
 import signal
 import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Union
 
@@ -208,6 +214,80 @@ def test_the_abstract_class_wants_a_buffer_size() -> None:
         Concrete(["true"])
     with pytest.raises(TypeError):
         AbstractProcess(["true"], buffer_size=1)  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stdin": "text"},
+        {"stdin": bytearray(b"x")},
+        {"stdin": memoryview(b"x")},
+        {"stdin": io.BytesIO(b"x")},
+        {"stdout": b"x"},
+        {"stdout": object()},
+        {"stderr": io.StringIO()},
+        {"buffer_size": 1.5},
+        {"buffer_size": "1"},
+    ],
+    ids=str,
+)
+async def test_wrong_streams_and_sizes(kit: Kit, options: Any) -> None:
+    """The constructor looks at `arguments` alone; `run` reports the rest, with the cause."""
+    process = kit.Process([sys.executable, "-c", ""], **options)
+    with pytest.raises(ProcessError, match=r"^Failed to run process: ") as caught:
+        await kit.get(process.run())
+    cause = caught.value.__cause__
+    assert isinstance(cause, (TypeError, AttributeError, io.UnsupportedOperation))
+    assert str(caught.value) == f"Failed to run process: {cause!r}"
+    with pytest.raises(ProcessNotRunError):
+        process.id  # noqa: B018
+
+
+async def test_a_negative_buffer_size_is_the_default(kit: Kit) -> None:
+    """As with `Popen`."""
+    async with kit.opened(python("put(1, get_all())"), PIPE, buffer_size=-5) as process:
+        if not kit.is_async:
+            assert isinstance(process.stdin, io.BufferedWriter)
+            assert isinstance(process.stdout, io.BufferedReader)
+        await kit.send(process.stdin, b"a line\n")
+        await kit.close(process.stdin)
+        assert await kit.read_line(process.stdout) == b"a line\n"
+
+
+async def test_the_attribute_of_the_reference_package(kit: Kit) -> None:
+    """`_process` is the underlying process, and `None` before it has been run."""
+    process = kit.Process([sys.executable, "-c", ""])
+    assert process._process is None
+    await kit.get(process.run())
+    assert process._process is process.process
+    await kit.get(process.close())
+    assert process._process is process.process
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+async def test_a_process_is_not_copied(kit: Kit, duplicate: Any) -> None:
+    """A copy would share the child, and end it when it is dropped."""
+    process = kit.Process(python("put(1, get(1))"), PIPE)
+    with pytest.raises(TypeError, match="cannot copy or pickle 'Process' object"):
+        duplicate(process)
+    await kit.get(process.run())
+    with pytest.raises(TypeError, match="cannot copy or pickle 'Process' object"):
+        duplicate(process)
+    gc.collect()
+    await kit.send(process.stdin, b"x")
+    assert await kit.get(process.output()) == b"x"
+    assert process.exit_code == 0
+    await kit.get(process.close())
+
+
+def test_a_timeout_that_is_not_a_number() -> None:
+    """It never elapses, as with `Popen.wait` (before Python 3.15, which refuses it)."""
+    with Process(python("put(1, get(1))"), PIPE) as process:
+        timer = threading.Timer(0.1, process.stdin.close)
+        timer.start()
+        process.join(math.nan)
+        assert process.exit_code == 0
+        timer.join()
 
 
 async def test_not_run(kit: Kit) -> None:

@@ -31,7 +31,7 @@ def flood(size: int = SIZE) -> List[str]:
 def spilled(process: Process) -> int:
     """How many bytes of stdout are in the overflow."""
     stream: Any = process.stdout
-    size: int = stream.source.pump.inbound.spilled
+    size: int = stream.source.reader.inbound.spilled
     return size
 
 

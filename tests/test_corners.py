@@ -132,15 +132,6 @@ def test_fileno_waits_for_its_turn() -> None:
     assert child.output() == b""
 
 
-@pytest.mark.parametrize("given", ["text", bytearray(b"x"), memoryview(b"x")])
-async def test_input_that_is_neither_bytes_nor_a_file(kit: Kit, given: Any) -> None:
-    """Said at once, rather than when the process is run."""
-    with pytest.raises(TypeError, match="stdin must be bytes"):
-        kit.Process(["cat"], stdin=given)
-    with pytest.raises(ValueError, match="negative"):
-        kit.Process(["cat"], buffer_size=-1)
-
-
 def test_the_abstract_class_has_a_repr() -> None:
     """For variants that add nothing of their own."""
     kind: Any = type("Variant", (AbstractProcess,), {})

@@ -193,8 +193,8 @@ def test_no_cycle_keeps_what_is_over(use: Callable[[Any], Any], leave: str) -> N
     use(process)
     if leave == "close":
         process.close()
-    pumps = [stream.source.pump for stream in (process.stdout, process.stderr)]  # type: ignore[union-attr]
-    references = [weakref.ref(thing) for pump in pumps for thing in (pump, pump.inbound)]
+    readers = [stream.source.reader for stream in (process.stdout, process.stderr)]  # type: ignore[union-attr]
+    references = [weakref.ref(thing) for reader in readers for thing in (reader, reader.inbound)]
     references.append(weakref.ref(process))
-    del process, pumps
+    del process, readers
     assert [reference() for reference in references] == [None] * len(references)

@@ -154,6 +154,22 @@ def test_a_failure_of_ours_is_in_the_exit_code(monkeypatch: pytest.MonkeyPatch) 
     assert main(["demo"]) == 1
 
 
+def test_options_without_a_command_are_the_demonstration_s(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`python -m stress --report DIR` is what the documentation says."""
+    monkeypatch.setattr(demonstration, "perform", lambda *_: Play(Outcome.PASSED, 0.1))
+    assert main(["--report", str(tmp_path)]) == 0
+    assert "demonstration" in json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not the help of the command that is the default."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "explore" in capsys.readouterr().out
+
+
 def test_options_are_those_of_the_help() -> None:
     """No scenario but those that there are."""
     with pytest.raises(SystemExit):

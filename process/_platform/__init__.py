@@ -1,14 +1,17 @@
 """What differs between operating systems, and nothing else.
 
-`_portable` is right everywhere: blocking reads and writes, a thread that waits for the child. `_windows` adds what it has to ask Windows for. `_posix` does better where `poll`
-exists: every wait can be woken, and the end of the child is a descriptor. Both offer the same
-names:
+`_portable` is right everywhere: blocking reads and writes, a thread that waits for the child.
+`_windows` adds what it has to ask Windows for. `_posix` does better where `poll` exists: every wait
+can be woken, and the end of the child is a descriptor. Both offer the same names:
 
 - `PipeEnd`: the library's end of a pipe, with the waits of the thread that moves its bytes;
 - `ExitWatch`: the end of a child process, its exit code, and signals to it;
 - `spawn_options`: what `subprocess.Popen` is told in addition;
 - `block_signals`: for threads in which no signal is to be delivered;
+- `make_pipe`: a pipe to relay into, and `relay_write`, a write to it;
 - `reopen`: a second, non-blocking description of a pipe;
+- `is_blocking`: whether reads of a descriptor wait for bytes;
+- `is_duplicated`: whether others have the same end of a pipe;
 - `has_reader`: whether anybody can read what is written to a pipe;
 - `wait_readable`: for descriptors that callers have;
 - `await_end`: waits for a child without a thread;
@@ -27,7 +30,11 @@ if sys.platform == "win32":  # pragma: no cover - Windows
         block_signals,
         exit_code,
         has_reader,
+        is_blocking,
+        is_duplicated,
+        make_pipe,
         reap,
+        relay_write,
         reopen,
         send_signal,
         spawn_options,
@@ -41,7 +48,11 @@ else:
         block_signals,
         exit_code,
         has_reader,
+        is_blocking,
+        is_duplicated,
+        make_pipe,
         reap,
+        relay_write,
         reopen,
         send_signal,
         spawn_options,
@@ -55,7 +66,11 @@ __all__ = [
     "block_signals",
     "exit_code",
     "has_reader",
+    "is_blocking",
+    "is_duplicated",
+    "make_pipe",
     "reap",
+    "relay_write",
     "reopen",
     "send_signal",
     "spawn_options",

@@ -4,10 +4,13 @@ The library's ends of its pipes are non-blocking (the flag belongs to the open f
 the child has the description of the other end, so the child never sees it). Each end has a wake-up
 descriptor of its own, which is polled together with the pipe and cleared by the thread that polls.
 
-The end of the child is a pidfd where the kernel has one. Its exit code is looked at without reaping
-it (`waitid` with `WNOWAIT`), so a look that a signal handler interrupts loses nothing. The code is
-stored in the `Popen` first and the child reaped after that: `Popen` neither waits for a child whose
-code it has, nor sends it a signal.
+The end of the child is a pidfd where the kernel has one, and else a thread waits for it. Its exit
+code is looked at without reaping it (`waitid` with `WNOWAIT`), so a look that a signal handler
+interrupts loses nothing. The code is stored in the `Popen` first and the child reaped after that:
+`Popen` neither waits for a child whose code it has, nor sends it a signal.
+
+What the system and the interpreter can do is found out by trying, when it is needed. A program may
+have taken away `select.poll` (eventlet does, since `select.select` lets its other threads run).
 """
 
 import contextlib
@@ -17,7 +20,7 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
@@ -29,8 +32,15 @@ if TYPE_CHECKING:
 
 spawn_options: Dict[str, Any] = {}
 
+is_duplicated = _portable.is_duplicated
+
 #: POSIX promises that a pipe that polls as writable takes at least this much at once.
 _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
+
+#: The events of poll(2), which are the same everywhere.
+_IN: int = getattr(select, "POLLIN", 1)
+_OUT: int = getattr(select, "POLLOUT", 4)
+_HUNG_UP: int = getattr(select, "POLLHUP", 16)
 
 _ONE = (1).to_bytes(8, sys.byteorder)
 
@@ -56,6 +66,9 @@ _MOST_ENLARGED = 8
 
 _enlarged: "Set[PipeEnd]" = set()
 
+#: What a pipe that is closed has as its descriptor.
+_CLOSED = Descriptor()
+
 #: `signal.getsignal` without the enumeration, which takes ten times as long.
 _get_signal: Callable[[int], Any] = getattr(signal, "_signal", signal).getsignal
 _SIGPIPE = int(signal.SIGPIPE)
@@ -80,11 +93,26 @@ def _make_pidfd(pid: int) -> Descriptor:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
+def _poll(wanted: Dict[int, int], timeout: Optional[float] = None) -> Dict[int, int]:
+    """Wait for events of descriptors, errors among them, for `timeout` seconds at the longest.
+
+    Without `select.poll` no error is noticed, and no descriptor beyond the limit of `select` can
+    be waited for.
+    """
+    if not hasattr(select, "poll"):
+        sources = [number for number, events in wanted.items() if events == _IN]
+        targets = [number for number, events in wanted.items() if events == _OUT]
+        readable, writable, _ = select.select(sources, targets, [], timeout)
+        return {**dict.fromkeys(readable, _IN), **dict.fromkeys(writable, _OUT)}
+    poll = select.poll()
+    for number, events in wanted.items():
+        poll.register(number, events)
+    return dict(poll.poll(None if timeout is None else 1000 * timeout))
+
+
 def wait_readable(descriptor: int, timeout: float) -> bool:
     """Whether a read of `descriptor` would not block, after `timeout` seconds at the latest."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(1000 * timeout))
+    return bool(_poll({descriptor: _IN}, timeout))
 
 
 def exit_code(pid: int) -> Optional[int]:
@@ -152,18 +180,44 @@ def block_signals() -> None:
 
 
 def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
-    """A non-blocking description of the same pipe, with flags of its own, where there can be one."""
+    """A non-blocking description of the same pipe, with flags of its own, if there can be one."""
     try:
         return Descriptor.own(os.open, f"/proc/self/fd/{descriptor}", flags | os.O_NONBLOCK)
     except OSError:
         return None
 
 
+def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
+    """The ends of a pipe to relay into: to read, and to write to, which does not block."""
+    read, write = Descriptor.pipe()
+    os.set_blocking(write.fileno(), False)
+    return read, write
+
+
+def relay_write(outlet: Descriptor, data: memoryview) -> Iterator[int]:
+    """Write to such a pipe, in the call into C that asks the iterator for its item.
+
+    Returns:
+        How many bytes were written, at most all: an iterator of this number.
+
+    Raises:
+        BlockingIOError: there is no room; the number 0 says so, too.
+        OSError: there is no reader.
+    """
+    return map(os.write, (outlet.fileno(),), (data,))
+
+
+def is_blocking(descriptor: int) -> bool:
+    """Whether reads of a descriptor wait for bytes; a caller may have changed that."""
+    return os.get_blocking(descriptor)
+
+
 def has_reader(outlet: Descriptor) -> bool:
     """Whether the other end of a pipe, of which this is the end to write to, is open."""
-    poll = select.poll()
-    poll.register(outlet.fileno(), 0)  # errors are reported all the same
-    return not poll.poll(0)
+    if not hasattr(select, "poll"):
+        # fifo(7): it is not opened for writing without a reader.
+        return reopen(outlet.fileno(), os.O_WRONLY) is not None
+    return not _poll({outlet.fileno(): 0}, 0)  # errors are reported all the same
 
 
 class _Event:
@@ -231,7 +285,7 @@ class PipeEnd:
         Raises:
             OSError: there is no descriptor left.
         """
-        return cls(Descriptor(), writing=False)
+        return cls(_CLOSED, writing=False)
 
     def read(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
@@ -244,9 +298,7 @@ class PipeEnd:
         """The number of bytes written, `None` if there is no room yet."""
         if self._blocks:
             # Write only what is sure to fit.
-            poll = select.poll()
-            poll.register(self.descriptor.fileno(), select.POLLOUT)
-            if not poll.poll(0):
+            if not _poll({self.descriptor.fileno(): _OUT}, 0):
                 return None
             data = data[:_ATOMIC_WRITE]
         try:
@@ -304,23 +356,19 @@ class PipeEnd:
         event, descriptor = self._event, self.descriptor  # referred to, they stay open
         if event is None:
             return False
-        poll = select.poll()
-        poll.register(event.fileno(), select.POLLIN)
+        wanted = {event.fileno(): _IN}
         number = descriptor.fileno()
         if ready and number >= 0:
-            poll.register(number, select.POLLOUT if self._writing else select.POLLIN)
+            wanted[number] = _OUT if self._writing else _IN
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
-            poll.register(watched, select.POLLIN)
-        ended = False
-        for found, events in poll.poll(None if timeout is None else 1000 * timeout):
-            if found == event.fileno():
-                event.clear()
-            elif found == watched:
-                ended = True
-            else:
-                self.hung_up = events == select.POLLHUP
-        return ended
+            wanted[watched] = _IN
+        events = _poll(wanted, timeout)
+        if event.fileno() in events:
+            event.clear()
+        if number in events:
+            self.hung_up = events[number] == _HUNG_UP
+        return watched in events
 
     def wait_relay(
         self, outlet: Descriptor, read: bool, write: bool, watch: "Optional[ExitWatch]"
@@ -340,21 +388,24 @@ class PipeEnd:
         event = self._event
         if event is None:
             return False, False, False, False
-        poll = select.poll()
-        poll.register(event.fileno(), select.POLLIN)
-        poll.register(outlet.fileno(), select.POLLOUT if write else 0)
+        wanted = {event.fileno(): _IN, outlet.fileno(): _OUT if write else 0}
         if read:
-            poll.register(self.descriptor.fileno(), select.POLLIN)
+            wanted[self.descriptor.fileno()] = _IN
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
-            poll.register(watched, select.POLLIN)
-        events = dict(poll.poll())
+            wanted[watched] = _IN
+        events = _poll(wanted)
         if event.fileno() in events:
             event.clear()
         state = events.get(outlet.fileno(), 0)
-        broken = bool(state & (select.POLLERR | select.POLLHUP | select.POLLNVAL))
         readable = self.descriptor.fileno() in events
-        return readable, bool(state & select.POLLOUT), broken, watched in events
+        return readable, bool(state & _OUT), bool(state & ~_OUT), watched in events
+
+    def stop_blocking(self) -> None:
+        """Let reads return at once: here they always do."""
+
+    def relayed(self) -> None:
+        """Bytes were moved into the outlet of a relay: `wait_relay` needs no hint."""
 
     def wake(self) -> None:
         """Make the present or the next `wait` return. Safe in finalizers."""
@@ -398,7 +449,7 @@ class PipeEnd:
         event, self._event = self._event, None
         if event is not None:
             event.set()
-        descriptor, self.descriptor = self.descriptor, Descriptor()
+        descriptor, self.descriptor = self.descriptor, _CLOSED
         if not in_use:
             descriptor.close()
         if self._given is not None:
@@ -410,13 +461,12 @@ class ExitWatch:
 
     Raises:
         OSError: there is no descriptor left.
-        RuntimeError: a thread is needed and cannot be started.
     """
 
     def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
         self._popen = popen
         self._pidfd: Optional[Descriptor] = None
-        self._thread: Optional[_portable.ExitWatch] = None
+        self._waiting: Optional[_ThreadWatch] = None
         self._reaped = False
         try:
             # Not reaped yet, so the number cannot belong to another process.
@@ -428,24 +478,40 @@ class ExitWatch:
         except (OSError, AttributeError) as error:
             if isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS:
                 raise
-            self._thread = _portable.ExitWatch(popen)
+            self._waiting = _ThreadWatch(popen)
+
+    def start(self) -> None:
+        """Start the thread, if one is needed.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        if self._waiting is not None:
+            self._waiting.start()
 
     def notify(self, callback: Callable[[], None]) -> None:
-        """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it."""
-        if self._thread is not None:
-            self._thread.notify(callback)
+        """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it.
+
+        A child that has been reaped already has no descriptor that would tell: they are told now.
+        """
+        if self._waiting is not None:
+            self._waiting.notify(callback)
+        elif self._pidfd is None:
+            callback()
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended. It is reaped, too, unless `Popen` is doing that.
 
         Every step can be interrupted and done again.
         """
-        popen, pidfd = self._popen, self._pidfd
-        if self._thread is not None:
-            return popen.poll()
+        popen = self._popen
+        if not hasattr(os, "waitid"):
+            # The thread stores it. `Popen.poll` would take a lock of `Popen`, for which that thread
+            # waits, and which a signal handler that raises may leave locked.
+            return popen.returncode
         if popen.returncode is None:
             try:
-                code = 0 if pidfd is None else _peek(os.P_PIDFD, pidfd.fileno())
+                code = self._peek_code()
             except ChildProcessError:
                 # Reaped: by another thread inside `Popen`, which is about to store the code; or by
                 # the kernel, since SIGCHLD is ignored, and then `Popen`, too, says 0.
@@ -462,11 +528,21 @@ class ExitWatch:
                 self._reap()
         return popen.returncode
 
-    def _reap(self) -> None:
+    def _peek_code(self) -> Optional[int]:
         pidfd = self._pidfd
         if pidfd is not None:
-            with contextlib.suppress(ChildProcessError):  # reaped already
+            return _peek(os.P_PIDFD, pidfd.fileno())
+        if self._waiting is not None:
+            return _peek(os.P_PID, self._popen.pid)
+        return 0
+
+    def _reap(self) -> None:
+        pidfd = self._pidfd
+        with contextlib.suppress(ChildProcessError):  # reaped already
+            if pidfd is not None:
                 os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED | os.WNOHANG)
+            elif self._waiting is not None and hasattr(os, "waitid"):
+                os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG)
         self._reaped = True
 
     def fileno(self) -> int:
@@ -475,15 +551,16 @@ class ExitWatch:
         return -1 if pidfd is None else pidfd.fileno()
 
     def wait(self, timeout: float) -> None:
-        """Return when the child has ended, or after `timeout` seconds.
+        """Return when the child has ended, or after `timeout` seconds. Takes no lock.
 
-        Ends because the pidfd becomes readable when the child ends, and stays so.
+        Ends because the pidfd becomes readable when the child ends, and stays so. Without one the
+        callback of `notify` comes sooner.
         """
         pidfd = self._pidfd
-        if self._thread is not None:
-            self._thread.wait(timeout)
-        elif pidfd is not None:
+        if pidfd is not None:
             wait_readable(pidfd.fileno(), timeout)
+        else:
+            poll_until(lambda: self.look() is not None, timeout)
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended.
@@ -492,24 +569,34 @@ class ExitWatch:
             PermissionError: it has taken rights that forbid it.
         """
         pidfd = self._pidfd  # another thread may release it at any time
-        if self._thread is not None:
-            self._popen.send_signal(number)
-        elif pidfd is not None and self.look() is None:
+        if self.look() is None:
             with contextlib.suppress(ProcessLookupError):
-                if hasattr(signal, "pidfd_send_signal"):
+                if pidfd is not None and hasattr(signal, "pidfd_send_signal"):
                     signal.pidfd_send_signal(pidfd.fileno(), number)
                 else:
                     os.kill(self._popen.pid, number)
 
     def release(self) -> None:
         """See that the child, which has ended, is reaped, whatever has become of `Popen`'s lock."""
-        if self._thread is not None:
-            self._thread.release()
-        elif self.look() is not None:
-            poll_until(self._look_reaped, _REAPING)
-            self._reap()
+        if self._waiting is not None:
+            self._waiting.release()
+        if self.look() is not None:
+            if not poll_until(self._look_reaped, _REAPING):
+                self._reap()
             self._pidfd = None
 
     def _look_reaped(self) -> bool:
         self.look()
         return self._reaped
+
+
+class _ThreadWatch(_portable.ExitWatch):
+    """A thread that waits for the end of a child, and reaps it only where there is no other way."""
+
+    def _await_end(self) -> None:
+        block_signals()
+        if hasattr(os, "waitid"):
+            with contextlib.suppress(ChildProcessError):  # reaped already
+                os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._popen.wait()

@@ -3,21 +3,27 @@
 Console control events (`CTRL_C_EVENT`, `CTRL_BREAK_EVENT`) are delivered to process groups; a child
 in the group of its parent could not be sent one without hitting the parent. So it has its own.
 
-Nothing waits for an anonymous pipe without reading it, but it can be asked what it holds.
+Nothing waits for an anonymous pipe without reading it, but it can be asked what it holds. While a
+thread is inside of a read the pipe answers no other thread that asks (the system takes one request
+at a time for each file), so only a thread that does not block in reads asks for its own.
 """
 
+import os
 import subprocess
 from functools import partial
 from importlib import import_module
-from typing import Any, Dict
+from operator import itemgetter
+from typing import Any, Dict, Iterator, Tuple
 
+from process._descriptor import Descriptor
+from process._platform import _portable
 from process._platform._portable import (
     ExitWatch,
-    PipeEnd,
     await_end,
     block_signals,
     exit_code,
     has_reader,
+    is_blocking,
     reap,
     reopen,
     send_signal,
@@ -31,7 +37,11 @@ __all__ = [
     "block_signals",
     "exit_code",
     "has_reader",
+    "is_blocking",
+    "is_duplicated",
+    "make_pipe",
     "reap",
+    "relay_write",
     "reopen",
     "send_signal",
     "spawn_options",
@@ -43,22 +53,78 @@ spawn_options: Dict[str, Any] = {
 }
 
 
+#: Bytes to write at once without blocking: all of them fit, or none are written.
+_ATOMIC_WRITE = 4096
+
+#: A mode of pipes: reads and writes do not block.
+_PIPE_NOWAIT = 1
+
+
+class PipeEnd(_portable.PipeEnd):
+    """The library's end of a pipe of the child."""
+
+    def readable(self) -> bool:
+        """Whether a read would return at once."""
+        return _readable(self.descriptor.fileno())
+
+
+def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
+    """The ends of a pipe to relay into, which holds `size` bytes; see `_portable.make_pipe`."""
+    msvcrt: Any = import_module("msvcrt")
+    read, write = _winapi().CreatePipe(None, size)
+    # `os.set_blocking` does the same, from Python 3.12 on.
+    _winapi().SetNamedPipeHandleState(write, _PIPE_NOWAIT, None, None)
+    flags = getattr(os, "O_NOINHERIT", 0)
+    return (
+        Descriptor.own(msvcrt.open_osfhandle, read, os.O_RDONLY | flags),
+        Descriptor.own(msvcrt.open_osfhandle, write, os.O_WRONLY | flags),
+    )
+
+
+def relay_write(outlet: Descriptor, data: memoryview) -> Iterator[int]:
+    """Write to such a pipe without blocking; see `_posix.relay_write`.
+
+    Not by way of `os.write`, whose errors do not tell a full pipe from a broken one.
+    """
+    written = map(_winapi().WriteFile, (_handle(outlet.fileno()),), (data[:_ATOMIC_WRITE],))
+    return map(itemgetter(0), written)
+
+
+def is_duplicated(descriptor: Descriptor) -> bool:
+    """Whether others have the same end of a pipe: another process, or a duplicate.
+
+    It is the system that counts the handles, and not the pipe, which would not answer.
+    """
+    ctypes: Any = import_module("ctypes")
+    #: OBJECT_BASIC_INFORMATION, whose third field is the number of handles.
+    answer = (ctypes.c_uint32 * 14)()
+    handle = ctypes.c_void_p(_handle(descriptor.fileno()))
+    size = ctypes.sizeof(answer)
+    ctypes.windll.ntdll.NtQueryObject(handle, 0, ctypes.byref(answer), size, None)
+    return bool(answer[2] > 1)
+
+
 def wait_readable(descriptor: int, timeout: float) -> bool:
     """Whether a read of a pipe would not block, after `timeout` seconds at the latest.
 
-    The pipe is asked again and again. A read could do the waiting; but while a thread is inside of
-    it, the pipe answers no other thread that asks.
+    The pipe is asked again and again.
     """
     return poll_until(partial(_readable, descriptor), timeout)
 
 
 def _readable(descriptor: int) -> bool:
     """Whether a pipe holds bytes, or has come to its end."""
-    # Imported by name, as they are needed nowhere else, and type checkers know parts of them only
-    # on Windows.
-    ctypes: Any = import_module("ctypes")
-    msvcrt: Any = import_module("msvcrt")
-    held = ctypes.c_ulong(0)
-    handle = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor))
-    answered = ctypes.windll.kernel32.PeekNamedPipe(handle, None, 0, None, ctypes.byref(held), None)
-    return not answered or held.value > 0  # no answer: broken, as a read will find
+    try:
+        return bool(_winapi().PeekNamedPipe(_handle(descriptor), 0)[0])
+    except OSError:
+        return True  # broken, as a read will find
+
+
+def _handle(descriptor: int) -> int:
+    handle: int = import_module("msvcrt").get_osfhandle(descriptor)
+    return handle
+
+
+def _winapi() -> Any:
+    """What `subprocess` and `multiprocessing` use; type checkers know it only on Windows."""
+    return import_module("_winapi")

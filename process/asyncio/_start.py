@@ -17,9 +17,9 @@ import contextlib
 from typing import Any, List, Optional, Set
 
 from process import _platform
-from process._lifecycle import GRACE, Redirections
 from process._descriptor import Descriptor
 from process._handover import offer
+from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
 from process.core.constants import PIPE

@@ -4,6 +4,7 @@ The variants differ in how they start a child and in how they wait for it. What 
 once is answered here, for any `Child`.
 """
 
+import operator
 import warnings
 from typing import (
     TYPE_CHECKING,
@@ -11,6 +12,7 @@ from typing import (
     ClassVar,
     Generic,
     List,
+    NoReturn,
     Optional,
     Protocol,
     Sequence,
@@ -69,7 +71,7 @@ C = TypeVar("C", bound=Child)
 class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
     """A process over some kind of child."""
 
-    #: What `None` means for `buffer_size`.
+    #: What `None` or a negative number means for `buffer_size`.
     _default_buffer_size: ClassVar[int]
 
     _child: Optional[C] = None
@@ -104,6 +106,25 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
     ) -> None:
         size = self._default_buffer_size if buffer_size is None else buffer_size
         super().__init__(arguments, stdin, stdout, stderr, size)
+
+    @property
+    def _buffer_size(self) -> int:
+        """The size of the stream buffers.
+
+        Evaluated by `run`, which reports a value that is not an integer.
+        """
+        size = operator.index(self._requested_size)
+        return self._default_buffer_size if size < 0 else size
+
+    @property
+    def _process(self) -> Any:
+        """The same as `process`, but `None` before `run`.
+
+        Documented: subclasses and tests written for python-process read it. It does not use
+        `process`, which such a subclass may override in terms of `_process`.
+        """
+        child: Any = self._child
+        return None if child is None else child.process
 
     @property
     def id(self) -> int:
@@ -154,6 +175,10 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
             ]
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in fields)})"
 
+    def __reduce__(self) -> NoReturn:
+        # Called by `copy` and `pickle`. A copy would share the child, and end it when dropped.
+        raise TypeError(f"cannot copy or pickle {type(self).__name__!r} object: it owns a process")
+
     def __del__(self) -> None:
         if self._child is not None:
             self._child.drop()
@@ -185,3 +210,11 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
                 RuntimeWarning,
                 stacklevel=stacklevel,
             )
+
+
+def normalize_timeout(timeout: Optional[float]) -> Optional[float]:
+    """Return `timeout`, or `None` if it is not a number: comparing it never says that time is up.
+
+    `subprocess.Popen.wait` takes it that way, too, before Python 3.15.
+    """
+    return timeout if timeout is None or timeout == timeout else None  # noqa: PLR0124

@@ -6,8 +6,8 @@ holds at most its bound, and a child that writes on is blocked by its pipe: back
 caller waits for something, everything it is *not* waiting for must move without bound, because the
 child may not get to what is wanted before it has got rid of the rest.
 
-Invariant (progress). For a caller who waits, every stream of the process has room, except the one it
-reads itself, and that one has room until it holds what was asked for. So whatever the child does
+Invariant (progress). For a caller that waits, every stream of the process has room, except the one
+it reads itself, and that one has room until it holds what was asked for. So whatever the child does
 next, it can do: no cycle child -> full pipe -> caller -> child can close.
 
 A poll (`running`, `exit_code`) is a wait of no duration. It grants each stream room for one more
@@ -135,11 +135,11 @@ class Flow:
         """Whether a caller waits, be it for a connected process."""
         if not self._waits and not self._connected:
             return False
-        return self._waited or any([other._waited for other in self.connected])
+        return self._waited or any(other._waited for other in self.connected)
 
     @property
     def _waited(self) -> bool:
-        return any([wait() is not None for wait, _, _ in list(self._waits.values())])
+        return any(wait() is not None for wait, _, _ in list(self._waits.values()))
 
     def need(self, stream: Stream) -> float:
         """How many bytes of `stream` the callers who read it want to have at hand."""
@@ -157,6 +157,6 @@ class Flow:
             if own is not stream:
                 return UNBOUNDED
             limit = max(limit, need)
-        if self._connected and any([other._waited for other in self.connected]):
+        if self._connected and any(other._waited for other in self.connected):
             return UNBOUNDED
         return limit

@@ -1,9 +1,9 @@
 """What goes to the child's stdin: from the caller to the writer thread.
 
-Theory of operation. Callers `put` bytes; the writer takes them from the `front` and says how many it
-has `sent`. A caller may put any number of bytes at once (they are held by reference, not copied) and
-then waits until no more than the bound is left. So a `write` that is interrupted while it waits has
-still handed over all its bytes: none is lost and none is sent twice.
+Theory of operation. Callers `put` bytes; the writer takes them from the `front` and says how many
+it has `sent`. A caller may put any number of bytes at once (they are held by reference, not copied)
+and then waits until no more than the bound is left. So a `write` that is interrupted while it waits
+has still handed over all its bytes: none is lost and none is sent twice.
 
 Small writes go to the `tail`, a `bytearray` that is the last chunk of the queue and grows in place:
 one call into C. It is sealed, by a single store, before anybody looks at its bytes.

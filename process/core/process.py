@@ -1,6 +1,5 @@
 """What both variants do alike: take the arguments, and say what they are."""
 
-import operator
 import os
 from abc import ABC, abstractmethod
 from typing import (
@@ -45,11 +44,13 @@ class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
         stdout: the same without bytes.
         stderr: the same as `stdout`, or `STDOUT` to send it there.
         buffer_size: the size in bytes of the stream buffers, 0 for none. `None` stands for the
-            variant's `DEFAULT_BUFFER_SIZE`; the abstract class has none, and raises `ValueError`.
+            variant's `DEFAULT_BUFFER_SIZE`, as does any negative size; the abstract class has no
+            default, and raises `ValueError` for `None`.
 
     Raises:
-        ValueError: `buffer_size` is negative, or a string in `arguments` has an open quotation.
-        TypeError: an argument is of the wrong type.
+        ValueError: `arguments` is a string with an open quotation.
+        TypeError: `arguments` is, or contains, something that is neither a string nor a path.
+            Errors in the other parameters are raised by `run`.
     """
 
     @overload
@@ -82,15 +83,11 @@ class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
     ) -> None:
         if buffer_size is None:
             raise ValueError("buffer_size must be given")
-        if operator.index(buffer_size) < 0:
-            raise ValueError(f"buffer_size must not be negative: {buffer_size}")
-        if isinstance(stdin, (str, bytearray, memoryview)):
-            raise TypeError(f"stdin must be bytes, a file or None, not {type(stdin).__name__}")
         self._arguments = _split(arguments)
         self._stdin = stdin
         self._stdout = stdout
         self._stderr = stderr
-        self._buffer_size = buffer_size
+        self._requested_size = buffer_size
 
     @property
     def arguments(self) -> List[str]:

@@ -33,7 +33,7 @@ from process.threads._monitor import Monitor, Waiter, limited
 from process.threads._reader import ReaderThread
 from process.threads._sink import Sink
 from process.threads._source import Source
-from process.threads._thread import StreamThread
+from process.threads._thread import StreamThread, run_uninterrupted
 from process.threads._thread import start as start_threads
 from process.threads._writer import WriterThread
 
@@ -93,7 +93,7 @@ class Child:
         """The exit code, if the child has ended; a caller that asks again and again is waiting."""
         code = self.look()
         if code is None and not self.inherited and not self.monitor.lock._is_owned():
-            with self.monitor.entry:
+            with self.monitor:
                 self.monitor.poll_all()
         return code
 
@@ -111,7 +111,7 @@ class Child:
         monitor = self.monitor
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 while self.look() is None:
                     remaining = None if deadline is None else deadline - time.monotonic()
@@ -121,8 +121,10 @@ class Child:
                     with monitor.lock:
                         monitor.enter(waiter)
                         watch = monitor.watch
-                    if watch is not None:
+                    if watch is not None and watch.fileno() >= 0:
                         watch.wait(limited(remaining))
+                    elif watch is not None and not monitor.ended:
+                        waiter.sleep(remaining)  # the thread of the watch ends it
             finally:
                 with monitor.lock:
                     monitor.leave(waiter)
@@ -145,6 +147,12 @@ class Child:
 
     def roll_back(self) -> None:
         """End what was begun, when it cannot be completed. Nothing is left behind."""
+        try:
+            run_uninterrupted(self._roll_back)
+        except RuntimeError:  # a thread cannot be started
+            self._roll_back()
+
+    def _roll_back(self) -> None:
         for given in self.offers:
             given.withdraw()
         for thread in self.threads():
@@ -154,11 +162,16 @@ class Child:
             with contextlib.suppress(PermissionError):
                 self.popen.kill()
             self.popen.wait()
-        # First the child's ends: where reads block, ours cannot be closed during one.
+        # First the child's ends: where reads block, that ends them.
         for descriptor in self.theirs:
             descriptor.close()
         for thread in self.threads():
             thread.join()
+            if not thread.alive:
+                thread.end.close()
+            elif thread.end.descriptor in self.ours:
+                # It is still in a read or a write, and closes its pipe itself.
+                self.ours.remove(thread.end.descriptor)
         for descriptor in self.ours:
             descriptor.close()
         self.alive.discard(self)
@@ -183,7 +196,7 @@ class Child:
         collections = [
             (source, Collection(thread=mine)) for source in sources if not source.exhausted
         ]
-        with self.monitor.entry:
+        with self.monitor:
             try:
                 wanted: List[Tuple[Source, Collection]] = []
                 for source, collection in collections:
@@ -257,7 +270,7 @@ class Child:
         """
         if self.sink is not None and not self.sink.writer.done:
             return
-        if all([source.closed for source in self.sources]) and self.look() is not None:
+        if all(source.closed for source in self.sources) and self.look() is not None:
             self.alive.discard(self)
             self.monitor.release()
 
@@ -323,7 +336,7 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     if child.stdin is not None and isinstance(to.stdin, bytes):
         child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
-    start_threads([thread.thread for thread in threads])
+    start_threads([child.watch, *threads])
     for offered in child.offers:
         offered.accept(child.monitor.flow)
     child.theirs, child.ours, child.offers = [], [], []

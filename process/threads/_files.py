@@ -58,7 +58,11 @@ class _Reading:
     """What both readers have in common: what does not depend on how they are buffered."""
 
     source: Source
-    closed: bool
+
+    if TYPE_CHECKING:
+
+        @property
+        def closed(self) -> bool: ...
 
     def _init_front(self, source: Source) -> None:
         self.source = source
@@ -231,7 +235,11 @@ class _Writing:
     """What both writers have in common."""
 
     sink: Sink
-    closed: bool
+
+    if TYPE_CHECKING:
+
+        @property
+        def closed(self) -> bool: ...
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} stdin>"

@@ -17,7 +17,7 @@ that may block, never across a call into the caller's code.
 4. *The lock is given back.* A signal handler that raises may strike just after the lock was taken
    and before the `with` block begins (gh-148874, CPython 3.14), or just before it is given back
    (CPython 3.9, which looks for signals after almost any instruction). So each public call is made
-   inside `entry`, which gives back, at the end, a lock that is still held.
+   inside `with monitor`, which gives back, at the end, a lock that is still held.
 5. *Refusal.* A call that begins while its own thread holds the lock has been made by a signal
    handler that interrupted a locked section: it would deadlock, or find state half changed, and
    gets a `ProcessError` instead. That is decided by the stack (`_interrupts_a_call`): without such
@@ -94,24 +94,10 @@ class Stream(Protocol):
         """The process has ended. The lock is held."""
 
 
-class Entry:
-    """Surrounds a public call; see the module's header, 4 and 5."""
-
-    __slots__ = ("_monitor",)
-
-    def __init__(self, monitor: "Monitor") -> None:
-        self._monitor = monitor
-
-    def __enter__(self) -> None:
-        self._monitor.check_entry()
-
-    def __exit__(self, *_: object) -> None:
-        lock = self._monitor.lock
-        if lock._is_owned():
-            lock.release()
+_RLock: Any = type(threading.RLock())
 
 
-class Lock(type(threading.RLock())):  # type: ignore[misc]
+class Lock(_RLock):  # type: ignore[misc]
     """A lock that is not left locked by an exception that strikes while it is being taken."""
 
     __slots__ = ()
@@ -130,7 +116,6 @@ class Monitor:
 
     def __init__(self) -> None:
         self.lock: Any = Lock()
-        self.entry = Entry(self)
         self.flow = Flow(self)
         #: The threads that have not ended; replaced rather than changed.
         self.streams: Tuple[Stream, ...] = ()
@@ -141,6 +126,15 @@ class Monitor:
         self._ended: Optional[float] = None
         #: This is a fork.
         self._inherited = False
+
+    def __enter__(self) -> None:
+        """A public call begins; see the module's header, 4 and 5."""
+        self.check_entry()
+
+    def __exit__(self, *_: object) -> None:
+        lock = self.lock
+        if lock._is_owned():
+            lock.release()
 
     @property
     def ended(self) -> bool:
@@ -167,7 +161,7 @@ class Monitor:
         if self._inherited:
             raise ProcessError("Process is that of another process, of which this is a fork")
         if self.lock._is_owned():
-            if _interrupts_a_call(sys._getframe(1)):
+            if _interrupts_a_call(_get_frame()):
                 raise ProcessError("A signal handler has interrupted another call on this process")
             self.lock.release()
 
@@ -249,6 +243,9 @@ class Monitor:
         if watch is not None:
             watch.release()
 
+
+#: The frame of the caller.
+_get_frame: Callable[[], FrameType] = vars(sys)["_getframe"]
 
 _PACKAGE = __name__.partition(".")[0]
 

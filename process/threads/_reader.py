@@ -109,7 +109,7 @@ class ReaderThread(StreamThread):
 
     def _read(self, room: int) -> None:
         data = self.end.read(room)
-        self._emptied = self.end.pollable and (data is None or len(data) < room)
+        self._emptied = data is None or (self.end.pollable and len(data) < room)
         if data is None:
             self._busy = False
         else:
@@ -173,6 +173,7 @@ class ReaderThread(StreamThread):
                 # None of these calls blocks, so the lock may be held.
                 if writable and relay.push(inbound.uncollected):
                     inbound.taken()
+                    self.end.relayed()
             elif readable and not self._full and self._splice(relay, room):
                 return
             self._busy = readable and self.end.pollable
@@ -251,16 +252,26 @@ class ReaderThread(StreamThread):
             inbound.ending.arrived(now)
         return inbound.ending.remaining(now) == 0
 
+    @property
+    def directly_readable(self) -> bool:
+        """Whether what is in the pipe comes next, and belongs in memory. The lock is held.
+
+        Else the stream is for the thread to move, and a caller that had the claim would keep it
+        from doing so, while it polls a pipe that is ready and that it does not read.
+        """
+        inbound = self.inbound
+        return not inbound.crowded and not inbound.ending.eof
+
     def read_directly(self) -> bool:
         """Read once, without waiting, for a caller; whether that has brought anything.
 
         The lock is held.
         """
         inbound = self.inbound
-        if not self.claimable or inbound.spilled or inbound.ending.eof:
+        if not self.claimable or not self.directly_readable:
             return False
         room = inbound.room(self.end.chunk)
-        if not room or inbound.crowded:
+        if not room:
             return False
         try:
             self._in_flight.read(self.end.descriptor.fileno(), room)

@@ -32,6 +32,9 @@ from process.threads._monitor import Waiter
 #: Bytes to put back at most while callers read by way of the stream object.
 _LITTLE = 4096
 
+#: Bytes that the second pipe holds at least, where that can be chosen.
+_LEAST = 64 * 1024
+
 #: Bytes to take back at once.
 _ALL = 1024 * 1024
 
@@ -39,10 +42,9 @@ _ALL = 1024 * 1024
 class Relay:
     """The second pipe of a stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: int = 0) -> None:
         #: What callers get.
-        self.descriptor, self.outlet = Descriptor.pipe()
-        os.set_blocking(self.outlet.fileno(), False)
+        self.descriptor, self.outlet = _platform.make_pipe(max(held, _LEAST))
         #: Nobody can read the second pipe any more.
         self.broken = False
         #: Callers read by way of the stream object at present.
@@ -60,13 +62,13 @@ class Relay:
     @property
     def suspended(self) -> bool:
         """Whether a caller reads by way of the stream object."""
-        return any([reference() is not None for reference in list(self._suspensions.values())])
+        return any(reference() is not None for reference in list(self._suspensions.values()))
 
     @property
     def blocking(self) -> bool:
         """Whether reads of the stream wait for bytes; a caller may have changed that."""
         number = self.descriptor.fileno()
-        return number < 0 or os.get_blocking(number)
+        return number < 0 or _platform.is_blocking(number)
 
     def suspend(self, waiter: Waiter, on_abandoned: Callable[[object], None]) -> None:
         """A caller is going to read by way of the stream object."""
@@ -104,17 +106,21 @@ class Relay:
         self.commit(buffer)
 
     def push(self, buffer: Buffer) -> bool:
-        """Put back what the buffer holds, as far as it should be; whether there was something."""
+        """Put back what the buffer holds, as far as it should be; whether that was something."""
         self.commit(buffer)
-        view = buffer.front(_LITTLE if self.little and not self.ended else _ALL)
-        if not view:
-            return False
-        outlet = self._outlet()
+        outlet = self._outlet() if len(buffer) else None
         if outlet is None:
             return False
-        self._pushed_begin = buffer.position
+        begin = buffer.position
+        end = begin + (_LITTLE if self.little and not self.ended else _ALL)
         try:
-            self._pushed.extend(map(os.write, (outlet.fileno(),), (view,)))
+            while len(buffer) and buffer.position < end:
+                view = buffer.front(end - buffer.position)
+                self._pushed_begin = before = buffer.position
+                self._pushed.extend(_platform.relay_write(outlet, view))
+                self.commit(buffer)
+                if buffer.position == before:
+                    break  # there is no room
         except BlockingIOError:
             pass  # the thread waits for room
         except OSError:  # EPIPE: the last reader has left
@@ -123,7 +129,7 @@ class Relay:
             if outlet is not self.outlet:
                 outlet.close()
         self.commit(buffer)
-        return True
+        return buffer.position > begin
 
     @property
     def ended(self) -> bool:
@@ -131,7 +137,7 @@ class Relay:
         return self.outlet.fileno() < 0
 
     def _outlet(self) -> Optional[Descriptor]:
-        """An end to write to. At the end of the stream it is opened anew, where that can be done."""
+        """An end to write to. At the end of the stream it is opened anew, if that can be done."""
         number = self.descriptor.fileno()
         if not self.ended or number < 0:
             return self.outlet
@@ -143,6 +149,10 @@ class Relay:
         Only when our end is closed does the pipe tell. So what it holds is taken out first, and put
         back if it is a receiver's.
         """
+        if _platform.is_duplicated(self.descriptor):
+            self.close()
+            self.little = False
+            return True
         outlet = self._outlet()
         self.recall(buffer)
         self.close()

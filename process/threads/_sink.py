@@ -13,7 +13,6 @@ from typing import Callable
 from process._descriptor import Descriptor
 from process.core._buffer import Chunk
 from process.core._flow import Flow
-from process.core._outbound import Outbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._writer import WriterThread
 
@@ -23,7 +22,7 @@ class Sink:
 
     def __init__(self, monitor: Monitor, writer: WriterThread) -> None:
         self.writer = writer
-        self.outbound: Outbound = writer.outbound
+        self.outbound = writer.outbound
         self._monitor = monitor
 
     def write(self, chunk: Chunk, buffer_size: int) -> None:
@@ -38,7 +37,7 @@ class Sink:
             ValueError: the stream is closed.
         """
         outbound, writer = self.outbound, self.writer
-        with self._monitor.entry:
+        with self._monitor:
             with self._monitor.lock:
                 self._check()
                 if isinstance(chunk, bytes) and len(chunk) < buffer_size:
@@ -48,9 +47,8 @@ class Sink:
                         outbound.tail += chunk
                 else:
                     outbound.put(chunk)
-                if len(chunk) < buffer_size and not self._monitor.flow.busy:
-                    if len(outbound) < buffer_size:
-                        return
+                if len(outbound) < buffer_size and not self._monitor.flow.busy:
+                    return
                 writer.write_directly()
                 self._check_broken()
                 if not outbound.pending:
@@ -70,7 +68,7 @@ class Sink:
             ValueError: the stream is closed.
         """
         outbound = self.outbound
-        with self._monitor.entry:
+        with self._monitor:
             with self._monitor.lock:
                 self._check()
                 self.writer.write_directly()
@@ -81,7 +79,7 @@ class Sink:
 
     def close_soon(self) -> None:
         """Close the stream once everything is sent, without waiting for that."""
-        with self._monitor.entry, self._monitor.lock:
+        with self._monitor, self._monitor.lock:
             self._close_soon()
 
     def _close_soon(self) -> None:
@@ -98,7 +96,7 @@ class Sink:
 
         A child that has closed its end before is no error here.
         """
-        with self._monitor.entry:
+        with self._monitor:
             with self._monitor.lock:
                 self._close_soon()
             self._wait(lambda: False, check=False)
@@ -113,7 +111,7 @@ class Sink:
             OSError: there is no descriptor left.
         """
         self.fileno()
-        with self._monitor.entry, self._monitor.lock:
+        with self._monitor, self._monitor.lock:
             self._check()
             copy = Descriptor.own(os.dup, self.writer.end.share())
             return _Offer(copy, self._monitor.flow)
@@ -126,7 +124,7 @@ class Sink:
             ValueError: the stream is closed.
         """
         writer = self.writer
-        with self._monitor.entry:
+        with self._monitor:
             waiter = Waiter()
             while True:
                 with self._monitor.lock:
@@ -165,8 +163,10 @@ class Sink:
                         and writer.end.can_write_directly()
                         and writer.claim(waiter)
                     )
-                    if not polls and outbound.finished:
-                        writer.look()
+                    if not polls:
+                        writer.release(waiter)
+                        if outbound.finished:
+                            writer.look()
                     monitor.enter(waiter)
                 if polls:
                     writer.poll(None)

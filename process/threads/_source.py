@@ -48,11 +48,11 @@ class Source:
         self.reader = reader
         #: The process has been started in such a way that the stream is a receiver's.
         self.handed_over = False
-        #: The front, if it is one of lines, or of blocks of a size, or of what there is up to a size.
+        #: The front: of lines, of blocks of one size, or of what there is up to a size.
         self.lines = self.blocks = self.pieces = NOTHING
         self.block_size = self.piece_size = -1
-        self._monitor = monitor
-        self._inbound = reader.inbound
+        self.monitor = monitor
+        self.inbound = reader.inbound
         self.has_fronts = atomic_between_calls()
         self._closed = False
 
@@ -64,16 +64,16 @@ class Source:
     @property
     def exhausted(self) -> bool:
         """Whether everything has been handed out or kept, and nothing will come."""
-        with self._monitor.lock:
-            return self._inbound.at_eof and not self._inbound.held and self._relay is None
+        with self.monitor.lock:
+            return self.inbound.at_eof and not self.inbound.held and self.relay is None
 
     @property
     def kept(self) -> bytes:
         """What has been kept for `output()` or `error()`."""
-        return self._inbound.kept
+        return self.inbound.kept
 
     @property
-    def _relay(self) -> Optional[Relay]:
+    def relay(self) -> Optional[Relay]:
         return self.reader.relay
 
     # Reading.
@@ -84,7 +84,7 @@ class Source:
         This and the other reads give `None`, or for lines `b""`, if there is nothing yet and a
         caller has made the descriptor non-blocking.
         """
-        if self._relay is not None and not self._relay.blocking:
+        if self._gives_up:
             return self._take(_any_at_all, size, 1, self._open_pieces)
         if size < 0 or size > BOUND:
             return self._read_large(math.inf if size < 0 else size)
@@ -106,10 +106,10 @@ class Source:
         """Lines to take by iterating; none at end of file. Only where there are fronts."""
         line = b""
         while True:
-            front = self._inbound.front
+            front = self.inbound.front
             if front is not None and front is self.lines:
                 return front
-            if self._relay is not None:
+            if self.relay is not None:
                 try:
                     line = self.read_line(-1)
                     return io.BytesIO(line)
@@ -121,10 +121,10 @@ class Source:
 
     def unread(self, data: bytes) -> None:
         """Put back what a caller has taken and could not pass on."""
-        with self._monitor.entry, self._monitor.lock:
+        with self.monitor, self.monitor.lock:
             if data and not self._closed:
-                self._inbound.buffer.unread(data)
-                self._monitor.notify()
+                self.inbound.buffer.unread(data)
+                self.monitor.notify()
 
     def _take(
         self,
@@ -143,11 +143,11 @@ class Source:
             open_front: makes a front for the calls that follow; without it, nothing is taken.
             consume: whether the bytes are handed out, or go into the front.
         """
-        monitor, inbound, reader = self._monitor, self._inbound, self.reader
+        monitor, inbound, reader = self.monitor, self.inbound, self.reader
         waiter: Optional[Waiter] = None
         data = b""
         taken = False
-        with monitor.entry:
+        with monitor:
             try:
                 while True:
                     with monitor.lock:
@@ -157,19 +157,19 @@ class Source:
                         if inbound.taken_by_other(get_ident()):
                             waiter = waiter or Waiter()
                             waiter.condition = partial(_not_busy, inbound)
-                            monitor.enter(waiter)
                             polls = False
+                            reader.release(waiter)  # the caller whose turn it is needs the thread
+                            monitor.enter(waiter)
                         else:
                             buffer = inbound.buffer
                             count = decide(buffer, inbound.at_eof, size)
                             while count < 0 and reader.read_directly():
                                 self._check_open()
                                 count = decide(buffer, inbound.at_eof, size)
-                            if count < 0 and reader.relay is not None:
-                                if not reader.relay.blocking:
-                                    if not buffer:
-                                        return None
-                                    count = len(buffer)
+                            if count < 0 and self._gives_up:
+                                if not buffer:
+                                    return None
+                                count = len(buffer)
                             if count >= 0:
                                 data = buffer.peek(count)
                                 if open_front is not None:
@@ -185,9 +185,12 @@ class Source:
                                     reader.touch()
                                 return data
                             waiter = waiter or Waiter()
-                            polls = reader.claim(waiter)
-                            waiter.condition = partial(self._satisfied, decide, size)
-                            monitor.enter(waiter, inbound, need or inbound.held + BOUND)
+                            polls = reader.directly_readable and reader.claim(waiter)
+                            if not polls:
+                                reader.release(waiter)
+                            goal = need or inbound.held + BOUND
+                            waiter.condition = partial(self._satisfied, decide, size, goal)
+                            monitor.enter(waiter, inbound, goal)
                     if polls:
                         reader.poll(None)
                     else:
@@ -202,19 +205,27 @@ class Source:
                 if waiter is not None:
                     self._leave(waiter)
 
-    def _satisfied(self, decide: Decide, size: int) -> bool:
-        """Whether a caller that waits for bytes can go on."""
-        inbound = self._inbound
+    @property
+    def _gives_up(self) -> bool:
+        """Whether a caller has made the descriptor non-blocking. The lock is held."""
+        relay = self.relay
+        return relay is not None and not relay.blocking
+
+    def _satisfied(self, decide: Decide, size: int, goal: int) -> bool:
+        """Whether a caller that waits for bytes can go on, or has to ask for more."""
+        inbound = self.inbound
         if self._closed or self.reader.done or inbound.at_eof:
             return True
-        return not inbound.busy and decide(inbound.buffer, False, size) >= 0
+        if inbound.busy:
+            return False
+        return inbound.held >= goal or decide(inbound.buffer, False, size) >= 0
 
     def _leave(self, waiter: Waiter) -> None:
         """A caller no longer waits, nor reads by way of the stream object."""
-        with self._monitor.lock:
-            self._monitor.leave(waiter)
+        with self.monitor.lock:
+            self.monitor.leave(waiter)
             self.reader.release(waiter)
-            relay = self._relay
+            relay = self.relay
             if relay is not None:
                 relay.resume(waiter)
                 if not relay.suspended and not self._closed:
@@ -222,10 +233,12 @@ class Source:
 
     def _suspend(self, waiter: Waiter) -> Waiter:
         """Read by way of the stream object, if there is a second pipe. The lock is held."""
-        relay = self._relay
+        relay = self.relay
         if relay is not None and not relay.suspended_by(waiter):
-            relay.suspend(waiter, self.reader._on_abandoned)
-            relay.recall(self._inbound.uncollected)
+            relay.suspend(waiter, self.reader.on_abandoned)
+            relay.recall(self.inbound.uncollected)
+            if not self.reader.end.pollable:
+                self.reader.look()  # it makes a pause between two looks at the pipe
         return waiter
 
     def _put_back(self, relay: Relay) -> None:
@@ -233,7 +246,7 @@ class Source:
 
         The lock is held.
         """
-        inbound, reader = self._inbound, self.reader
+        inbound, reader = self.inbound, self.reader
         if not len(inbound.uncollected):
             reader.read_directly()
         relay.push(inbound.uncollected)
@@ -249,18 +262,18 @@ class Source:
         if len(buffer) and size < 0:
             length = max(least, buffer.find_last(b"\n"))
             if length:
-                self.lines = self._inbound.open_front(length)
+                self.lines = self.inbound.open_front(length)
 
     def _open_blocks(self, buffer: Buffer, size: int, _: int) -> None:
         length = self._worthwhile(buffer, size)
         if length:
-            chunk = self._inbound.open_front(length)
+            chunk = self.inbound.open_front(length)
             self.blocks, self.block_size = iter(partial(chunk.read, size), b""), size
 
     def _open_pieces(self, buffer: Buffer, size: int, _: int) -> None:
         length = self._worthwhile(buffer, size)
         if length:
-            chunk = self._inbound.open_front(length)
+            chunk = self.inbound.open_front(length)
             self.pieces, self.piece_size = iter(partial(chunk.read, size), b""), size
 
     def _worthwhile(self, buffer: Buffer, size: int) -> int:
@@ -283,7 +296,7 @@ class Source:
             Whether the caller collects. From now on, and for as long as `waiter` exists, the stream
             may hold without bound, in memory.
         """
-        monitor, inbound = self._monitor, self._inbound
+        monitor, inbound = self.monitor, self.inbound
         while True:
             with monitor.lock:
                 if self._closed:
@@ -307,7 +320,7 @@ class Source:
         Returns:
             Whether it was end of file.
         """
-        monitor, inbound = self._monitor, self._inbound
+        monitor, inbound = self.monitor, self.inbound
         while True:
             with monitor.lock:
                 if inbound.closed:
@@ -326,18 +339,18 @@ class Source:
 
     def abandon(self, collection: Collection, waiter: Waiter) -> None:
         """The caller has finished; what it has collected and not kept goes to the next one."""
-        with self._monitor.lock:
+        with self.monitor.lock:
             collection.abandon()
-            self._monitor.notify()
+            self.monitor.notify()
         self._leave(waiter)
 
     def fail(self, error: MemoryError) -> None:
         """What is left of the stream is lost: callers are told, and the pipe is closed."""
-        with self._monitor.lock:
+        with self.monitor.lock:
             self.reader.fail(error)
 
     def _collected(self, collection: Collection) -> bool:
-        inbound = self._inbound
+        inbound = self.inbound
         return inbound.closed or not inbound.collecting(collection) or inbound.collected(collection)
 
     def _gather(self, collection: Collection, waiter: Waiter) -> None:
@@ -348,27 +361,27 @@ class Source:
         """
         self._suspend(waiter)
         try:
-            self._inbound.collect(collection, waiter, self.reader._on_abandoned)
+            self.inbound.collect(collection, waiter, self.reader.on_abandoned)
         except MemoryError as error:
-            if not self._inbound.lost:
+            if not self.inbound.lost:
                 raise
             self.reader.fail(error)
             self.reader.check()
 
     def _until_silence(self) -> Optional[float]:
         """Seconds after which it is time to ask whether the stream is silent. The lock is held."""
-        return self._inbound.ending.remaining(time.monotonic())
+        return self.inbound.ending.remaining(time.monotonic())
 
     def _silent(self) -> bool:
-        remaining = self._inbound.ending.remaining(time.monotonic())
+        remaining = self.inbound.ending.remaining(time.monotonic())
         return remaining == 0 and self.reader.silent()
 
     def _read_large(self, goal: float) -> bytes:
-        monitor, inbound = self._monitor, self._inbound
+        monitor, inbound = self.monitor, self.inbound
         collection = Collection(goal, get_ident())
         waiter = Waiter()
         data = b""
-        with monitor.entry:
+        with monitor:
             try:
                 self.collect(collection, waiter)
                 while True:
@@ -403,9 +416,9 @@ class Source:
             ValueError: the stream is closed, or has been handed over.
             OSError: there is no descriptor left.
         """
-        monitor, inbound, reader = self._monitor, self._inbound, self.reader
+        monitor, inbound, reader = self.monitor, self.inbound, self.reader
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 while True:
                     with monitor.lock:
@@ -429,13 +442,14 @@ class Source:
         What fits into it is there at once. The thread does the rest; if it has ended, since the
         child's pipe was at its end, a new one passes on what is held.
         """
-        reader, inbound = self.reader, self._inbound
-        relay = Relay()
+        reader, inbound = self.reader, self.inbound
+        relay = Relay(inbound.held)
+        reader.end.stop_blocking()
         relay.push(inbound.buffer)
         if not reader.done:
             reader.relay = relay
             reader.nudge()
-            self._monitor.wake_all()  # callers that wait for bytes suspend it
+            self.monitor.wake_all()  # callers that wait for bytes suspend it
         elif inbound.held:
             reader.revive(relay)
         else:
@@ -449,9 +463,9 @@ class Source:
             ValueError: the stream is closed, or has been handed over.
             OSError: there is no descriptor left.
         """
-        monitor, inbound, reader = self._monitor, self._inbound, self.reader
+        monitor, inbound, reader = self.monitor, self.inbound, self.reader
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 while True:
                     with monitor.lock:
@@ -471,7 +485,7 @@ class Source:
                 raise
             self._leave(waiter)
         self.fileno()
-        with monitor.entry, monitor.lock:
+        with monitor, monitor.lock:
             self._check_open()
             return _RelayOffer(self)
 
@@ -483,16 +497,16 @@ class Source:
         Returns:
             Whether the stream is ours.
         """
-        monitor, reader = self._monitor, self.reader
+        monitor, reader = self.monitor, self.reader
         waiter = Waiter()
-        with monitor.entry:
+        with monitor:
             try:
                 with monitor.lock:
                     relay = reader.relay
                     if relay is None or self._closed:
                         return not self.handed_over
-                    relay.suspend(waiter, reader._on_abandoned)
-                    if relay.is_handed_over(self._inbound.uncollected):
+                    relay.suspend(waiter, reader.on_abandoned)
+                    if relay.is_handed_over(self.inbound.uncollected):
                         self._closed = True
                         return False
                     reader.relay = None
@@ -507,26 +521,26 @@ class Source:
         """
         waiter = Waiter()
         collection = Collection()
-        with self._monitor.lock:
-            if not self._closed and self._inbound.held:
+        with self.monitor.lock:
+            if not self._closed and self.inbound.held:
                 self._gather(collection, waiter)
-                self._inbound.keep(collection)
+                self.inbound.keep(collection)
 
     def close(self) -> None:
         """Close the reading end and throw away what has not been read. Closing twice is harmless.
 
         A child that goes on writing gets SIGPIPE or EPIPE, unless somebody else reads.
         """
-        with self._monitor.entry:
-            with self._monitor.lock:
+        with self.monitor:
+            with self.monitor.lock:
                 self._closed = True
-                relay = self._relay
+                relay = self.relay
                 if relay is None:
-                    self._inbound.close()
+                    self.inbound.close()
                 else:
                     relay.close()
                 self.reader.look()
-                self._monitor.wake_all()
+                self.monitor.wake_all()
             if relay is None or relay.broken:
                 self.reader.join()
 
@@ -537,9 +551,9 @@ class Source:
     def discard(self) -> None:
         """Throw away what still comes, or leave it to a receiver. Safe in finalizers."""
         self.reader.discards = True
-        relay = self._relay
+        relay = self.relay
         if relay is None:
-            self._inbound.discard()
+            self.inbound.discard()
             self.reader.nudge()
         else:
             relay.close()
@@ -558,8 +572,8 @@ class Source:
 class _PipeOffer:
     """The child's own pipe, from which nothing has been read.
 
-    Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until then
-    the claim keeps the thread away from the pipe.
+    Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until
+    then the claim keeps the thread away from the pipe.
     """
 
     def __init__(self, source: Source, waiter: Waiter) -> None:
@@ -571,11 +585,11 @@ class _PipeOffer:
 
     def accept(self, flow: Flow) -> None:
         """The receiver has been started: here the stream is at its end."""
-        source, monitor = self._source, self._source._monitor
+        source, monitor = self._source, self._source.monitor
         monitor.flow.connect(flow)
         with monitor.lock:
             source.handed_over = True
-            source._inbound.feed_eof()
+            source.inbound.feed_eof()
             source.reader.release(self._waiter)
             source.reader.look()
             monitor.wake_all()
@@ -584,7 +598,7 @@ class _PipeOffer:
     def withdraw(self) -> None:
         """The receiver has not been started."""
         source = self._source
-        with source._monitor.lock:
+        with source.monitor.lock:
             if not source.handed_over:
                 os.set_blocking(source.reader.end.descriptor.fileno(), False)
                 source.reader.release(self._waiter)
@@ -595,13 +609,13 @@ class _RelayOffer:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        relay = source._relay
+        relay = source.relay
         assert relay is not None
         self.descriptor = Descriptor.own(os.dup, relay.descriptor.fileno())
 
     def accept(self, flow: Flow) -> None:
         """The receiver has been started."""
-        self._source._monitor.flow.connect(flow)
+        self._source.monitor.flow.connect(flow)
 
     def withdraw(self) -> None:
         """The receiver has not been started."""

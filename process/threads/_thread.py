@@ -11,13 +11,14 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
    lock of the monitor, the thread takes it only when no caller has it, and a caller only when the
    thread is not moving. Without the claim nothing reads, writes or enlarges the pipe; reads and
    writes that do not block are made under the lock, which is as good.
-2. *Standing by.* After a caller has used the stream, and when the first bytes have come, the thread
-   leaves the pipe alone until no caller has come for `STAND_BY` seconds. Then it takes the claim and waits in its pipe without a limit, so
-   an idle process costs nothing. It does not stand by while another caller waits for what it can do.
-3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to wait
-   (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for nothing
-   else but to be woken. A caller that has the claim gives it back when it stops waiting, and when it
-   is interrupted its waiter goes, which wakes the thread (`_on_abandoned`).
+2. *Standing by.* After a caller has used the stream, and when the first bytes have come, the
+   thread leaves the pipe alone until no caller has come for `STAND_BY` seconds. Then it takes the
+   claim and waits in its pipe without a limit, so an idle process costs nothing. It does not stand
+   by while another caller waits for what it can do.
+3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to
+   wait (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for
+   nothing else but to be woken. A caller that has the claim gives it back when it stops waiting,
+   and when it is interrupted its waiter goes, which wakes the thread (`on_abandoned`).
 4. *The end.* `stop` is a store and two wake-ups, and takes no lock: a finalizer may call it at any
    line, in this very thread as well. The thread closes the pipe as its last act.
 
@@ -25,7 +26,7 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
 | --- | --- | --- |
 | NEW | not running yet | the thread runs |
 | MOVING | has the claim: reads, writes or waits for the pipe | the next choice |
-| STANDING_BY | leaves the pipe to callers, for a limited time | woken, or after `STAND_BY` seconds |
+| STANDING_BY | leaves the pipe to callers for a time | woken, or after `STAND_BY` seconds |
 | SLEEPING | there is nothing to move, or a caller has the claim | woken |
 | ENDED | the pipe is closed | never |
 """
@@ -37,7 +38,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from threading import get_ident
-from typing import List, Optional, Sequence
+from typing import Callable, List, Optional, Protocol, Sequence
 
 from process import _platform
 from process.core.errors import ProcessError
@@ -79,20 +80,31 @@ class StreamThread(ABC):
         self._request: Optional[weakref.ref[Waiter]] = None
         self._alarm = _thread.allocate_lock()
         self._alarm.acquire()
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        #: Weak, so that it is not freed by the main thread: `threading` has finalizers for it that
+        #: are Python code, and what a signal handler raises in one of these is lost.
+        self._thread: Optional[weakref.ref[threading.Thread]] = None
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = weakref.ref(thread)
+        thread.start()
 
     def _begin_anew(self) -> None:
         """Start another thread, after the first one has ended. The lock is held."""
-        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self.monitor.streams = (*self.monitor.streams, self)
         self._state = State.NEW
         try:
-            start([thread])
+            start([self])
         except BaseException:
-            self._state = State.ENDED
-            self.monitor.remove(self)
+            if self._thread is None or self._thread() is None:
+                self._state = State.ENDED
+                self.monitor.remove(self)
             raise
-        self.thread = thread
 
     # The thread's side.
 
@@ -194,6 +206,12 @@ class StreamThread(ABC):
         return self._state is State.ENDED
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread has been started and has not ended. Takes no lock."""
+        thread = None if self._thread is None else self._thread()
+        return thread is not None and thread.is_alive()
+
+    @property
     def claimed(self) -> bool:
         """Whether a caller has the claim."""
         owner = self._owner
@@ -223,12 +241,12 @@ class StreamThread(ABC):
         if not self.claimable:
             return False
         waiter.interrupted = None if owner is None else self._owner
-        self._owner = weakref.ref(waiter, self._on_abandoned)
+        self._owner = weakref.ref(waiter, self.on_abandoned)
         return True
 
     def request(self, waiter: Waiter) -> None:
         """Make the thread give up the claim as soon as it can, for the caller. The lock is held."""
-        self._request = weakref.ref(waiter, self._on_abandoned)
+        self._request = weakref.ref(waiter, self.on_abandoned)
         self.end.wake()
 
     def release(self, waiter: Waiter) -> None:
@@ -239,8 +257,10 @@ class StreamThread(ABC):
         if self._owner is not None and self._owner() is waiter:
             self._owner = waiter.interrupted
             self.touch()
+            if self._requested:
+                self.monitor.notify()
 
-    def _on_abandoned(self, _: object) -> None:
+    def on_abandoned(self, _: object) -> None:
         """The caller that had the claim, or wanted it, was interrupted. Safe in finalizers."""
         self._sound_alarm()
         self.monitor.wake_all()
@@ -301,11 +321,11 @@ class StreamThread(ABC):
         """Wait until the thread, which has been told to end, has ended. Safe in finalizers.
 
         It does not wait for itself, nor for a thread that was never started, nor for one whose read
-        or write blocks. Ends because every wait of the thread can be woken; after a second even if a
-        caller fills the pipe of a thread that shares it.
+        or write blocks. Ends because every wait of the thread can be woken; after a second even if
+        a caller fills the pipe of a thread that shares it.
         """
-        thread = self.thread
-        if thread.ident is None or thread is threading.current_thread() or not self.end.pollable:
+        thread = None if self._thread is None else self._thread()
+        if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
             return
         thread.join(_PATIENCE if timeout is None else timeout)
 
@@ -319,34 +339,55 @@ class StreamThread(ABC):
             raise ProcessError(f"{self.name} has failed: {self.failure!r}") from self.failure
 
 
-def start(threads: Sequence[threading.Thread]) -> None:
-    """Start threads, out of the reach of signal handlers.
+class Startable(Protocol):
+    """What has a thread of its own."""
 
-    A handler that raises in the middle of `Thread.start` leaves the books of `threading` wrong, and
-    on CPython 3.14 their lock locked. Handlers run in the main thread only, so another thread starts
-    these on behalf of the main thread.
+    def start(self) -> None:
+        """Start the thread."""
+
+
+def start(threads: Sequence[Startable]) -> None:
+    """Start threads.
+
+    A signal handler that raises in the middle of `Thread.start` leaves the books of `threading`
+    wrong, and on CPython 3.14 their lock locked.
+
+    Raises:
+        RuntimeError: a thread cannot be started.
+    """
+
+    def start_all() -> None:
+        for thread in threads:
+            thread.start()
+
+    run_uninterrupted(start_all)
+
+
+def run_uninterrupted(function: Callable[[], None]) -> None:
+    """Call `function` where no signal handler can interrupt it.
+
+    Handlers run in the main thread only, so another thread calls it on behalf of the main thread.
+    If the main thread is interrupted while it waits, the call goes on.
 
     Raises:
         RuntimeError: a thread cannot be started.
     """
     if threading.current_thread() is not threading.main_thread():
-        for thread in threads:
-            thread.start()
+        function()
         return
     failure: List[BaseException] = []
-    started = _thread.allocate_lock()
-    started.acquire()
+    done = _thread.allocate_lock()
+    done.acquire()
 
-    def start_all() -> None:  # pragma: no cover - tracers do not get to see this thread
+    def run() -> None:  # pragma: no cover - tracers do not get to see this thread
         try:
-            for thread in threads:
-                thread.start()
+            function()
         except BaseException as error:
             failure.append(error)
         finally:
-            started.release()
+            done.release()
 
-    _thread.start_new_thread(start_all, ())
-    started.acquire()  # ends because `start_all` does
+    _thread.start_new_thread(run, ())
+    done.acquire()  # ends because `run` does
     if failure:
         raise failure[0]
