@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
-from tests.support import Injector, employ_threads
+from process.threads._thread import StreamThread
+from tests.support import Injector
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs `cat` and `sh`")
 
@@ -97,7 +98,7 @@ def by_thread(request: pytest.FixtureRequest) -> bool:
 
 
 class Runner:
-    """Runs a process: served by callers, by threads, or with a pipe of the caller's in between."""
+    """Runs a process: as it is, without stand-by, or with a second pipe in between."""
 
     def __init__(self, way: str) -> None:
         self.way = way
@@ -110,11 +111,11 @@ class Runner:
         return process
 
 
-@pytest.fixture(params=["driven", "threads", "exposed"])
+@pytest.fixture(params=["direct", "threads", "exposed"])
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Runner:
     """In each of the three ways."""
-    if request.param == "threads":
-        employ_threads(monkeypatch)
+    if request.param == "threads":  # callers never move bytes themselves
+        monkeypatch.setattr(StreamThread, "claimable", False)
     return Runner(request.param)
 
 

@@ -166,7 +166,7 @@ def test_collected_by_a_caller_of_another_process(
     """The caller is inside a call for another process, under its lock."""
     ready = threading.Event()
     box, pid = _in_a_cycle(["yes"], stdin=pattern(LARGE))
-    collected = _collect_when(monkeypatch, owner, name, ready)
+    collected = _collect_when(monkeypatch, owner, name, ready, "MainThread")
     with Process(["cat"], stdin=pattern(MIB)) as other:
         box.clear()
         ready.set()

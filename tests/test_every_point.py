@@ -14,7 +14,8 @@ from typing import Any, Callable, List
 import pytest
 
 import process as library
-from process import PIPE, Process, ProcessError, _child
+from process import PIPE, Process, ProcessError
+from process.threads import _child
 from tests.support import (
     LARGE,
     MIB,
@@ -151,7 +152,7 @@ def _only(threads: int) -> None:
 def _nobody_waits(process: Any) -> None:
     """Nobody is registered as waiting, which would let a stream hold without bound."""
     any_other_stream: Any = object()
-    assert process._child.plumbing.flow.limit(any_other_stream) == 0
+    assert process._child.monitor.flow.limit(any_other_stream) == 0
 
 
 def test_interrupted_at_every_point_of_run() -> None:
@@ -160,7 +161,7 @@ def test_interrupted_at_every_point_of_run() -> None:
         pass
     before, threads = descriptors(), threading.active_count()
     for injector in injectors(least=50):
-        # It takes more input than the pipe does, so threads are started as well.
+        # It takes more input than the pipe does, so the writer thread has to run.
         process = Process(["sh", "-c", "exec sleep 100"], stdin=pattern(LARGE))
         injector.call(process.run)
         if vars(process).get("_child") is not None:
@@ -207,24 +208,24 @@ def test_run_again_after_it_was_interrupted() -> None:
         process.close()
 
 
-def test_a_stream_that_was_not_lent_after_all() -> None:
-    """Whoever has started nothing has borrowed nothing: the lender reads on."""
+def test_a_stream_that_was_not_handed_over_after_all() -> None:
+    """If the receiver was not started, the stream is as it was before."""
     data = pattern(MIB)
     for injector in injectors(least=50, step=7):
-        with Process(["cat"], stdin=data) as lender:
+        with Process(["cat"], stdin=data) as upstream:
             # It does not read: what it had read would be gone with it.
-            borrower = Process(["sh", "-c", "exec sleep 100"], stdin=lender.stdout)
-            injector.call(borrower.run)
-            if vars(borrower).get("_child") is None:
-                assert lender.output() == data
+            receiver = Process(["sh", "-c", "exec sleep 100"], stdin=upstream.stdout)
+            injector.call(receiver.run)
+            if vars(receiver).get("_child") is None:
+                assert upstream.output() == data
             else:
-                borrower.kill()
-                borrower.close()
-        del borrower
+                receiver.kill()
+                receiver.close()
+        del receiver
 
 
-def test_interrupted_just_after_a_stream_was_lent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last point of all: it is lent no longer."""
+def test_interrupted_just_after_a_stream_was_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last point of all: what the receiver has not read is still there."""
     real = _child.start
 
     def start(*arguments: Any) -> None:
@@ -232,12 +233,12 @@ def test_interrupted_just_after_a_stream_was_lent(monkeypatch: pytest.MonkeyPatc
         raise InterruptedByTestError
 
     data = pattern(MIB)
-    with Process(["cat"], stdin=data) as lender:
-        borrower = Process(["sh", "-c", "exec sleep 100"], stdin=lender.stdout)
+    with Process(["cat"], stdin=data) as upstream:
+        receiver = Process(["sh", "-c", "exec sleep 100"], stdin=upstream.stdout)
         monkeypatch.setattr(_child, "start", start)
         with pytest.raises(InterruptedByTestError):
-            borrower.run()
-        assert lender.output() == data
+            receiver.run()
+        assert upstream.output() == data
 
 
 def test_interrupted_at_every_point_of_fileno() -> None:

@@ -529,23 +529,26 @@ class ExitWatch:
         return popen.returncode
 
     def _peek_code(self) -> Optional[int]:
-        if self._pidfd is not None:
-            return _peek(os.P_PIDFD, self._pidfd.fileno())
+        pidfd = self._pidfd
+        if pidfd is not None:
+            return _peek(os.P_PIDFD, pidfd.fileno())
         if self._waiting is not None:
             return _peek(os.P_PID, self._popen.pid)
         return 0
 
     def _reap(self) -> None:
+        pidfd = self._pidfd
         with contextlib.suppress(ChildProcessError):  # reaped already
-            if self._pidfd is not None:
-                os.waitid(os.P_PIDFD, self._pidfd.fileno(), os.WEXITED | os.WNOHANG)
+            if pidfd is not None:
+                os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED | os.WNOHANG)
             elif self._waiting is not None and hasattr(os, "waitid"):
                 os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG)
         self._reaped = True
 
     def fileno(self) -> int:
         """A descriptor that is readable once the child has ended, or -1 if there is none."""
-        return -1 if self._pidfd is None else self._pidfd.fileno()
+        pidfd = self._pidfd
+        return -1 if pidfd is None else pidfd.fileno()
 
     def wait(self, timeout: float) -> None:
         """Return when the child has ended, or after `timeout` seconds. Takes no lock.
@@ -553,8 +556,9 @@ class ExitWatch:
         Ends because the pidfd becomes readable when the child ends, and stays so. Without one the
         callback of `notify` comes sooner.
         """
-        if self._pidfd is not None:
-            wait_readable(self._pidfd.fileno(), timeout)
+        pidfd = self._pidfd
+        if pidfd is not None:
+            wait_readable(pidfd.fileno(), timeout)
         else:
             poll_until(lambda: self.look() is not None, timeout)
 
@@ -564,10 +568,11 @@ class ExitWatch:
         Raises:
             PermissionError: it has taken rights that forbid it.
         """
+        pidfd = self._pidfd  # another thread may release it at any time
         if self.look() is None:
             with contextlib.suppress(ProcessLookupError):
-                if self._pidfd is not None and hasattr(signal, "pidfd_send_signal"):
-                    signal.pidfd_send_signal(self._pidfd.fileno(), number)
+                if pidfd is not None and hasattr(signal, "pidfd_send_signal"):
+                    signal.pidfd_send_signal(pidfd.fileno(), number)
                 else:
                     os.kill(self._popen.pid, number)
 

@@ -176,6 +176,7 @@ class ReaderThread(StreamThread):
                     self.end.relayed()
             elif readable and not self._full and self._splice(relay, room):
                 return
+            self._busy = readable and self.end.pollable
         if readable:
             self._read(room)
 

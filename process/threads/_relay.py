@@ -75,6 +75,11 @@ class Relay:
         self._suspensions[id(waiter)] = weakref.ref(waiter, on_abandoned)
         self.little = True
 
+    def suspended_by(self, waiter: Waiter) -> bool:
+        """Whether it is this caller that does."""
+        reference = self._suspensions.get(id(waiter))
+        return reference is not None and reference() is waiter
+
     def resume(self, waiter: Waiter) -> None:
         """The caller has read."""
         self._suspensions.pop(id(waiter), None)

@@ -152,8 +152,8 @@ class Source:
                 while True:
                     with monitor.lock:
                         self._check_open()
-                        if reader.relay is not None and waiter is None:
-                            waiter = self._suspend(Waiter())
+                        if reader.relay is not None:  # since this call began, perhaps
+                            waiter = self._suspend(waiter or Waiter())
                         if inbound.taken_by_other(get_ident()):
                             waiter = waiter or Waiter()
                             waiter.condition = partial(_not_busy, inbound)
@@ -232,13 +232,13 @@ class Source:
                     self._put_back(relay)
 
     def _suspend(self, waiter: Waiter) -> Waiter:
-        """Read by way of the stream object, though there is a second pipe. The lock is held."""
+        """Read by way of the stream object, if there is a second pipe. The lock is held."""
         relay = self.relay
-        assert relay is not None
-        relay.suspend(waiter, self.reader.on_abandoned)
-        relay.recall(self.inbound.uncollected)
-        if not self.reader.end.pollable:
-            self.reader.look()  # it makes a pause between two looks at the pipe
+        if relay is not None and not relay.suspended_by(waiter):
+            relay.suspend(waiter, self.reader.on_abandoned)
+            relay.recall(self.inbound.uncollected)
+            if not self.reader.end.pollable:
+                self.reader.look()  # it makes a pause between two looks at the pipe
         return waiter
 
     def _put_back(self, relay: Relay) -> None:
@@ -302,8 +302,6 @@ class Source:
                 if self._closed:
                     return False
                 if not inbound.taken_by_other(get_ident()):
-                    if self.relay is not None:
-                        self._suspend(waiter)
                     self._gather(collection, waiter)
                     monitor.enter(waiter)
                     return True
@@ -361,6 +359,7 @@ class Source:
         Raises:
             ProcessError: there was not enough memory for what is held, and it is lost.
         """
+        self._suspend(waiter)
         try:
             self.inbound.collect(collection, waiter, self.reader.on_abandoned)
         except MemoryError as error:
@@ -449,7 +448,8 @@ class Source:
         relay.push(inbound.buffer)
         if not reader.done:
             reader.relay = relay
-            reader.look()
+            reader.nudge()
+            self.monitor.wake_all()  # callers that wait for bytes suspend it
         elif inbound.held:
             reader.revive(relay)
         else:
