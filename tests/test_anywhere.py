@@ -6,13 +6,25 @@ can be run on Windows.
 
 import os
 import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from process import DEVNULL, PIPE, STDOUT, Process, ProcessError, ProcessTimeoutError
-from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Kit, pattern, python
+from tests.support import (
+    FLOOD_BOTH,
+    LARGE,
+    MIB,
+    PROMPT,
+    Kit,
+    pattern,
+    python,
+    refuse_threads,
+    until,
+)
 
 ECHO = "put(1, get_all())"
 WAIT = "put(1, b'ready'); get_all(); sys.exit(7)"
@@ -106,6 +118,52 @@ def test_one_reads_from_the_other() -> None:
     data = pattern(LARGE)
     with Process(python(ECHO), stdin=data) as one, Process(python(ECHO), stdin=one.stdout) as other:
         assert other.output() == data
+
+
+def test_a_descriptor_and_lines_by_turns() -> None:
+    """Each sees what the other one has left."""
+    script = "import io\nfor line in io.FileIO(0): put(1, line + b'rest')"
+    with Process(python(script), stdin=PIPE) as process:
+        number = process.stdout.fileno()
+        for line in (b"one\n", b"two\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline() == line
+            assert os.read(number, 4) == b"rest"
+    data = pattern(LARGE)
+    with Process(python(ECHO), stdin=data) as process:
+        process.stdout.fileno()
+        process.join()
+        assert process.output() == data
+
+
+def test_a_stream_is_given_to_a_popen_object() -> None:
+    """It gets everything, though the first process is left."""
+    data = pattern(LARGE)
+    with Process(python(ECHO), stdin=data) as process:
+        command = python("put(1, b'%d' % len(get_all()))")
+        other = subprocess.Popen(command, stdin=process.stdout, stdout=PIPE)
+    assert other.communicate()[0] == b"%d" % LARGE
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_thread_cannot_be_started(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The start fails, promptly, and nothing is left of it."""
+    threads = threading.active_count()
+    process = Process(python(ECHO), stdin=pattern(LARGE))
+    with monkeypatch.context() as patch:
+        fault = RuntimeError("can't start new thread")
+        refused = refuse_threads(patch, fault, number=number)
+        try:
+            process.run()
+        except ProcessError as error:
+            assert error.__cause__ is fault  # noqa: PT017 - there may be fewer threads
+    assert refused or process.running
+    if refused:
+        until(lambda: threading.active_count() == threads)
+        process.run()
+    assert process.output() == pattern(LARGE)
+    process.close()
 
 
 def test_it_is_dropped() -> None:

@@ -1,74 +1,101 @@
-"""Who wants everything reads without waiting first, as long as the pipe is full each time."""
+"""A reader thread reads without waiting first, as long as the pipe is full each time."""
 
-import array
-import fcntl
-import termios
-from typing import Any, Iterator
+import os
+import sys
+from typing import Iterator, List
 
 import pytest
 
-from process import PIPE, Process, _platform
-from process.core._flow import Wait
-from process.core._inbound import Collection
-from tests.support import KIB, pattern, python
+from process._descriptor import Descriptor
+from process.core._inbound import Inbound
+from process.threads._monitor import Monitor
+from process.threads._reader import ReaderThread
+from tests.support import KIB, pattern
+
+if sys.platform == "win32":
+    pytest.skip("POSIX only: elsewhere the read waits", allow_module_level=True)
+
+from process._platform._posix import PipeEnd
 
 #: What a pipe holds.
 FULL = 64 * KIB
 
-pytestmark = pytest.mark.skipif(
-    _platform.make_hub() is None, reason="without `poll` each pipe has its thread"
-)
 
+class _Reader:
+    """A reader thread that has not been started, and whose steps are made here."""
 
-def _pending(process: Process) -> int:
-    """How many bytes are in the pipe of stdout."""
-    pump: Any = process.stdout.source.pump  # type: ignore[union-attr]
-    size = array.array("i", [0])
-    fcntl.ioctl(pump.port.descriptor.fileno(), termios.FIONREAD, size)
-    return size[0]
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        read, self.write = Descriptor.pipe()
+        self.monitor = Monitor()
+        self.inbound = Inbound(self.monitor.flow)
+        end = PipeEnd(read, writing=False)
+        self.thread = ReaderThread(self.monitor, end, "process-0-stdout", self.inbound)
+        self.waits: List[object] = []
+        real = end.wait
 
+        def wait(*arguments: object) -> bool:
+            self.waits.append(arguments)
+            return real(*arguments)  # type: ignore[arg-type]
 
-def _await_full(process: Process) -> None:
-    while _pending(process) < FULL:
-        pass
+        monkeypatch.setattr(end, "wait", wait)
+
+    def put(self, size: int) -> None:
+        """Write to the pipe, as the child."""
+        assert os.write(self.write.fileno(), pattern(size)) == size
+
+    def step(self) -> int:
+        """Let the thread do one thing; how many times it has waited meanwhile."""
+        before = len(self.waits)
+        self.thread._move()
+        return len(self.waits) - before
 
 
 @pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
-    """A process of which all output is wanted.
-
-    The pipe was full, and is so again; whoever waits for it fails.
-    """
-    process = Process(python(f"put(1, pattern({2 * FULL})); get_all()"), PIPE, stderr=None)
-    with process:
-        _await_full(process)
-        pump: Any = process.stdout.source.pump  # type: ignore[union-attr]
-        wait = Wait()
-        with pump.plumbing.lock:
-            pump.inbound.collect(Collection(), wait)
-            assert pump.move()
-        del wait
-        _await_full(process)
-        with monkeypatch.context() as patch:
-            patch.setattr(_platform.Hub, "wait", _fail)
-            yield process
+def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Reader]:
+    """One that has waited for its first bytes."""
+    reader = _Reader(monkeypatch)
+    reader.put(FULL)
+    assert reader.step() == 1
+    yield reader
+    reader.thread.end.close()
+    reader.write.close()
 
 
-def _fail(*arguments: object) -> None:
-    raise AssertionError("waits")
+def test_a_pipe_that_is_full_each_time(reader: _Reader) -> None:
+    """It is read again at once."""
+    assert reader.step() == 0
+    reader.put(FULL)
+    assert reader.step() == 0
+    assert reader.inbound.held == 2 * FULL
 
 
-def test_all_of_it(full: Process) -> None:
-    """Up to the end of the stream."""
-    full.stdin.close()
-    full.process.wait()
-    assert full.output() == pattern(2 * FULL)
+def test_a_pipe_that_holds_less(reader: _Reader) -> None:
+    """It has been emptied, and is waited for before it is read again."""
+    assert reader.step() == 0
+    reader.put(10)
+    assert reader.step() == 0
+    reader.put(20)
+    assert reader.step() == 1
+    assert reader.inbound.held == FULL + 10
+    assert reader.step() == 0
+    assert reader.inbound.held == FULL + 30
 
 
-def test_more_than_there_is(full: Process) -> None:
-    """When the pipe is empty, it has to be waited for again."""
-    with pytest.raises(AssertionError, match="waits"):
-        full.output(join=False)
-    with pytest.raises(AssertionError, match="waits"):
-        full.stdout.read(2 * FULL + 1)
-    assert full.stdout.read(2 * FULL) == pattern(2 * FULL)
+def test_a_pipe_that_holds_nothing(reader: _Reader) -> None:
+    """The read finds that out, and the thread waits."""
+    assert reader.step() == reader.step() == 0
+    assert reader.inbound.held == FULL
+    reader.write.close()
+    assert reader.step() == 1
+    assert reader.step() == 0
+    assert reader.inbound.at_eof
+
+
+def test_a_buffer_that_is_full(reader: _Reader) -> None:
+    """Nothing is read, and nothing is waited for."""
+    while reader.inbound.room():
+        assert reader.step() == 0
+        reader.put(FULL)
+    held = reader.inbound.held
+    assert reader.step() == 0
+    assert reader.inbound.held == held

@@ -17,63 +17,61 @@ _GET_PIPE_SIZE = 1032
 pytestmark = pytest.mark.skipif(os.uname().sysname != "Linux", reason="only Linux can do it")
 
 
-def _size(port: _posix.Port) -> int:
-    return fcntl.fcntl(port.descriptor.fileno(), _GET_PIPE_SIZE)
+def _size(end: _posix.PipeEnd) -> int:
+    return fcntl.fcntl(end.descriptor.fileno(), _GET_PIPE_SIZE)
 
 
 @pytest.fixture
-def ports() -> Iterator[List[_posix.Port]]:
-    """More ports than may be large at a time."""
+def ends() -> Iterator[List[_posix.PipeEnd]]:
+    """More pipes than may be large at a time."""
     pipes = [Descriptor.pipe() for _ in range(10)]
-    wakeup = _posix.Wakeup()
-    watch = _posix.ExitWatch(os.getpid(), lambda: None, lambda: None)
-    ports = [_posix.Port(read, wakeup, watch, writing=False) for read, _ in pipes]
-    yield ports
-    for port in ports:
-        port.release()
-    ports.clear()
+    ends = [_posix.PipeEnd(read, writing=False) for read, _ in pipes]
+    yield ends
+    for end in ends:
+        end.close()
+    ends.clear()
 
 
-def _fill(port: _posix.Port, times: int, bulk: bool = False) -> None:
+def _fill(end: _posix.PipeEnd, times: int, bulk: bool = False) -> None:
     for _ in range(times):
-        port.moved(True, bulk)
+        end.moved(True, bulk)
 
 
-def test_full_eight_times_in_a_row(ports: List[_posix.Port]) -> None:
+def test_full_eight_times_in_a_row(ends: List[_posix.PipeEnd]) -> None:
     """Then a pipe is four times as large, and as much is moved at once; no larger than that."""
-    port = ports[0]
-    _fill(port, 7)
-    port.moved(False, False)
-    _fill(port, 7)
-    assert (port.chunk, _size(port)) == (64 * KIB, 64 * KIB)
-    _fill(port, 1)
-    assert (port.chunk, _size(port)) == (256 * KIB, 256 * KIB)
-    _fill(port, 100)
-    assert port.chunk == 256 * KIB
+    end = ends[0]
+    _fill(end, 7)
+    end.moved(False, False)
+    _fill(end, 7)
+    assert (end.chunk, _size(end)) == (64 * KIB, 64 * KIB)
+    _fill(end, 1)
+    assert (end.chunk, _size(end)) == (256 * KIB, 256 * KIB)
+    _fill(end, 100)
+    assert end.chunk == 256 * KIB
 
 
-def test_all_of_it_is_wanted(ports: List[_posix.Port]) -> None:
-    """Whoever has everything in memory anyway gets the largest pipe."""
-    _fill(ports[0], 1, bulk=True)
-    assert ports[0].chunk == 64 * KIB
-    _fill(ports[0], 1, bulk=True)
-    assert (ports[0].chunk, _size(ports[0])) == (MIB, MIB)
-    _fill(ports[0], 100, bulk=True)
-    assert ports[0].chunk == MIB
+def test_all_of_it_is_wanted(ends: List[_posix.PipeEnd]) -> None:
+    """What is in memory anyway passes through the largest pipe."""
+    _fill(ends[0], 1, bulk=True)
+    assert ends[0].chunk == 64 * KIB
+    _fill(ends[0], 1, bulk=True)
+    assert (ends[0].chunk, _size(ends[0])) == (MIB, MIB)
+    _fill(ends[0], 100, bulk=True)
+    assert ends[0].chunk == MIB
 
 
-def test_only_so_many_at_a_time(ports: List[_posix.Port]) -> None:
+def test_only_so_many_at_a_time(ends: List[_posix.PipeEnd]) -> None:
     """Others stay as they are until one is closed."""
-    for port in ports:
-        _fill(port, 8)
-    assert [port.chunk for port in ports] == [256 * KIB] * 8 + [64 * KIB] * 2
-    ports[0].release()
-    _fill(ports[9], 8)
-    assert ports[9].chunk == 256 * KIB
+    for end in ends:
+        _fill(end, 8)
+    assert [end.chunk for end in ends] == [256 * KIB] * 8 + [64 * KIB] * 2
+    ends[0].close()
+    _fill(ends[9], 8)
+    assert ends[9].chunk == 256 * KIB
 
 
-def test_the_user_has_had_his_share(
-    ports: List[_posix.Port], monkeypatch: pytest.MonkeyPatch
+def test_the_user_has_no_share_left(
+    ends: List[_posix.PipeEnd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the kernel refuses is no error."""
     asked: List[Tuple[int, ...]] = []
@@ -83,9 +81,9 @@ def test_the_user_has_had_his_share(
         raise PermissionError
 
     monkeypatch.setattr(fcntl, "fcntl", refuse)
-    _fill(ports[0], 8)
+    _fill(ends[0], 8)
     assert asked
-    assert ports[0].chunk == 64 * KIB
+    assert ends[0].chunk == 64 * KIB
     assert not _posix._enlarged
 
 

@@ -7,12 +7,12 @@ imported by then, keeps its own.
 """
 
 import ast
-import ctypes
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
@@ -109,18 +109,14 @@ left = Process(["sleep", "1000"]).run()  # to be ended at the exit
 names = [thread.name for thread in threading.enumerate() if thread.name.startswith("process-")]
 """
 
-_ENDS = {
-    # Reads block there, so each pipe has a thread from the beginning, and there is no pidfd.
-    _WINDOWS: "assert len(names) == 3, names",
-    # The callers wait in `poll`; there is no pidfd.
-    _MACOS: "assert len(names) == 1, names",
-}
+#: Two outputs, and there is no pidfd.
+_END = "assert len(names) == 3, names"
 
 
 @pytest.mark.parametrize("platform", [_WINDOWS, _MACOS], ids=["windows", "macos"])
 def test_the_library_runs_without_what_the_platform_lacks(platform: str) -> None:
     """All kinds of use, in both variants, to the exit of the interpreter."""
-    script = "import sys\n" + _PREPARE + platform + _USE + _ENDS[platform]
+    script = "import sys\n" + _PREPARE + platform + _USE + _END
     done = subprocess.run(
         start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
     )
@@ -143,29 +139,24 @@ def test_only_one_module_imports_what_only_posix_has() -> None:
 
 
 class Kernel:
-    """A stand-in for `ctypes.windll` and `msvcrt`: a pipe whose state is made up."""
+    """A stand-in for `_winapi` and `msvcrt`: a pipe whose state is made up."""
 
     def __init__(self, answers: List[Optional[int]]) -> None:
         #: How many bytes the pipe holds at each look; `None` once it is broken.
         self.answers = answers
         self.asked: List[int] = []
 
-    @property
-    def kernel32(self) -> "Kernel":
-        return self
-
     def get_osfhandle(self, descriptor: int) -> int:
         """The handle behind a descriptor."""
         return 1000 + descriptor
 
-    def PeekNamedPipe(self, handle: Any, *arguments: Any) -> int:  # noqa: N802
-        """Whether there was an answer, which goes where the caller says."""
-        self.asked.append(handle.value)
+    def PeekNamedPipe(self, handle: int, size: int) -> Tuple[int, int]:  # noqa: N802
+        """How many bytes there are, and how many remain of a message."""
+        self.asked.append(handle)
         held = self.answers.pop(0)
         if held is None:
-            return 0
-        arguments[3]._obj.value = held
-        return 1
+            raise BrokenPipeError
+        return held, 0
 
 
 @pytest.mark.parametrize(
@@ -187,7 +178,7 @@ def test_windows_is_asked_what_a_pipe_holds(
     """By its handle, and again as long as it holds nothing and there is time."""
     kernel, looks = Kernel(answers), len(answers)
     monkeypatch.setitem(sys.modules, "msvcrt", kernel)
-    monkeypatch.setattr(ctypes, "windll", kernel, raising=False)
+    monkeypatch.setitem(sys.modules, "_winapi", kernel)
     assert _windows.wait_readable(5, timeout) is ready
     assert kernel.asked == [1005] * looks
 
@@ -210,41 +201,85 @@ def test_what_the_portable_way_leaves_to_others() -> None:
     assert transport.signals == [15]
     assert _portable.exit_code(1) is None
     assert not _portable.reap(1)
-    assert _portable.make_hub() is None
     assert _portable.spawn_options == {}
 
 
 def test_the_portable_watch_waits_in_a_thread() -> None:
     """It says when the child has ended, to those who wait and to those who are to be told."""
-    over, told = threading.Event(), threading.Event()
-    watch = _portable.ExitWatch(7, over.wait, told.set)
-    threads = [thread for thread in threading.enumerate() if thread.name == "process-7-exit"]
+    popen, told = Popen(), threading.Event()
+    watch = _portable.ExitWatch(popen)
+    watch.start()
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "process-7-exit"]
+    assert thread.daemon
+    watch.notify(told.set)
     watch.wait(0)
+    assert watch.look() is None
+    assert watch.fileno() == -1
     assert not told.is_set()
-    over.set()
+    watch.send_signal(15)
+    assert popen.signals == [15]
+    popen.over.set()
     watch.wait(FOREVER)
-    assert told.wait(PROMPT)
-    for thread in threads:
-        assert thread.daemon
-        thread.join()
+    assert watch.look() == 3
+    thread.join()
+    assert told.is_set()
+    told.clear()
+    watch.notify(told.set)  # late
+    assert told.is_set()
+    watch.release()
 
 
-def test_a_portable_port_moves_bytes() -> None:
+class Popen:
+    """A stand-in for a child."""
+
+    pid = 7
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.signals: List[int] = []
+
+    def wait(self) -> int:
+        """Wait for the end."""
+        self.over.wait()
+        return 3
+
+    def poll(self) -> Optional[int]:
+        """Look for it."""
+        return 3 if self.over.is_set() else None
+
+    def send_signal(self, number: int) -> None:
+        """Take note of it."""
+        self.signals.append(number)
+
+
+def test_a_portable_end_moves_bytes() -> None:
     """Reads and writes block, and nothing is known before they are tried."""
-    watch: Any = None
     read, write = Descriptor.pipe()
-    reader = _portable.Port(read, _portable.Wakeup(), watch, writing=False)
-    writer = _portable.Port(write, _portable.Wakeup(), watch, writing=True)
-    assert reader.blocking
+    reader = _portable.PipeEnd(read, writing=False)
+    writer = _portable.PipeEnd(write, writing=True)
     assert writer.write(memoryview(b"data")) == 4
     assert reader.pending() is False
+    assert reader.broken() is False
     assert reader.read(2) == b"da"
     assert reader.read(100) == b"ta"
     reader.moved(full=True, bulk=True)
+    reader.stop_blocking()
+    assert reader.readable()
     assert reader.share() == read.fileno()
-    write.close()
+    assert _portable.is_blocking(read.fileno())
+    writer.close()
     assert reader.read(1) == b""
-    read.close()
-    writer.release()
+    reader.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         writer.write(memoryview(b"x"))
+
+
+def test_a_portable_pipe_is_a_pipe() -> None:
+    """Nothing is known of it but its ends."""
+    read, write = _portable.make_pipe(1000)
+    assert os.write(write.fileno(), b"x") == 1
+    assert os.read(read.fileno(), 10) == b"x"
+    assert not _portable.is_duplicated(read)
+    assert not _portable.has_reader(write)
+    assert _portable.reopen(read.fileno(), os.O_RDONLY) is None
+    _portable.block_signals()

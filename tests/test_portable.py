@@ -1,7 +1,7 @@
 """The platform of Windows, on whatever platform this is: the promises without `poll`.
 
-Blocking reads and writes cannot be woken: a pump in one ends when the other end of its pipe closes.
-What Windows has to be asked is answered by a stand-in.
+Blocking reads and writes cannot be woken: a thread in one ends when the other end of its pipe is
+closed. What Windows has to be asked is answered by a stand-in.
 """
 
 import ctypes
@@ -9,15 +9,18 @@ import gc
 import os
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, ClassVar, List, Set, Tuple
 
 import pytest
 
-from process import PIPE, Process, ProcessTimeoutError, _platform
+from process import PIPE, Process, ProcessError, ProcessTimeoutError, _platform
 from process._descriptor import Descriptor
 from process._platform import _portable, _windows
+from process.threads._thread import StreamThread
 from tests.support import (
+    FOREVER,
     FLOOD_BOTH,
     LARGE,
     MIB,
@@ -29,6 +32,7 @@ from tests.support import (
     pattern,
     python,
     run_without_thread,
+    until,
 )
 
 if sys.platform != "win32":
@@ -37,31 +41,65 @@ if sys.platform != "win32":
     import termios
 
     class StandIn:
-        """What is used of `msvcrt` and of `ctypes.windll`."""
+        """What is used of `msvcrt`, `_winapi` and `ctypes.windll.ntdll`."""
+
+        #: Handles that another process has, too.
+        shared: ClassVar[Set[int]] = set()
 
         @property
-        def kernel32(self) -> "StandIn":
+        def ntdll(self) -> "StandIn":
             return self
+
+        def open_osfhandle(self, handle: int, flags: int) -> int:
+            """A descriptor for a handle: here they are the same."""
+            return handle
+
+        def CreatePipe(self, attributes: None, size: int) -> Tuple[int, int]:  # noqa: N802
+            """Makes a pipe that holds as much, if the system allows that."""
+            read, write = os.pipe()
+            fcntl.fcntl(write, 1031, max(4096, min(size, MIB)))  # F_SETPIPE_SZ
+            return read, write
+
+        def SetNamedPipeHandleState(  # noqa: N802
+            self, handle: int, mode: int, *arguments: None
+        ) -> None:
+            """Makes reads and writes of a pipe return at once."""
+            assert mode == 1
+            os.set_blocking(handle, False)
+
+        def WriteFile(self, handle: int, data: memoryview) -> Tuple[int, int]:  # noqa: N802
+            """Writes all or nothing."""
+            try:
+                return os.write(handle, data), 0
+            except BlockingIOError:
+                return 0, 0
+
+        def NtQueryObject(self, handle: Any, kind: int, answer: Any, *_: Any) -> int:  # noqa: N802
+            """Says how many handles there are."""
+            assert kind == 0
+            answer._obj[2] = 2 if handle.value in self.shared else 1
+            return 0
 
         def get_osfhandle(self, descriptor: int) -> int:
             """The handle behind a descriptor: here they are the same."""
             return descriptor
 
-        def PeekNamedPipe(self, handle: Any, *arguments: Any) -> int:  # noqa: N802
+        def PeekNamedPipe(self, handle: int, size: int) -> Tuple[int, int]:  # noqa: N802
             """Says how many bytes a pipe holds; fails if it is empty and the other end closed."""
-            assert arguments[:3] == (None, 0, None)
-            assert arguments[4] is None
+            assert size == 0
             poll = select.poll()
-            poll.register(handle.value, select.POLLIN)
+            poll.register(handle, select.POLLIN)
+            if poll.poll(0) == [(handle, select.POLLHUP)]:
+                raise BrokenPipeError
             held = bytearray(4)
-            fcntl.ioctl(handle.value, termios.FIONREAD, held)
-            arguments[3]._obj.value = int.from_bytes(held, sys.byteorder)
-            return 0 if poll.poll(0) == [(handle.value, select.POLLHUP)] else 1
+            fcntl.ioctl(handle, termios.FIONREAD, held)
+            return int.from_bytes(held, sys.byteorder), 0
 
     @pytest.fixture(autouse=True)
     def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         """The modules that only Windows has."""
         monkeypatch.setitem(sys.modules, "msvcrt", StandIn())
+        monkeypatch.setitem(sys.modules, "_winapi", StandIn())
         monkeypatch.setattr(ctypes, "windll", StandIn(), raising=False)
 
 
@@ -102,7 +140,7 @@ def test_both_outputs_flood() -> None:
 
 
 def test_lines_there_and_back() -> None:
-    """Round trips, with pumps that block in their reads."""
+    """Round trips, with threads that block in their reads."""
     with Process(["cat"], stdin=PIPE) as process:
         for number in range(200):
             line = b"%d\n" % number
@@ -149,7 +187,7 @@ def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_silence")
 def test_silence_ends_output(tmp_path: Path) -> None:
-    """A grandchild that holds the pipes open, while the pumps are stuck in their reads."""
+    """A grandchild that holds the pipes open, while the threads are stuck in their reads."""
     gate = Gate(tmp_path)
     script = f"put(1, b'x')\nif os.fork(): os._exit(0)\n{Gate.WAIT}"
     process = Process(python(script, gate)).run()
@@ -170,8 +208,8 @@ _LEAVE: Tuple[Callable[[Any], object], ...] = (
 
 @pytest.mark.parametrize("leave", _LEAVE, ids=["close", "del"])
 @pytest.mark.parametrize("given", [PIPE, pattern(LARGE)], ids=["pipe", "bytes"])
-def test_left_with_pumps_that_block(leave: Callable[[Any], object], given: Any) -> None:
-    """A child that neither reads nor writes is ended, and its pumps with it."""
+def test_left_with_threads_that_block(leave: Callable[[Any], object], given: Any) -> None:
+    """A child that neither reads nor writes is ended, and its threads with it."""
     process = Process(["sleep", "1000"], stdin=given).run()
     pid = process.id
     leave(process)
@@ -221,8 +259,8 @@ def test_a_failed_start() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Whichever of the four is the one too many: nothing is left, and the next run works."""
+def test_a_thread_cannot_be_started(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Whichever of the four is one too many: nothing is left, and the next run works."""
     assert run_without_thread(monkeypatch, number).startswith("process-")
 
 
@@ -269,17 +307,188 @@ async def test_a_loop_is_asked_for_everything(loops: Kit) -> None:
         assert process.exit_code == -9
 
 
-def test_a_ring_lasts_until_it_is_heard() -> None:
-    """A port that is rung twice before it waits wakes up once."""
+def test_an_end_that_blocks_is_not_waited_for() -> None:
+    """The read or the write does that; neither is known to be possible."""
     read, write = Descriptor.pipe()
-    watch: Any = None
-    port = _portable.Port(read, _portable.Wakeup(), watch, writing=False)
-    port.ring()
-    port.ring()
-    assert port.wait(ready=False) is False
-    assert port.wait(ready=True) is False  # to be found out by trying
-    read.close()
+    reader = _windows.PipeEnd(read, writing=False)
+    assert reader.wait(None, None) is False
+    assert not reader.pollable
+    assert not reader.can_write_directly()
+    assert not reader.pending()
+    assert not reader.broken()
     write.close()
+    read.close()
+
+
+def test_an_end_that_does_not_block_asks() -> None:
+    """Its waits are pauses that grow, until there are bytes, or it is woken."""
+    read, write = Descriptor.pipe()
+    end = _windows.PipeEnd(read, writing=False)
+    end.stop_blocking()
+    pauses = []
+    for _ in range(10):
+        assert end.read(10) is None
+        pauses.append(end._pause)
+        end.wait(None, None)
+    assert pauses == sorted(pauses)
+    assert pauses[0] == 0
+    assert pauses[-1] <= 0.1
+    os.write(write.fileno(), b"x")
+    assert end.wait_relay(write, True, False, None) == (True, False, False, False)
+    assert end.read(10) == b"x"
+    assert end._pause == 0
+    end.wait(None, None)
+    end.relayed()
+    assert end._pause == 0
+    end._pause = FOREVER
+    later = threading.Timer(0.01, end.wake)
+    later.start()
+    end.wait(None, None)
+    later.join()
+    write.close()
+    assert end.read(10) == b""
+    end.close()
+    assert _windows.PipeEnd.reopened()._asks
+
+
+def _cat_and_gate(tmp_path: Path, size: int) -> Tuple[Process, Gate]:
+    """A child that writes, waits at the gate, writes a byte, and ends."""
+    gate = Gate(tmp_path)
+    script = f"put(1, pattern({size})); {Gate.WAIT}put(1, b'x')"
+    return Process(python(script, gate), stderr=None).run(), gate
+
+
+def _read(number: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = os.read(number, size - len(data))
+        assert more
+        data += more
+    return data
+
+
+def test_what_was_read_ahead_is_passed_on_at_once(tmp_path: Path) -> None:
+    """Though the thread is in a read, which goes on until there are more bytes."""
+    process, gate = _cat_and_gate(tmp_path, 200_000)
+    reader = process.stdout.source.reader  # type: ignore[union-attr]
+    until(lambda: reader.inbound.held == 200_000)
+    number = process.stdout.fileno()
+    assert _read(number, 200_000) == pattern(200_000)
+    gate.open()
+    assert _read(number, 1) == b"x"
+    assert os.read(number, 1) == b""
+    process.close()
+
+
+def test_lines_and_descriptor_by_turns(tmp_path: Path) -> None:
+    """A read of the stream object takes what the descriptor has not been asked for, and back."""
+    with Process(["cat"], stdin=PIPE) as process:
+        number = process.stdout.fileno()
+        for line in (b"one\n", b"two\n"):
+            process.stdin.write(line + b"rest")
+            process.stdin.flush()
+            assert process.stdout.readline() == line
+            assert _read(number, 4) == b"rest"
+        process.stdin.write(bytes(100_000))
+        process.stdin.flush()
+        assert process.stdout.read(1) == b"\0"
+        assert _read(number, 99_999) == bytes(99_999)
+
+
+def test_a_second_pipe_that_nobody_reads_holds_up_nobody() -> None:
+    """It is full: the thread is not stuck in a write, and the rest is kept."""
+    with Process(["cat"], stdin=pattern(LARGE)) as process:
+        process.stdout.fileno()
+        process.join()
+        assert process.output() == pattern(LARGE)
+
+
+def test_a_second_pipe_with_another_owner_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has a handle: what is left is passed on, whatever becomes of ours."""
+    with Process(["cat"], stdin=pattern(MIB)) as process:
+        copy = os.dup(process.stdout.fileno())
+        monkeypatch.setattr(StandIn, "shared", {process.stdout.fileno()})
+        first = process.stdout.read(10)
+        got: List[bytes] = []
+        thread = threading.Thread(target=lambda: got.append(_read(copy, MIB - 10)))
+        thread.start()
+    thread.join()
+    assert first + got[0] == pattern(MIB)
+    assert os.read(copy, 1) == b""
+    os.close(copy)
+    assert process.output() == b""
+
+
+def test_a_second_pipe_that_nobody_can_read_ends_the_child() -> None:
+    """The write finds out, and the child is told by its own pipe."""
+    with Process(["yes"]) as process:
+        os.read(process.stdout.fileno(), 1)
+        process.stdout.close()
+        process.join()
+
+
+def test_an_idle_relay_costs_little(tmp_path: Path) -> None:
+    """The pauses between two looks grow."""
+    process, gate = _cat_and_gate(tmp_path, 1)
+    assert os.read(process.stdout.fileno(), 1) == pattern(1)
+    time.sleep(0.1)
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.1
+    gate.open()
+    process.close()
+
+
+@pytest.mark.parametrize("name", ["-exit", "-stdin", "-stdout", "-stderr"])
+def test_a_start_that_fails_half_way_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The threads that run already are in reads and writes, which the end of the child ends."""
+    before, threads = descriptors(), threading.active_count()
+    process = Process(["cat"], stdin=pattern(LARGE))
+    real = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.endswith(name):
+            until(lambda: all([thread.is_alive() for thread in threading.enumerate()]))
+            raise RuntimeError("can't start new thread")
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(ProcessError):
+            process.run()
+    until(lambda: threading.active_count() == threads)
+    assert descriptors() == before
+    assert process.run().output() == pattern(LARGE)
+    process.close()
+
+
+def test_a_start_that_fails_while_others_hold_the_pipes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A read that does not end keeps its descriptor, which nobody closes under it."""
+    gate = Gate(tmp_path)
+    script = f"if os.fork(): os._exit(0)\n{Gate.WAIT}"
+    process = Process(python(script, gate))
+    threads = threading.active_count()
+    real = StreamThread.start
+    readers = []
+
+    def start(self: StreamThread) -> None:
+        if self.name.endswith("-stderr"):
+            self.monitor.watch._popen.wait()  # type: ignore[union-attr]
+            raise RuntimeError("can't start new thread")
+        readers.append(self)
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamThread, "start", start)
+        with pytest.raises(ProcessError):
+            process.run()
+    assert os.fstat(readers[0].end.descriptor.fileno())
+    gate.open()
+    until(lambda: threading.active_count() == threads)
 
 
 def test_an_end_is_looked_for_again_and_again() -> None:

@@ -5,17 +5,19 @@ macOS is such a platform, and so is Linux in a sandbox that forbids what is new.
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, List
+from typing import Any, List, Tuple
 
 import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from process._descriptor import Descriptor
+from process.threads import _reader
 from tests.support import (
     FLOOD_BOTH,
     FOREVER,
@@ -30,13 +32,14 @@ from tests.support import (
     python,
     run_without_thread,
     start_library,
+    until,
 )
 
 if sys.platform == "win32":
     pytest.skip("POSIX only", allow_module_level=True)
 
-from process._platform import _posix
-from process._platform._posix import ExitWatch, Port, Wakeup
+from process._platform import _portable, _posix
+from process._platform._posix import ExitWatch, PipeEnd
 
 
 @pytest.fixture
@@ -44,7 +47,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """A platform that has what POSIX has, and nothing else."""
     other = SimpleNamespace(platform="darwin", version_info=sys.version_info)
     monkeypatch.setattr(_posix, "sys", other)
-    monkeypatch.delattr(os, "waitid", raising=False)
+    for name in ("waitid", "pidfd_open", "eventfd", "splice"):
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr(_reader, "_splice", None)
 
 
 @pytest.mark.usefixtures("plain")
@@ -105,66 +110,381 @@ def test_nothing_is_left_of_a_dropped_process() -> None:
     assert threading.active_count() == threads
 
 
-@pytest.mark.usefixtures("plain")
-def test_more_rings_than_a_pipe_holds() -> None:
-    """A port that is rung again and again before it waits is woken, and then it is quiet."""
-    wakeup = Wakeup()
-    port = _port(wakeup)
+def _ends() -> Tuple[PipeEnd, PipeEnd]:
+    """Both ends of a pipe."""
+    read, write = Descriptor.pipe()
+    return PipeEnd(read, writing=False), PipeEnd(write, writing=True)
+
+
+@pytest.fixture(params=["all", "plain"])
+def abilities(request: pytest.FixtureRequest) -> str:
+    """What this platform has, and what POSIX has."""
+    name: str = request.param
+    if name == "plain":
+        request.getfixturevalue("plain")
+    return name
+
+
+@pytest.fixture
+def without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pipe can be opened anew."""
+    monkeypatch.setattr(_posix, "reopen", _portable.reopen)
+
+
+@pytest.mark.usefixtures("abilities")
+def test_more_wake_ups_than_a_pipe_holds() -> None:
+    """Woken again and again before it waits, a thread is woken, and then it waits."""
+    read, _ = _ends()
     for _ in range(10_000):
-        port.ring()
-    assert port.wait(ready=False) is False
-    while _posix.wait_readable(wakeup.fileno(), 0):  # cleared in pieces
-        port.wait(ready=False)
+        read.wake()
+    event: Any = read._event
+    assert read.wait(None, FOREVER, ready=False) is False
+    while _posix.wait_readable(event.fileno(), 0):  # cleared in pieces
+        read.wait(None, FOREVER, ready=False)
+    assert read.wait(None, 0) is False
 
 
-def _port(wakeup: Wakeup, watch: Any = None) -> Port:
-    read, write = Descriptor.pipe()
+@pytest.mark.usefixtures("abilities")
+def test_a_wait_ends_when_the_pipe_is_ready() -> None:
+    """Or when somebody wakes it; `read` and `write` say which."""
+    read, write = _ends()
+    assert write.wait(None, None) is False
+    assert read.read(10) is None
+    assert not read.pending()
+    assert write.write(memoryview(b"data")) == 4
+    assert read.wait(None, FOREVER) is False
+    assert read.pending()
+    assert read.read(10) == b"data"
+    later = threading.Timer(0, read.wake)
+    later.start()
+    assert read.wait(None, FOREVER) is False
+    later.join()
     write.close()
-    return Port(read, wakeup, watch, writing=False)
+    assert read.wait(None, FOREVER) is False
+    assert read.hung_up
+    assert read.read(10) == b""
 
 
-def test_a_port_that_has_been_released_is_quiet() -> None:
-    """Its pump has ended: it hears no ring, and is released once."""
-    wakeup = Wakeup()
-    port = _port(wakeup)
-    port.release()
-    port.ring()
-    port.release()
-    assert not _posix.wait_readable(wakeup.fileno(), 0)
+def test_a_wait_ends_with_the_child() -> None:
+    """The pipe holds nothing, and yet it is over."""
+    popen = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    watch = ExitWatch(popen)
+    read, _ = _ends()
+    popen.communicate()
+    assert read.wait(watch, FOREVER) is (watch.fileno() >= 0)
+    watch.release()
 
 
+def test_a_pipe_that_is_closed_during_a_wait() -> None:
+    """The thread in it is woken, and the number is not free before that."""
+    read, _ = _ends()
+    number = read.descriptor.fileno()
+    waiting, inside = threading.Thread(target=read.wait, args=(None, None)), threading.Event()
+    real = _posix._poll
+
+    def poll(*arguments: Any) -> Any:
+        inside.set()
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_posix, "_poll", poll)
+        waiting.start()
+        inside.wait()
+    read.close(in_use=True)
+    waiting.join()
+    assert read.descriptor.fileno() == -1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)  # the last reference has gone
+
+
+def test_a_pipe_that_is_closed_at_once() -> None:
+    """If nobody is in a wait; later waits return, and wake-ups are harmless."""
+    read, write = _ends()
+    number = write.descriptor.fileno()
+    write.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    write.wake()
+    write.close()
+    assert write.wait(None, None) is False
+    assert write.wait_relay(read.descriptor, True, True, None) == (False, False, False, False)
+
+
+def test_a_relay_waits_for_either_pipe() -> None:
+    """And is told when there is no reader any more, whatever it waits for."""
+    read, write = _ends()
+    inlet, outlet = _posix.make_pipe(1)
+    assert read.wait_relay(outlet, True, True, None) == (False, True, False, False)
+    write.write(memoryview(b"x"))
+    assert read.wait_relay(outlet, True, False, None) == (True, False, False, False)
+    read.wake()
+    assert read.wait_relay(outlet, False, False, None) == (False, False, False, False)
+    popen = subprocess.Popen(["true"])
+    watch = ExitWatch(popen)
+    if watch.fileno() >= 0:
+        assert read.wait_relay(outlet, False, False, watch) == (False, False, False, True)
+    until(lambda: watch.look() is not None)
+    watch.release()
+    inlet.close()
+    assert read.wait_relay(outlet, False, False, None)[2]
+
+
+def test_a_second_pipe_is_written_to_without_blocking() -> None:
+    """As much as there is room for."""
+    inlet, outlet = _posix.make_pipe(1)
+    assert _posix.has_reader(outlet)
+    assert _posix.is_blocking(inlet.fileno())
+    assert list(_posix.relay_write(outlet, memoryview(b"data"))) == [4]
+    (count,) = _posix.relay_write(outlet, memoryview(bytes(LARGE)))
+    assert count < LARGE
+    with pytest.raises(BlockingIOError):
+        list(_posix.relay_write(outlet, memoryview(b"x")))
+    inlet.close()
+    assert not _posix.has_reader(outlet)
+    with pytest.raises(BrokenPipeError):
+        list(_posix.relay_write(outlet, memoryview(b"x")))
+
+
+@pytest.mark.usefixtures("without_proc")
 def test_a_shared_end_is_written_to_only_while_it_has_room() -> None:
-    """It blocks, for the caller's sake, but it does not block the pump."""
-    watch: Any = None
-    read, write = Descriptor.pipe()
-    port = Port(write, Wakeup(), watch, writing=True)
-    assert os.get_blocking(port.share())
+    """It blocks, for the caller's sake, but it does not block the thread."""
+    read, write = _ends()
+    assert os.get_blocking(write.share())
+    assert not write.can_write_directly()
     written = 0
     while True:
-        count = port.write(memoryview(bytes(100_000)))
+        count = write.write(memoryview(bytes(100_000)))
         if count is None:
             break
         assert 0 < count <= _posix._ATOMIC_WRITE
         written += count
-    assert len(os.read(read.fileno(), MIB)) == written
-    assert port.write(memoryview(b"again")) == 5
+    assert len(os.read(read.descriptor.fileno(), MIB)) == written
+    assert write.write(memoryview(b"again")) == 5
+    assert write.share() == write.descriptor.fileno()
 
 
-def test_a_watch_without_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a pipe cannot be opened anew")
+def test_a_shared_end_has_a_description_of_its_own() -> None:
+    """The caller's blocks, and the thread's does not; both are closed together."""
+    read, write = _ends()
+    number = write.share()
+    assert write.share() == number
+    assert number != write.descriptor.fileno()
+    assert os.get_blocking(number)
+    assert not os.get_blocking(write.descriptor.fileno())
+    os.write(number, b"one ")
+    assert write.write(memoryview(b"two")) == 3
+    assert read.read(100) == b"one two"
+    assert not write.broken()
+    write.close()
+    assert read.read(100) == b""
+
+
+def test_a_caller_does_not_write_where_a_signal_would_end_the_program() -> None:
+    """SIGPIPE is blocked in the thread only."""
+    _, write = _ends()
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        assert not write.can_write_directly()
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        assert write.can_write_directly()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
+def test_no_signal_is_delivered_to_the_threads() -> None:
+    """Every signal that can be blocked is blocked in them, and in them only."""
+    with Process(["cat"], stdin=PIPE) as process:
+        masks: List[Any] = []
+        for source in process._child.sources:  # type: ignore[union-attr]
+            real = source.reader._choose
+
+            def choose(real: Any = real) -> Any:
+                masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+                return real()
+
+            source.reader._choose = choose  # type: ignore[method-assign]
+        process.stdin.write(b"x")
+        process.stdin.close()
+        assert process.output() == b"x"
+    blockable = set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+    assert masks
+    for mask in masks:
+        assert blockable - set(mask) <= {32, 33, 34}  # of the C library
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def _ended(code: int = 3) -> "subprocess.Popen[bytes]":
+    """A child that has ended and has not been reaped."""
+    popen = subprocess.Popen(["sh", "-c", f"exit {code}"])
+    os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
+    return popen
+
+
+def _reaped(popen: "subprocess.Popen[bytes]") -> bool:
+    try:
+        os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+@pytest.fixture(params=["pidfd", "thread"])
+def watching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the end of a child is waited for."""
+    name: str = request.param
+    if name == "thread":
+        monkeypatch.setattr(_posix, "_make_pidfd", _refuse(errno.ENOSYS))
+    elif not hasattr(os, "pidfd_open"):
+        pytest.skip("there is no pidfd")
+    return name
+
+
+def _watch(popen: Any) -> ExitWatch:
+    watch = ExitWatch(popen)
+    watch.start()
+    return watch
+
+
+@pytest.mark.usefixtures("watching")
+def test_a_child_is_reaped_once_its_code_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So `Popen` never looks for a child that is gone."""
+    popen = _ended()
+    watch = _watch(popen)
+    codes: List[Any] = []
+    real = watch._reap
+
+    def reap() -> None:
+        codes.append((popen.returncode, _reaped(popen)))
+        real()
+
+    monkeypatch.setattr(watch, "_reap", reap)
+    assert watch.look() == 3
+    assert codes == [(3, False)]
+    assert _reaped(popen)
+    assert popen.poll() == popen.wait() == 3
+    assert watch.look() == 3
+    watch.release()
+    watch.release()
+    assert codes == [(3, False)]
+
+
+@pytest.mark.usefixtures("watching")
+def test_a_look_that_is_interrupted_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code is still there for the next one."""
+    popen = _ended(5)
+    watch = _watch(popen)
+    real = os.waitid
+
+    def interrupted(*arguments: Any) -> Any:
+        real(*arguments)
+        raise ZeroDivisionError  # of a signal handler, before the result arrives
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "waitid", interrupted)
+        with pytest.raises(ZeroDivisionError):
+            watch.look()
+    assert watch.look() == 5
+    watch.release()
+    assert _reaped(popen)
+
+
+@pytest.mark.usefixtures("watching")
+def test_the_lock_of_popen_is_left_locked() -> None:
+    """By a signal handler that raised inside `Popen.poll`: the code is known, the child reaped."""
+    popen = _ended()
+    watch = _watch(popen)
+    lock: Any = popen._waitpid_lock  # type: ignore[attr-defined]
+    lock.acquire()
+    assert watch.look() == 3
+    assert not _reaped(popen)  # a thread inside `Popen.wait` would be about to do that
+    watch.release()
+    assert _reaped(popen)
+    assert popen.wait() == 3
+
+
+@pytest.mark.usefixtures("watching")
+def test_popen_reaps_the_child_itself() -> None:
+    """What it has found is what is said, and nothing is reaped twice."""
+    popen = _ended()
+    watch = _watch(popen)
+    assert popen.wait() == 3
+    assert watch.look() == 3
+    watch.release()
+
+
+@pytest.mark.usefixtures("watching")
+def test_popen_has_reaped_and_not_yet_stored_the_code() -> None:
+    """Another thread is in the middle of `Popen.wait`: it is given the time to say what it was."""
+    popen = _ended()
+    watch = ExitWatch(popen)
+    os.waitpid(popen.pid, 0)
+
+    def store() -> None:
+        popen.returncode = 3
+
+    later = threading.Timer(0.01, store)
+    later.start()
+    assert watch.look() == 3
+    later.join()
+    watch.release()
+
+
+@pytest.mark.usefixtures("watching")
+def test_a_signal_for_a_child_that_has_ended() -> None:
+    """None is sent."""
+    popen = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    watch = _watch(popen)
+    assert watch.look() is None
+    watch.wait(0)
+    watch.send_signal(signal.SIGTERM)
+    watch.wait(FOREVER)
+    assert watch.look() == -signal.SIGTERM
+    watch.send_signal(signal.SIGTERM)
+    watch.release()
+    popen.communicate()
+
+
+@pytest.mark.usefixtures("watching")
+def test_a_signal_just_when_the_child_is_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no such process, and that is no error."""
+    popen = _ended()
+    watch = _watch(popen)
+    os.waitpid(popen.pid, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(watch, "look", lambda: None)
+        watch.send_signal(signal.SIGTERM)
+    popen.returncode = 3
+    watch.release()
+
+
+@pytest.mark.parametrize("waitid", [True, False])
+def test_a_watch_without_a_pidfd(monkeypatch: pytest.MonkeyPatch, waitid: bool) -> None:
     """A kernel or a sandbox without it: a thread waits, and says so."""
     monkeypatch.setattr(_posix, "_make_pidfd", _refuse(errno.ENOSYS))
-    over = threading.Event()
+    if not waitid:
+        monkeypatch.delattr(os, "waitid")
+    popen = subprocess.Popen(["sh", "-c", "read _; exit 3"], stdin=subprocess.PIPE)
     told: List[bool] = []
-    watch = ExitWatch(1, over.wait, lambda: told.append(True))
+    watch = ExitWatch(popen)
     assert watch.fileno() == -1
+    watch.start()
+    watch.notify(lambda: told.append(True))
     watch.wait(0)
+    assert watch.look() is None
     assert told == []
-    over.set()
+    assert popen.stdin is not None
+    popen.stdin.close()
     watch.wait(FOREVER)
+    assert watch.look() == 3
     for thread in threading.enumerate():
-        if thread.name == "process-1-exit":
+        if thread.name == f"process-{popen.pid}-exit":
             thread.join()
     assert told == [True]
+    watch.release()
+    if waitid:
+        assert _reaped(popen)
+    assert popen.poll() == 3
 
 
 def _refuse(number: int) -> Any:
@@ -195,19 +515,24 @@ def test_no_descriptor_for_the_watch(monkeypatch: pytest.MonkeyPatch, number: in
 
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("number", [1, 2])
-def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_thread_cannot_be_started(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Neither the one that watches nor the one that feeds: nothing is left, the next run works."""
     assert run_without_thread(monkeypatch, number).endswith(("-exit", "-stdin")[number - 1])
 
 
 def test_a_child_that_was_gone_before_it_could_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where SIGCHLD is ignored the kernel reaps by itself, as early as it likes."""
+    popen = _ended()
+    os.waitpid(popen.pid, 0)
     monkeypatch.setattr(_posix, "_make_pidfd", _refuse(errno.ESRCH))
+    watch = _watch(popen)
     told: List[bool] = []
-    watch = ExitWatch(1, bool, lambda: told.append(True))
+    watch.notify(lambda: told.append(True))
     assert told == [True]
     assert watch.fileno() == -1
     watch.wait(FOREVER)  # there is nothing to wait for
+    assert watch.look() == 0
+    watch.release()
 
 
 def test_where_the_kernel_reaps_by_itself() -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, List
 import pytest
 
 from process import PIPE, Process, ProcessTimeoutError, _platform
-from process.core._flow import Wait
 from process.core._inbound import Collection
-from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Gate, Kit, employ_threads, pattern, python
+from process.threads._monitor import Waiter
+from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Gate, Kit, pattern, python, until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -255,7 +255,7 @@ async def _finish(kit: Kit, process: Any, way: str) -> None:
 @pytest.mark.usefixtures("short_silence")
 @pytest.mark.parametrize("way", ["output", "error", "close", "with"])
 async def test_the_warning_points_at_the_callers_line(kit: Kit, tmp_path: Path, way: str) -> None:
-    """Whoever reads the warning finds the line of his own that has made the call."""
+    """It leads to the caller's own line that has made the call."""
     gate = Gate(tmp_path)
     process = kit.Process(["sh", "-c", Grandchild.SCRIPT, str(gate)])
     with pytest.warns(RuntimeWarning, match="a second of silence") as caught:
@@ -285,29 +285,21 @@ for number in range(19):
 
 
 @pytest.mark.usefixtures("short_silence")
-@pytest.mark.parametrize("served", ["driven", "threads"])
-def test_who_has_seen_the_exit_rests(
-    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch
+def test_nothing_spins_once_the_process_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of a process is told once, though its descriptor stays ready, and nobody spins."""
-    if served == "threads":
-        employ_threads(monkeypatch)
+    """Its end is noticed once, though its descriptor stays ready."""
     waits: List[object] = []
+    real = _platform.PipeEnd.wait
 
-    def count(owner: Any) -> None:
-        real = owner.wait
-
-        def wait(*arguments: Any) -> Any:
-            waits.append(owner)
-            return real(*arguments)
-
-        monkeypatch.setattr(owner, "wait", wait)
+    def wait(*arguments: Any) -> Any:
+        waits.append(arguments)
+        return real(*arguments)
 
     gate = Gate(tmp_path)
     process = Process(["sh", "-c", Grandchild.SCRIPT, str(gate)], stderr=None).run()
+    monkeypatch.setattr(_platform.PipeEnd, "wait", wait)
     process.join()
-    count(_platform.Port)
-    count(_platform.Hub)
     with pytest.warns(RuntimeWarning, match="stdout"):
         assert process.output() == b"from the child\n"
     assert len(waits) < 20
@@ -319,7 +311,7 @@ def test_who_has_seen_the_exit_rests(
 @pytest.mark.usefixtures("short_silence")
 @pytest.mark.parametrize("exposed", [False, True])
 def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, exposed: bool) -> None:
-    """Nobody waits longer for his turn than for the stream: it is closed under the other."""
+    """No caller waits longer for its turn than for the stream: it is closed under the other."""
     gate = Gate(tmp_path)
     process = Process(["sh", "-c", Grandchild.SCRIPT, str(gate)], stdin=PIPE, stderr=None).run()
     source: Any = process.stdout.source  # type: ignore[union-attr]
@@ -335,8 +327,7 @@ def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, expos
 
     other = threading.Thread(target=read)
     other.start()
-    while not source._inbound.busy:
-        pass
+    until(lambda: source._inbound.busy)
     process.join()
     with pytest.warns(RuntimeWarning, match="stdout"):
         assert process.output() == b""
@@ -347,24 +338,22 @@ def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, expos
     gate.open()
 
 
-def test_another_caller_who_gets_to_the_end_is_waited_for() -> None:
-    """However long it takes him to keep what he has gathered."""
+def test_another_caller_that_gets_to_the_end_is_waited_for() -> None:
+    """However long it takes to keep what it has gathered."""
     with Process(["echo", "x"]) as process:
         source: Any = process.stdout.source  # type: ignore[union-attr]
-        collection, wait = Collection(thread=-1), Wait()
-        assert source.collect(collection, wait)
+        collection, waiter = Collection(thread=-1), Waiter()
+        assert source.collect(collection, waiter)
         process.join()
-        source.pump.employ()
-        while not source.pump.inbound.at_eof:
-            pass
-        source.pump.inbound.ending._over = 0.0  # long ago
-        source.pump.inbound.ending._heard = 0.0
+        inbound = source.reader.inbound
+        until(lambda: inbound.at_eof)
+        inbound.ending._over = 0.0  # long ago
+        inbound.ending._heard = 0.0
         found: List[bytes] = []
         other = threading.Thread(target=lambda: found.append(process.output()))
         other.start()
-        while not source._plumbing.driven and not source._plumbing._waiters:
-            pass
-        source.complete(collection, wait)
-        source.abandon(collection, wait)
+        until(lambda: len(source._monitor._waiters) == 2)
+        source.complete(collection, waiter)
+        source.abandon(collection, waiter)
         other.join()
     assert found == [b"x\n"]

@@ -10,7 +10,7 @@ from typing import Any, Callable, List
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, MIB, Kit, alarms, await_stop, descriptors, pattern, python
+from tests.support import LARGE, MIB, Kit, alarms, await_stop, descriptors, pattern, python, until
 
 
 def test_dozens_of_processes_from_dozens_of_threads() -> None:
@@ -166,7 +166,7 @@ async def test_a_child_that_is_stopped_and_continued(kit: Kit) -> None:
 
 
 def test_a_fork_of_the_caller_does_not_delay_end_of_file() -> None:
-    """A forked copy of the caller that lives on holds no pipe of his children."""
+    """A forked copy of the caller that lives on holds no pipe of its children."""
     hold, release = os.pipe()
     with Process(["cat"], stdin=PIPE) as process:
         pid = os.fork()
@@ -200,11 +200,10 @@ _COUNTS = "put(1, b'%d' % len(get(200_000)))"
 def test_a_write_while_another_thread_waits(wait: Callable[[Any], Any]) -> None:
     """What fits into the bound, and not into the pipe, goes in though its writer is elsewhere."""
     with Process(python(_COUNTS), stdin=PIPE, stderr=None) as process:
-        monitor: Any = process._child.monitor  # type: ignore[union-attr]
+        flow = process._child.monitor.flow  # type: ignore[union-attr]
         other = threading.Thread(target=wait, args=(process,))
         other.start()
-        while not monitor.flow.busy:
-            pass
+        until(lambda: flow.busy)
         process.stdin.write(bytes(200_000))
         other.join()
 

@@ -8,7 +8,7 @@ can be woken, and the end of the child is a descriptor. Both offer the same name
 - `ExitWatch`: the end of a child process, its exit code, and signals to it;
 - `spawn_options`: what `subprocess.Popen` is told in addition;
 - `block_signals`: for threads in which no signal is to be delivered;
-- `make_pipe`: a pipe to relay into, and `RELAY_CHUNK`: how many bytes to write into it at once;
+- `make_pipe`: a pipe to relay into, and `relay_write`, a write to it;
 - `reopen`: a second, non-blocking description of a pipe;
 - `is_blocking`: whether reads of a descriptor wait for bytes;
 - `is_duplicated`: whether others have the same end of a pipe;
@@ -24,7 +24,6 @@ import sys
 
 if sys.platform == "win32":  # pragma: no cover - Windows
     from process._platform._windows import (
-        RELAY_CHUNK,
         ExitWatch,
         PipeEnd,
         await_end,
@@ -35,6 +34,7 @@ if sys.platform == "win32":  # pragma: no cover - Windows
         is_duplicated,
         make_pipe,
         reap,
+        relay_write,
         reopen,
         send_signal,
         spawn_options,
@@ -42,7 +42,6 @@ if sys.platform == "win32":  # pragma: no cover - Windows
     )
 else:
     from process._platform._posix import (
-        RELAY_CHUNK,
         ExitWatch,
         PipeEnd,
         await_end,
@@ -53,6 +52,7 @@ else:
         is_duplicated,
         make_pipe,
         reap,
+        relay_write,
         reopen,
         send_signal,
         spawn_options,
@@ -60,7 +60,6 @@ else:
     )
 
 __all__ = [
-    "RELAY_CHUNK",
     "ExitWatch",
     "PipeEnd",
     "await_end",
@@ -71,6 +70,7 @@ __all__ = [
     "is_duplicated",
     "make_pipe",
     "reap",
+    "relay_write",
     "reopen",
     "send_signal",
     "spawn_options",

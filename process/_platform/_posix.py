@@ -20,7 +20,7 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     import subprocess
 
 spawn_options: Dict[str, Any] = {}
-
-#: Bytes to write into the second pipe of a stream at once.
-RELAY_CHUNK = 1024 * 1024
 
 is_duplicated = _portable.is_duplicated
 
@@ -195,6 +192,19 @@ def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
     read, write = Descriptor.pipe()
     os.set_blocking(write.fileno(), False)
     return read, write
+
+
+def relay_write(outlet: Descriptor, data: memoryview) -> Iterator[int]:
+    """Write to such a pipe, in the call into C that asks the iterator for its item.
+
+    Returns:
+        How many bytes were written, at most all: an iterator of this number.
+
+    Raises:
+        BlockingIOError: there is no room; the number 0 says so, too.
+        OSError: there is no reader.
+    """
+    return map(os.write, (outlet.fileno(),), (data,))
 
 
 def is_blocking(descriptor: int) -> bool:
@@ -480,9 +490,14 @@ class ExitWatch:
             self._waiting.start()
 
     def notify(self, callback: Callable[[], None]) -> None:
-        """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it."""
+        """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it.
+
+        A child that has been reaped already has no descriptor that would tell: they are told now.
+        """
         if self._waiting is not None:
             self._waiting.notify(callback)
+        elif self._pidfd is None:
+            callback()
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended. It is reaped, too, unless `Popen` is doing that.

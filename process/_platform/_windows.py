@@ -12,7 +12,8 @@ import os
 import subprocess
 from functools import partial
 from importlib import import_module
-from typing import Any, Dict, Tuple
+from operator import itemgetter
+from typing import Any, Dict, Iterator, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _portable
@@ -30,7 +31,6 @@ from process._platform._portable import (
 from process._polling import poll_until
 
 __all__ = [
-    "RELAY_CHUNK",
     "ExitWatch",
     "PipeEnd",
     "await_end",
@@ -41,6 +41,7 @@ __all__ = [
     "is_duplicated",
     "make_pipe",
     "reap",
+    "relay_write",
     "reopen",
     "send_signal",
     "spawn_options",
@@ -52,8 +53,8 @@ spawn_options: Dict[str, Any] = {
 }
 
 
-#: Bytes to write into the second pipe of a stream at once: all of them fit, or none are written.
-RELAY_CHUNK = 4096
+#: Bytes to write at once without blocking: all of them fit, or none are written.
+_ATOMIC_WRITE = 4096
 
 #: A mode of pipes: reads and writes do not block.
 _PIPE_NOWAIT = 1
@@ -69,17 +70,24 @@ class PipeEnd(_portable.PipeEnd):
 
 def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
     """The ends of a pipe to relay into, which holds `size` bytes; see `_portable.make_pipe`."""
-    winapi: Any = import_module("_winapi")
     msvcrt: Any = import_module("msvcrt")
-    ctypes: Any = import_module("ctypes")
-    handles = winapi.CreatePipe(None, size)
-    flags = getattr(os, "O_NOINHERIT", 0)
-    read = Descriptor.own(msvcrt.open_osfhandle, handles[0], os.O_RDONLY | flags)
-    write = Descriptor.own(msvcrt.open_osfhandle, handles[1], os.O_WRONLY | flags)
-    mode = ctypes.byref(ctypes.c_ulong(_PIPE_NOWAIT))
+    read, write = _winapi().CreatePipe(None, size)
     # `os.set_blocking` does the same, from Python 3.12 on.
-    ctypes.windll.kernel32.SetNamedPipeHandleState(_handle(write.fileno()), mode, None, None)
-    return read, write
+    _winapi().SetNamedPipeHandleState(write, _PIPE_NOWAIT, None, None)
+    flags = getattr(os, "O_NOINHERIT", 0)
+    return (
+        Descriptor.own(msvcrt.open_osfhandle, read, os.O_RDONLY | flags),
+        Descriptor.own(msvcrt.open_osfhandle, write, os.O_WRONLY | flags),
+    )
+
+
+def relay_write(outlet: Descriptor, data: memoryview) -> Iterator[int]:
+    """Write to such a pipe without blocking; see `_posix.relay_write`.
+
+    Not by way of `os.write`, whose errors do not tell a full pipe from a broken one.
+    """
+    written = map(_winapi().WriteFile, (_handle(outlet.fileno()),), (data[:_ATOMIC_WRITE],))
+    return map(itemgetter(0), written)
 
 
 def is_duplicated(descriptor: Descriptor) -> bool:
@@ -90,9 +98,9 @@ def is_duplicated(descriptor: Descriptor) -> bool:
     ctypes: Any = import_module("ctypes")
     #: OBJECT_BASIC_INFORMATION, whose third field is the number of handles.
     answer = (ctypes.c_uint32 * 14)()
-    query = ctypes.windll.ntdll.NtQueryObject
-    handle = _handle(descriptor.fileno())
-    query(handle, 0, ctypes.byref(answer), ctypes.sizeof(answer), None)
+    handle = ctypes.c_void_p(_handle(descriptor.fileno()))
+    size = ctypes.sizeof(answer)
+    ctypes.windll.ntdll.NtQueryObject(handle, 0, ctypes.byref(answer), size, None)
     return bool(answer[2] > 1)
 
 
@@ -106,16 +114,17 @@ def wait_readable(descriptor: int, timeout: float) -> bool:
 
 def _readable(descriptor: int) -> bool:
     """Whether a pipe holds bytes, or has come to its end."""
-    ctypes: Any = import_module("ctypes")
-    held = ctypes.c_ulong(0)
-    peek = ctypes.windll.kernel32.PeekNamedPipe
-    answered = peek(_handle(descriptor), None, 0, None, ctypes.byref(held), None)
-    return not answered or held.value > 0  # no answer: broken, as a read will find
+    try:
+        return bool(_winapi().PeekNamedPipe(_handle(descriptor), 0)[0])
+    except OSError:
+        return True  # broken, as a read will find
 
 
-def _handle(descriptor: int) -> Any:
-    # Imported by name, as they are needed nowhere else, and type checkers know parts of them only
-    # on Windows.
-    ctypes: Any = import_module("ctypes")
-    msvcrt: Any = import_module("msvcrt")
-    return ctypes.c_void_p(msvcrt.get_osfhandle(descriptor))
+def _handle(descriptor: int) -> int:
+    handle: int = import_module("msvcrt").get_osfhandle(descriptor)
+    return handle
+
+
+def _winapi() -> Any:
+    """What `subprocess` and `multiprocessing` use; type checkers know it only on Windows."""
+    return import_module("_winapi")

@@ -167,11 +167,13 @@ class Child:
             descriptor.close()
         for thread in self.threads():
             thread.join()
-        # A thread that is still in a read or a write closes its pipe itself.
-        busy = [thread.end.descriptor for thread in self.threads() if thread.alive]
+            if not thread.alive:
+                thread.end.close()
+            elif thread.end.descriptor in self.ours:
+                # It is still in a read or a write, and closes its pipe itself.
+                self.ours.remove(thread.end.descriptor)
         for descriptor in self.ours:
-            if descriptor not in busy:
-                descriptor.close()
+            descriptor.close()
         self.alive.discard(self)
         self.monitor.release()
 

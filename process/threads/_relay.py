@@ -19,7 +19,6 @@ one, in the kernel (`os.splice`) where that can be done.
 All but `close` is called under the lock of the monitor.
 """
 
-import errno
 import os
 import weakref
 from collections import deque
@@ -111,15 +110,16 @@ class Relay:
         end = begin + (_LITTLE if self.little and not self.ended else _ALL)
         try:
             while len(buffer) and buffer.position < end:
-                size = min(end - buffer.position, _platform.RELAY_CHUNK)
-                self._pushed_begin = buffer.position
-                self._pushed.extend(map(os.write, (outlet.fileno(),), (buffer.front(size),)))
+                view = buffer.front(end - buffer.position)
+                self._pushed_begin = before = buffer.position
+                self._pushed.extend(_platform.relay_write(outlet, view))
                 self.commit(buffer)
+                if buffer.position == before:
+                    break  # there is no room
         except BlockingIOError:
             pass  # the thread waits for room
-        except OSError as error:
-            # EPIPE: the last reader has left. ENOSPC: on Windows, there is no room for all of it.
-            self.broken = error.errno != errno.ENOSPC
+        except OSError:  # EPIPE: the last reader has left
+            self.broken = True
         finally:
             if outlet is not self.outlet:
                 outlet.close()
