@@ -121,10 +121,21 @@ class Source:
 
     def unread(self, data: bytes) -> None:
         """Put back what a caller has taken and could not pass on."""
-        with self.monitor, self.monitor.lock:
-            if data and not self._closed:
-                self.inbound.buffer.unread(data)
-                self.monitor.notify()
+        waiter = Waiter()
+        with self.monitor:
+            try:
+                with self.monitor.lock:
+                    if data and not self._closed:
+                        self._suspend(waiter)  # what is in the second pipe comes after it
+                        self.inbound.buffer.unread(data)
+                        self.monitor.notify()
+            finally:
+                self._leave(waiter)
+
+    def unread_batch(self, batch: io.BytesIO) -> None:
+        """The same for a batch: unless it is the front, nothing else refers to it."""
+        if batch is not self.inbound.front:
+            self.unread(batch.read())
 
     def _take(
         self,
@@ -147,63 +158,64 @@ class Source:
         waiter: Optional[Waiter] = None
         data = b""
         taken = False
-        with monitor:
-            try:
-                while True:
-                    with monitor.lock:
-                        self._check_open()
-                        if reader.relay is not None:  # since this call began, perhaps
-                            waiter = self._suspend(waiter or Waiter())
-                        if inbound.taken_by_other(get_ident()):
-                            waiter = waiter or Waiter()
-                            waiter.condition = partial(_not_busy, inbound)
-                            polls = False
-                            reader.release(waiter)  # the caller whose turn it is needs the thread
-                            monitor.enter(waiter)
-                        else:
-                            buffer = inbound.buffer
-                            count = decide(buffer, inbound.at_eof, size)
-                            while count < 0 and reader.read_directly():
-                                self._check_open()
+        try:
+            with monitor:
+                try:
+                    while True:
+                        with monitor.lock:
+                            self._check_open()
+                            if reader.relay is not None:  # since this call began, perhaps
+                                waiter = self._suspend(waiter or Waiter())
+                            if inbound.taken_by_other(get_ident()):
+                                waiter = waiter or Waiter()
+                                waiter.condition = partial(_not_busy, inbound)
+                                polls = False
+                                reader.release(waiter)  # the caller whose turn it is needs the thread
+                                monitor.enter(waiter)
+                            else:
+                                buffer = inbound.buffer
                                 count = decide(buffer, inbound.at_eof, size)
-                            if count < 0 and self._gives_up:
-                                if not buffer:
-                                    return None
-                                count = len(buffer)
-                            if count >= 0:
-                                data = buffer.peek(count)
-                                if open_front is not None:
-                                    if consume:
-                                        position = buffer.position
-                                        try:
-                                            buffer.advance(len(data))
-                                        finally:
-                                            taken = buffer.position != position
-                                        inbound.taken()
-                                    if self.has_fronts and reader.relay is None:
-                                        open_front(buffer, size, 0 if consume else count)
-                                    reader.touch()
-                                return data
-                            waiter = waiter or Waiter()
-                            polls = reader.directly_readable and reader.claim(waiter)
-                            if not polls:
-                                reader.release(waiter)
-                            goal = need or inbound.held + BOUND
-                            waiter.condition = partial(self._satisfied, decide, size, goal)
-                            monitor.enter(waiter, inbound, goal)
-                    if polls:
-                        reader.poll(None)
-                    else:
-                        waiter.sleep()
-            except BaseException:
-                if taken:  # and then a signal handler raised: the caller never gets to see it
-                    with monitor.lock:
-                        if not self._closed:
-                            inbound.buffer.unread(data)
-                raise
-            finally:
-                if waiter is not None:
-                    self._leave(waiter)
+                                while count < 0 and reader.read_directly():
+                                    self._check_open()
+                                    count = decide(buffer, inbound.at_eof, size)
+                                if count < 0 and self._gives_up:
+                                    if not buffer:
+                                        return None
+                                    count = len(buffer)
+                                if count >= 0:
+                                    data = buffer.peek(count)
+                                    if open_front is not None:
+                                        if consume:
+                                            position = buffer.position
+                                            try:
+                                                taken = True
+                                                buffer.advance(len(data))
+                                            except BaseException:
+                                                taken = buffer.position != position
+                                                raise
+                                            inbound.taken()
+                                        if self.has_fronts and reader.relay is None:
+                                            open_front(buffer, size, 0 if consume else count)
+                                        reader.touch()
+                                    return data
+                                waiter = waiter or Waiter()
+                                polls = reader.directly_readable and reader.claim(waiter)
+                                if not polls:
+                                    reader.release(waiter)
+                                goal = need or inbound.held + BOUND
+                                waiter.condition = partial(self._satisfied, decide, size, goal)
+                                monitor.enter(waiter, inbound, goal)
+                        if polls:
+                            reader.poll(None)
+                        else:
+                            waiter.sleep()
+                finally:
+                    if waiter is not None:
+                        self._leave(waiter)
+        except BaseException:
+            if taken:  # and then a signal handler raised: the caller never gets to see it
+                self.unread(data)
+            raise
 
     @property
     def _gives_up(self) -> bool:
@@ -381,28 +393,28 @@ class Source:
         collection = Collection(goal, get_ident())
         waiter = Waiter()
         data = b""
-        with monitor:
-            try:
-                self.collect(collection, waiter)
-                while True:
-                    with monitor.lock:
-                        self._check_open()
-                        if not inbound.collecting(collection):  # as in `complete`
-                            self._gather(collection, waiter)
-                        if inbound.collected(collection):
-                            data = inbound.finish(collection)
-                            monitor.notify()  # it is the next caller's turn
-                            self.reader.touch()
-                            return data
-                        waiter.condition = partial(self._collected_or_closed, collection)
-                        monitor.enter(waiter, inbound, math.inf)
-                    waiter.sleep()
-            except BaseException:
-                if data:
-                    self.unread(data)
-                raise
-            finally:
-                self.abandon(collection, waiter)
+        try:
+            with monitor:
+                try:
+                    self.collect(collection, waiter)
+                    while True:
+                        with monitor.lock:
+                            self._check_open()
+                            if not inbound.collecting(collection):  # as in `complete`
+                                self._gather(collection, waiter)
+                            if inbound.collected(collection):
+                                data = inbound.finish(collection)
+                                monitor.notify()  # it is the next caller's turn
+                                self.reader.touch()
+                                return data
+                            waiter.condition = partial(self._collected_or_closed, collection)
+                            monitor.enter(waiter, inbound, math.inf)
+                        waiter.sleep()
+                finally:
+                    self.abandon(collection, waiter)
+        except BaseException:
+            self.unread(data)
+            raise
 
     def _collected_or_closed(self, collection: Collection) -> bool:
         return self._closed or self.reader.failure is not None or self._collected(collection)
