@@ -224,7 +224,7 @@ def test_a_loop_that_ends_in_the_middle_of_a_wait(monkeypatch: pytest.MonkeyPatc
     """Who has waited for a batch finds that nobody is there any more to take it."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
     queue: Any = deque()
-    batches = _Batches(lambda: io.BytesIO(b"a\n"), queue)
+    batches = _Batches(lambda: io.BytesIO(b"a\n"), bool, queue)
     waits = batches.waits()
     assert list(waits) == []
     assert list(queue.popleft()) == [b"a\n"]

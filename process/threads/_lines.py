@@ -12,7 +12,7 @@ from process.threads._source import Source
 def lines_of(source: Source) -> Iterator[bytes]:
     """The lines of the stream, one by one."""
     if source.has_fronts:
-        return _iterate_batches(source.batch)
+        return _iterate_batches(source.batch, source.unread_batch)
     return _OneByOne(source)
 
 
@@ -35,8 +35,14 @@ class _OneByOne:
 class _Batches:
     """Makes an iterator of lines out of batches of lines; see `_iterate_batches`."""
 
-    def __init__(self, take: Callable[[], io.BytesIO], queue: "_Queue") -> None:
+    def __init__(
+        self,
+        take: Callable[[], io.BytesIO],
+        put_back: Callable[[io.BytesIO], object],
+        queue: "_Queue",
+    ) -> None:
         self._take = take
+        self._put_back = put_back
         #: Weak: the queue refers to us.
         self._queue = weakref.ref(queue)
 
@@ -45,18 +51,27 @@ class _Batches:
         return map(self._wait, repeat(None))
 
     def _wait(self, _: None) -> bytes:
-        batch = self._take()
-        queue = self._queue()
-        if queue is not None:  # else the lines have come to an end in the meantime
-            queue.clear()
-            queue.extend((batch, self.waits()) if batch.getvalue() else (None,))
+        batch: Optional[io.BytesIO] = None
+        queue: Optional[_Queue] = None
+        try:
+            batch = self._take()
+            queue = self._queue()
+            if queue is not None:  # else the lines have come to an end in the meantime
+                queue.clear()
+                queue.extend((batch, self.waits()) if batch.getvalue() else (None,))
+        except BaseException:
+            if batch is not None and not (queue and queue[0] is batch):
+                self._put_back(batch)
+            raise
         raise StopIteration
 
 
 _Queue = Deque[Optional[Iterator[bytes]]]
 
 
-def _iterate_batches(take: Callable[[], io.BytesIO]) -> Iterator[bytes]:
+def _iterate_batches(
+    take: Callable[[], io.BytesIO], put_back: Callable[[io.BytesIO], object]
+) -> Iterator[bytes]:
     """The lines of batch after batch.
 
     For a line only `chain`, a `BytesIO`, and in between a `map` that waits, are run: all written in
@@ -72,5 +87,5 @@ def _iterate_batches(take: Callable[[], io.BytesIO]) -> Iterator[bytes]:
       same one (see `Source.batch`).
     """
     queue: _Queue = deque()
-    queue.append(_Batches(take, queue).waits())
+    queue.append(_Batches(take, put_back, queue).waits())
     return chain.from_iterable(iter(queue.popleft, None))

@@ -270,6 +270,9 @@ class ReaderThread(StreamThread):
         inbound = self.inbound
         if not self.claimable or not self.directly_readable:
             return False
+        if self._in_flight:  # of a call that was interrupted
+            self.commit()
+            return True
         room = inbound.room(self.end.chunk)
         if not room:
             return False

@@ -121,18 +121,21 @@ class Source:
 
     def unread(self, data: bytes) -> None:
         """Put back what a caller has taken and could not pass on."""
-        waiter: Optional[Waiter] = None
+        waiter = Waiter()
         with self.monitor:
             try:
                 with self.monitor.lock:
                     if data and not self._closed:
-                        if self.relay is not None:  # what its pipe holds comes after `data`
-                            waiter = self._suspend(Waiter())
+                        self._suspend(waiter)  # what is in the second pipe comes after it
                         self.inbound.buffer.unread(data)
                         self.monitor.notify()
             finally:
-                if waiter is not None:
-                    self._leave(waiter)
+                self._leave(waiter)
+
+    def unread_batch(self, batch: io.BytesIO) -> None:
+        """The same for a batch: unless it is the front, nothing else refers to it."""
+        if batch is not self.inbound.front:
+            self.unread(batch.read())
 
     def _take(
         self,
@@ -167,8 +170,7 @@ class Source:
                                 waiter = waiter or Waiter()
                                 waiter.condition = partial(_not_busy, inbound)
                                 polls = False
-                                # The caller whose turn it is needs the thread.
-                                reader.release(waiter)
+                                reader.release(waiter)  # the caller whose turn it is needs the thread
                                 monitor.enter(waiter)
                             else:
                                 buffer = inbound.buffer
@@ -186,8 +188,8 @@ class Source:
                                         if consume:
                                             position = buffer.position
                                             try:
-                                                buffer.advance(len(data))
                                                 taken = True
+                                                buffer.advance(len(data))
                                             except BaseException:
                                                 taken = buffer.position != position
                                                 raise
@@ -211,7 +213,7 @@ class Source:
                     if waiter is not None:
                         self._leave(waiter)
         except BaseException:
-            if taken:  # and then a signal handler raised, maybe on the way out
+            if taken:  # and then a signal handler raised: the caller never gets to see it
                 self.unread(data)
             raise
 
@@ -411,8 +413,7 @@ class Source:
                 finally:
                     self.abandon(collection, waiter)
         except BaseException:
-            if data:
-                self.unread(data)
+            self.unread(data)
             raise
 
     def _collected_or_closed(self, collection: Collection) -> bool:

@@ -84,6 +84,7 @@ class WriterThread(StreamThread):
 
         This ends: a child that reads as fast as we write also writes, which takes the lock.
         """
+        self.commit()
         outbound, end = self.outbound, self.end
         view = outbound.front(end.chunk)
         if not view or not self.claimable or not end.can_write_directly():
