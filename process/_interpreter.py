@@ -1,9 +1,10 @@
 """What the library asks of the interpreter, found out in one place."""
 
+import subprocess
 import sys
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Type
 
-__all__ = ["atomic_between_calls", "raised_by_signal_handler"]
+__all__ = ["atomic_between_calls", "popen_class", "raised_by_signal_handler"]
 
 
 def atomic_between_calls() -> bool:
@@ -35,3 +36,23 @@ def raised_by_signal_handler(error: BaseException) -> bool:
                 return True
         traceback = traceback.tb_next
     return False
+
+
+def popen_class() -> "Type[subprocess.Popen[bytes]]":
+    """`subprocess.Popen`, or a class derived from it that a program has put in its place.
+
+    If what it has put there is something else, a test double for example, it is the class of a
+    second copy of the module.
+    """
+    found: Any = subprocess.Popen
+    if isinstance(found, type) and any(base.__module__ == "subprocess" for base in found.__mro__):
+        return found
+    import importlib.util  # rarely needed
+
+    spec = importlib.util.find_spec("subprocess")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = module.Popen
+    return found

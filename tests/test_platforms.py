@@ -58,8 +58,8 @@ assert _platform.spawn_options == {}
 assert "process._platform._windows" not in sys.modules
 """
 
-_USE = """
-import threading
+_USE_SYNC = """
+import os, sys, threading
 from process import PIPE, AsyncProcess, Process, ProcessError, ProcessTimeoutError
 data = bytes(range(256)) * 20_000
 
@@ -76,6 +76,22 @@ with Process(["cat"], stdin=PIPE) as child:
     child.stdin.close()
     assert child.stdout.read() == data
 
+if sys.platform != "win32" or "_winapi" in sys.modules:
+    with Process(["cat"], stdin=PIPE) as child:
+        number = child.stdout.fileno()
+        for _ in range(3):
+            child.stdin.write(b"line\\nrest")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"line\\n"
+            assert os.read(number, 4) == b"rest"
+    with Process(["yes"]) as first, Process(["head", "-c", "5"], stdin=first.stdout) as second:
+        assert second.output() == b"y\\ny\\ny"
+    with Process(["cat"], stdin=data) as first:
+        assert first.stdout.read(1) == data[:1]
+        with Process(["cat"], stdin=first.stdout) as second:
+            pass
+    assert second.output() == data[1:]
+
 with Process(["sh", "-c", "head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero"]) as child:
     assert child.stdout.read() == bytes(3_000_000)
     assert child.error() == bytes(3_000_000)
@@ -91,7 +107,11 @@ try:
     Process("/no/such/program").run()
 except ProcessError as error:
     assert isinstance(error.__cause__, FileNotFoundError)
+"""
 
+_USE = (
+    _USE_SYNC
+    + """
 async def main():
     async with AsyncProcess(["cat"], stdin=data) as child:
         assert await child.output() == data
@@ -108,6 +128,7 @@ asyncio.run(main())
 left = Process(["sleep", "1000"]).run()  # to be ended at the exit
 names = [thread.name for thread in threading.enumerate() if thread.name.startswith("process-")]
 """
+)
 
 #: Two outputs, and there is no pidfd.
 _END = "assert len(names) == 3, names"
@@ -117,6 +138,82 @@ _END = "assert len(names) == 3, names"
 def test_the_library_runs_without_what_the_platform_lacks(platform: str) -> None:
     """All kinds of use, in both variants, to the exit of the interpreter."""
     script = "import sys\n" + _PREPARE + platform + _USE + _END
+    done = subprocess.run(
+        start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
+    )
+    assert (done.stderr.decode(), done.returncode) == ("", 0)
+
+
+_TAKE_POLL = """
+import select
+del select.poll
+if hasattr(select, "epoll"):
+    del select.epoll
+"""
+
+_REPLACE_POPEN = """
+import subprocess, unittest.mock
+real = subprocess.Popen
+subprocess.Popen = {double}
+"""
+
+_DOUBLES = ["unittest.mock.Mock()", "lambda *_: None", "type('Popen', (), {})"]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "change",
+    [_TAKE_POLL, *[_REPLACE_POPEN.format(double=double) for double in _DOUBLES]],
+    ids=["poll", "mock", "function", "class"],
+)
+def test_a_program_has_changed_the_standard_library(change: str, late: bool) -> None:
+    """Before the first process is started, or after that: the library works all the same."""
+    first = "from process import Process\nwith Process(['true']): pass\n"
+    script = (first + change if late else change) + _USE_SYNC
+    done = subprocess.run(
+        start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
+    )
+    assert (done.stderr.decode(), done.returncode) == ("", 0)
+
+
+def test_a_derived_class_is_used() -> None:
+    """It may be there to watch what is started."""
+    script = """
+import subprocess
+class Watched(subprocess.Popen):
+    seen = []
+    def __init__(self, *arguments, **options):
+        self.seen.append(arguments)
+        super().__init__(*arguments, **options)
+subprocess.Popen = Watched
+from process import Process
+with Process(["true"]) as child:
+    assert isinstance(child.process, Watched)
+assert Watched.seen == [(["true"],)]
+"""
+    done = subprocess.run(
+        start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
+    )
+    assert (done.stderr.decode(), done.returncode) == ("", 0)
+
+
+def test_without_poll_it_is_seen_that_the_last_reader_leaves() -> None:
+    """By `select`, whatever else the pipe is asked."""
+    script = (
+        _TAKE_POLL
+        + """
+from process._descriptor import Descriptor
+from process._platform import _posix
+read, write = Descriptor.pipe()
+end = _posix.PipeEnd(Descriptor.pipe()[0], writing=False)
+assert _posix.has_reader(write)
+assert end.wait_relay(write, False, True, None) == (False, True, False, False)
+read.close()
+assert not _posix.has_reader(write)
+assert end.wait_relay(write, False, False, None) == (False, False, True, False)
+assert end.wait_relay(write, False, True, None) == (False, False, True, False)
+"""
+    )
     done = subprocess.run(
         start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
     )
@@ -206,7 +303,8 @@ def test_what_the_portable_way_leaves_to_others() -> None:
 
 def test_the_portable_watch_waits_in_a_thread() -> None:
     """It says when the child has ended, to those who wait and to those who are to be told."""
-    popen, told = Popen(), threading.Event()
+    popen: Any = Popen()
+    told = threading.Event()
     watch = _portable.ExitWatch(popen)
     watch.start()
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "process-7-exit"]

@@ -327,7 +327,7 @@ def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, expos
 
     other = threading.Thread(target=read)
     other.start()
-    until(lambda: source._inbound.busy)
+    until(lambda: source.inbound.busy)
     process.join()
     with pytest.warns(RuntimeWarning, match="stdout"):
         assert process.output() == b""
@@ -352,7 +352,7 @@ def test_another_caller_that_gets_to_the_end_is_waited_for() -> None:
         found: List[bytes] = []
         other = threading.Thread(target=lambda: found.append(process.output()))
         other.start()
-        until(lambda: len(source._monitor._waiters) == 2)
+        until(lambda: len(source.monitor._waiters) == 2)
         source.complete(collection, waiter)
         source.abandon(collection, waiter)
         other.join()

@@ -40,6 +40,7 @@ _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
 #: The events of poll(2), which are the same everywhere.
 _IN: int = getattr(select, "POLLIN", 1)
 _OUT: int = getattr(select, "POLLOUT", 4)
+_ERROR: int = getattr(select, "POLLERR", 8)
 _HUNG_UP: int = getattr(select, "POLLHUP", 16)
 
 _ONE = (1).to_bytes(8, sys.byteorder)
@@ -96,14 +97,16 @@ def _make_pidfd(pid: int) -> Descriptor:
 def _poll(wanted: Dict[int, int], timeout: Optional[float] = None) -> Dict[int, int]:
     """Wait for events of descriptors, errors among them, for `timeout` seconds at the longest.
 
-    Without `select.poll` no error is noticed, and no descriptor beyond the limit of `select` can
-    be waited for.
+    Without `select.poll`, `select` does it. To it an end to write to is readable if and only if
+    there is no reader. It cannot wait for descriptors beyond its limit, which is 1023.
     """
     if not hasattr(select, "poll"):
-        sources = [number for number, events in wanted.items() if events == _IN]
         targets = [number for number, events in wanted.items() if events == _OUT]
-        readable, writable, _ = select.select(sources, targets, [], timeout)
-        return {**dict.fromkeys(readable, _IN), **dict.fromkeys(writable, _OUT)}
+        readable, writable, _ = select.select(list(wanted), targets, [], timeout)
+        found = dict.fromkeys(writable, _OUT)
+        for number in readable:
+            found[number] = _IN if wanted[number] == _IN else _ERROR
+        return found
     poll = select.poll()
     for number, events in wanted.items():
         poll.register(number, events)
@@ -214,9 +217,6 @@ def is_blocking(descriptor: int) -> bool:
 
 def has_reader(outlet: Descriptor) -> bool:
     """Whether the other end of a pipe, of which this is the end to write to, is open."""
-    if not hasattr(select, "poll"):
-        # fifo(7): it is not opened for writing without a reader.
-        return reopen(outlet.fileno(), os.O_WRONLY) is not None
     return not _poll({outlet.fileno(): 0}, 0)  # errors are reported all the same
 
 

@@ -15,14 +15,14 @@ import atexit
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from threading import get_ident
-from typing import Any, ClassVar, Iterable, List, Optional, Set, Tuple, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Iterable, List, Optional, Set, Tuple, Union
 
 from process import _platform
 from process._descriptor import Descriptor
 from process._handover import Offer, offer
+from process._interpreter import popen_class
 from process._lifecycle import GRACE, SIGKILL, Redirections
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
@@ -36,6 +36,9 @@ from process.threads._source import Source
 from process.threads._thread import StreamThread, run_uninterrupted
 from process.threads._thread import start as start_threads
 from process.threads._writer import WriterThread
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class Child:
@@ -342,8 +345,8 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     child.theirs, child.ours, child.offers = [], [], []
 
 
-_popen_class = subprocess.Popen
-_popen_init: Any = subprocess.Popen.__init__
+_popen_class = popen_class()
+_popen_init: Any = _popen_class.__init__
 
 
 def _new_popen() -> "subprocess.Popen[bytes]":
