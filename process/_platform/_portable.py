@@ -100,6 +100,9 @@ class PipeEnd:
         self.wait(watch, None)
         return read, write, False, False
 
+    def evict(self) -> None:
+        """Make the `wait` of another thread return: here no other thread waits."""
+
     def wake(self) -> None:
         """Make the present or the next `wait` return. Safe in finalizers."""
         self._pause = 0.0

@@ -370,6 +370,18 @@ class PipeEnd:
             self.hung_up = events[number] == _HUNG_UP
         return watched in events
 
+    def evict(self) -> None:
+        """Make the present or the next `wait` of another thread return, whatever else waits here.
+
+        Its wake-up descriptor is left to that thread, and stays readable.
+
+        Raises:
+            OSError: there is no descriptor left for another one.
+        """
+        event, self._event = self._event, _Event()
+        if event is not None:
+            event.set()
+
     def wait_relay(
         self, outlet: Descriptor, read: bool, write: bool, watch: "Optional[ExitWatch]"
     ) -> Tuple[bool, bool, bool, bool]:

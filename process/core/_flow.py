@@ -141,6 +141,13 @@ class Flow:
     def _waited(self) -> bool:
         return any(wait() is not None for wait, _, _ in list(self._waits.values()))
 
+    def waited_by_other(self, wait: Wait) -> bool:
+        """Whether a caller waits other than the one whose `wait` this is."""
+        others = [reference() for reference, _, _ in list(self._waits.values())]
+        if any(other is not None and other is not wait for other in others):
+            return True
+        return any(other._waited for other in self.connected)
+
     def need(self, stream: Stream) -> float:
         """How many bytes of `stream` the callers who read it want to have at hand."""
         return max(

@@ -18,7 +18,8 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
 3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to
    wait (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for
    nothing else but to be woken. A caller that has the claim gives it back when it stops waiting,
-   and when it is interrupted its waiter goes, which wakes the thread (`on_abandoned`).
+   when it is interrupted its waiter goes, which wakes the thread (`on_abandoned`); and when a
+   second caller waits, the thread takes the claim away (`_revoke`).
 4. *The end.* `stop` is a store and two wake-ups, and takes no lock: a finalizer may call it at any
    line, in this very thread as well. The thread closes the pipe as its last act.
 
@@ -146,15 +147,34 @@ class StreamThread(ABC):
         self.commit()
         if self._stopping or self._over():
             return State.ENDED
+        movable = self._movable()
+        if self.claimed and movable and self._needed() and self._available:
+            self._revoke()
         if self.claimed or self._requested:
             return State.SLEEPING
-        movable = self._movable()
         if movable and (not self._active or self._needed()):
             return State.MOVING
         if not self._active:
             return State.SLEEPING
         self._active = False
         return State.STANDING_BY
+
+    @property
+    def _available(self) -> bool:
+        """Whether no caller has the claim, or another caller waits, too. The lock is held."""
+        owner = None if self._owner is None else self._owner()
+        return owner is None or self.monitor.flow.waited_by_other(owner)
+
+    def _revoke(self) -> None:
+        """Take the claim from a caller, which finds out when it next looks. The lock is held.
+
+        The caller may be kept from moving bytes, by a signal handler that waits for another thread,
+        and then the others would wait for that handler. What it still does is to wait for the pipe,
+        which harms nobody.
+        """
+        with contextlib.suppress(OSError):  # no descriptor left: it keeps the claim
+            self.end.evict()
+            self._owner = None
 
     def _wait(self) -> None:
         """Wait for the pipe."""
@@ -286,7 +306,7 @@ class StreamThread(ABC):
     def wake_if_needed(self) -> None:
         """Wake the thread if it sleeps and a caller waits for what it can do. The lock is held."""
         asleep = self._state is State.SLEEPING or self._state is State.STANDING_BY
-        if asleep and not self.claimed and self._movable() and self._needed():
+        if asleep and self._movable() and self._needed() and self._available:
             self._sound_alarm()
 
     def wake_if_movable(self) -> None:
