@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from typing import Any, Callable, List, Type
+from itertools import chain
+from typing import Any, Callable, Type
 
 __all__ = ["atomic_between_calls", "popen_class", "raised_by_signal_handler"]
 
@@ -28,12 +29,10 @@ def raised_by_signal_handler(error: BaseException) -> bool:
     traceback = error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
-        below = frame.f_back
-        values: List[Any] = [] if below is None else list(frame.f_locals.values())
-        for value in values:
-            items: List[Any] = [*value] if isinstance(value, tuple) else [value]
-            if any(item is below for item in items):
-                return True
+        values = list(frame.f_locals.values())
+        tuples = [value for value in values if isinstance(value, tuple)]
+        if frame.f_back is not None and id(frame.f_back) in map(id, chain(values, *tuples)):
+            return True
         traceback = traceback.tb_next
     return False
 
