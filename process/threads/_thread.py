@@ -257,6 +257,8 @@ class StreamThread(ABC):
         if self._owner is not None and self._owner() is waiter:
             self._owner = waiter.interrupted
             self.touch()
+            if self._requested:
+                self.monitor.notify()
 
     def on_abandoned(self, _: object) -> None:
         """The caller that had the claim, or wanted it, was interrupted. Safe in finalizers."""

@@ -107,6 +107,13 @@ def first_line() -> None:
     sys.stdout.write(sys.stdin.readline())
 
 
+def converse() -> None:
+    """Write two lines to stdout at once, one to stderr, and end when stdin does."""
+    _write(1, b"one\ntwo\n")
+    _write(2, b"warning\n")
+    sys.stdin.read()
+
+
 #: How to start one of them: `[*COMMAND, NAME, ...]`.
 COMMAND = [sys.executable, "-S", "-E", os.path.abspath(__file__)]  # noqa: PTH100 - pathlib is slow
 
@@ -125,6 +132,7 @@ _CHILDREN = {
         pause,
         endless,
         first_line,
+        converse,
     )
 }
 

@@ -1,4 +1,4 @@
-"""What the child may do, and who it has left behind."""
+"""What the child may do, and the processes that it is connected with."""
 
 from typing import Iterator, Optional
 
@@ -31,7 +31,7 @@ class ChildSteps(Machine):
                 blocked = state._replace(child=child._replace(blocked=stream))
                 yield f"{self.label} and blocks", True, blocked
         if child.blocked is None:
-            for stream in self.streams:
+            for stream in self.streams if self.world.closes else ():
                 pipe = there(state.pipes[stream])
                 if pipe.writer if stream else pipe.reader:
                     self.label = f"child: closes {NAMES[stream]}"
@@ -48,6 +48,16 @@ class ChildSteps(Machine):
                     yield self.label, False, after
                 self.label = f"grandchild: closes {NAMES[stream]}"
                 yield self.label, False, self._child_closes(state, stream)
+
+    def _receiver_steps(self, state: State) -> Iterator[Step]:
+        """What the process does that a stream has been handed over to."""
+        for stream in self.outputs:
+            pipe = there(state.pipes[stream])
+            if pipe.handed_over and pipe.data:
+                self.label = f"receiver: reads from {NAMES[stream]}"
+                pipe = pipe._replace(data=pipe.data[1:])
+                after = self._deliver(state, stream, there(state.pipes[stream]).data[:1], False)
+                yield self.label, True, after._replace(pipes=replaced(state.pipes, stream, pipe))
 
     def _may(self, state: State, stream: int) -> bool:
         """Whether the child may want to move bytes on `stream`."""
@@ -67,7 +77,7 @@ class ChildSteps(Machine):
             child = child._replace(moved=replaced(child.moved, STDIN, count + 1), blocked=None)
             pipe = pipe._replace(data=pipe.data[1:])
         elif not pipe.writer:
-            stopped = there(state.pumps[STDIN]).stopping
+            stopped = there(state.threads[STDIN]).stopping
             if child.moved[STDIN] != state.passed[STDIN] and not stopped:
                 broken("end", f"the child reads the end of stdin after {child.moved[STDIN]} bytes")
             child = child._replace(eof=True, blocked=None)

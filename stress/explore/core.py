@@ -1,9 +1,11 @@
 """The real objects of one process, and what is done to them under the lock."""
 
+import io
 from typing import Dict, Optional, Tuple
 
+from process.core._buffer import Buffer
 from process.core._ending import SILENCE
-from process.core._flow import Wait
+from process.core._flow import Flow, Wait
 from process.core._inbound import CHUNK, Collection, Inbound
 from process.core._overflow import File, Overflow
 from stress.explore.world import PATTERNS, STDERR, STDIN, STDOUT, Shell, World
@@ -20,6 +22,10 @@ class Core:
         self.now = 0.0
         self.shell = world.shell
         self.flow = world.flow()
+        #: The flow of the process that reads what this one writes.
+        self.receiver = world.flow()
+        if world.receiver:
+            self.flow.connect(self.receiver)
         self.inbounds: Dict[int, Inbound] = {}
         self.overflows: Dict[int, Overflow] = {}
         for stream, budget in ((STDOUT, world.stdout), (STDERR, world.stderr)):
@@ -31,27 +37,48 @@ class Core:
             self.outbound.put(PATTERNS[STDIN][: world.given])
             self.outbound.closing = True
         self.collections: Dict[str, Collection] = {}
-        #: Who waits, and for what, by the name of the caller.
+        #: The kind and the size of what each front is for, and the front.
+        self.fronts: Dict[int, Tuple[str, int, io.BytesIO]] = {}
+        self.chunk = world.capacity
+        self.buffer_size = world.buffer
+        #: The waits, and what they are for, by the name of the caller.
         self.waits: Dict[str, Wait] = {}
         self.entered: Dict[str, Tuple[Optional[int], float]] = {}
 
-    # Pumps.
+    # Threads.
 
-    def reader_decides(self, stream: int) -> Tuple[str, int]:
+    def movable(self, stream: int) -> bool:
+        if stream == STDIN:
+            return len(self.outbound) > 0
         inbound = self.inbounds[stream]
-        if inbound.closed or (inbound.ending.eof and not inbound.spilled):
-            return "end", 0
+        return inbound.refill() > 0 or inbound.room() > 0
+
+    def needed(self, stream: int) -> bool:
+        if stream == STDIN:
+            return self.outbound.closing or self.flow.busy
+        inbound = self.inbounds[stream]
+        return inbound.spilled > 0 or self.flow.limit(inbound) > inbound.held
+
+    def over(self, stream: int) -> bool:
+        if stream == STDIN:
+            return self.outbound.finished
+        inbound = self.inbounds[stream]
+        return inbound.closed or (inbound.ending.eof and not inbound.spilled)
+
+    def thread_ends(self, stream: int) -> None:
+        if stream == STDIN:
+            if len(self.outbound):
+                self.outbound.break_off()
+            self.outbound.close()
+            return
+        self.overflows[stream].close()
+        if not self.inbounds[stream].ending.eof:
+            self.inbounds[stream].close()
+
+    def reader_decides(self, stream: int) -> Tuple[int, int]:
+        inbound = self.inbounds[stream]
         refill = inbound.refill()
-        if refill:
-            return "refill", refill
-        room = inbound.room()
-        return ("read", room) if room else ("wait", 0)
-
-    def reader_movable(self, stream: int, waits_for_room: bool) -> bool:
-        inbound = self.inbounds[stream]
-        if inbound.closed or inbound.refill():
-            return True
-        return waits_for_room and inbound.room() > 0
+        return refill, 0 if refill else inbound.room()
 
     def record(self, stream: int, data: bytes) -> bool:
         inbound = self.inbounds[stream]
@@ -72,29 +99,14 @@ class Core:
         self.inbounds[stream].spilled -= len(data)
         self.inbounds[stream].feed(data)
 
-    def reader_ends(self, stream: int) -> None:
-        self.overflows[stream].close()
-        if not self.inbounds[stream].ending.eof:
-            self.inbounds[stream].close()
-
-    def writer_decides(self) -> Tuple[str, bytes]:
-        if self.outbound.finished:
-            return "end", b""
-        view = self.outbound.front(CHUNK)
-        return ("write", bytes(view)) if view else ("wait", b"")
-
-    def writer_movable(self, waits_for_room: bool) -> bool:
-        return waits_for_room and (len(self.outbound) > 0 or self.outbound.finished)
+    def to_send(self) -> bytes:
+        return bytes(self.outbound.front(CHUNK))
 
     def sent(self, count: int) -> None:
         if count < 0:
             self.outbound.break_off()
         elif count:
             self.outbound.sent(count)
-
-    def writer_ends(self) -> None:
-        if len(self.outbound):
-            self.outbound.break_off()
 
     def process_ended(self) -> None:
         for inbound in self.inbounds.values():
@@ -104,18 +116,28 @@ class Core:
 
     def enter(self, token: str, stream: Optional[int] = None, need: float = 0) -> None:
         own = None if stream is None else self.inbounds[stream]
-        self.flow.enter(self.waits.setdefault(token, Wait()), own, need)
+        self._flow(token).enter(self.waits.setdefault(token, Wait()), own, need)
         self.entered[token] = stream, need
+
+    def _flow(self, token: str) -> Flow:
+        return self.receiver if token.endswith("receiver") else self.flow
 
     def leave(self, token: str) -> None:
         wait = self.waits.get(token)
         if wait is not None:
-            self.flow.leave(wait)
+            self._flow(token).leave(wait)
             self.entered.pop(token, None)
 
     def forget(self, token: str) -> None:
         self.waits.pop(token, None)
         self.entered.pop(token, None)
+
+    def abandon_all(self, name: str) -> None:
+        """Nothing but the caller's frame is gone, and all that only it has referred to."""
+        for token in [token for token in self.waits if token.partition(" ")[0] == name]:
+            self.forget(token)
+        for token in [token for token in self.collections if token.partition(" ")[0] == name]:
+            del self.collections[token]
 
     def poll(self) -> None:
         self.flow.poll()
@@ -126,6 +148,23 @@ class Core:
     def held(self, stream: int) -> int:
         return self.inbounds[stream].held
 
+    def held_for_callers(self, stream: int) -> int:
+        """The same, without what callers have taken from the front."""
+        inbound = self.inbounds[stream]
+        front = inbound._front
+        if front is None or inbound.closed:
+            return inbound.held
+        return inbound.held - (front._begin + front.chunk.tell() - inbound._buffer.position)
+
+    def touched(self, stream: int) -> bool:
+        inbound = self.inbounds[stream]
+        return inbound.end > 0 or inbound.ending.eof
+
+    def directly_readable(self, stream: int) -> bool:
+        """As in the library, where a chunk is larger than the whole memory is here."""
+        inbound = self.inbounds[stream]
+        return not inbound.spills(self.chunk) and not inbound.ending.eof
+
     def closed(self, stream: int) -> bool:
         return self.inbounds[stream].closed
 
@@ -135,25 +174,50 @@ class Core:
     def kept(self, stream: int) -> bytes:
         return self.inbounds[stream].kept
 
+    def take_front(self, stream: int, kind: str, size: int) -> bytes:
+        """Take from the front, if it is of that kind, as `iter(partial(chunk.read, size), b"")`."""
+        kind_of_front, size_of_front, chunk = self.fronts.get(stream, ("", 0, io.BytesIO()))
+        return chunk.read(size) if (kind_of_front, size_of_front) == (kind, size) else b""
+
     def take(self, token: str, stream: int, kind: str, size: int, last: bytes) -> Optional[bytes]:
         inbound = self.inbounds[stream]
         buffer = inbound.buffer
-        eof = inbound.at_eof
-        if kind == "read":
-            count = size if len(buffer) >= size or eof else -1
-        elif kind == "read available":
-            count = size if buffer or eof else -1
-        else:
-            count = buffer.find(last)
-            if count < 0 and eof:
-                count = len(buffer)
+        count = self._count(buffer, kind, size, last, inbound.at_eof)
         if count < 0:
             return None
         self.leave(token)
         data = buffer.peek(count)
-        inbound.taken()
         buffer.skip(len(data))
+        inbound.taken()
+        if kind != "read line":
+            with buffer.front(CHUNK) as view:
+                length = len(view) // size * size
+            if length:
+                self.fronts[stream] = kind, size, inbound.open_front(length)
         return data
+
+    def _count(self, buffer: Buffer, kind: str, size: int, last: bytes, eof: bool) -> int:
+        if kind == "read":
+            return size if len(buffer) >= size or eof else -1
+        if kind == "read available":
+            return size if buffer or eof else -1
+        count = buffer.find(last)
+        return len(buffer) if count < 0 and eof else count
+
+    def satisfied(self, token: str, stream: int, kind: str, size: int, last: bytes) -> bool:
+        inbound = self.inbounds[stream]
+        if inbound.at_eof:
+            return True
+        if inbound.busy:
+            return False
+        if Shell.MORE_NEEDED in self.shell and inbound.held >= self.entered[token][1]:
+            return True
+        return self._count(inbound.buffer, kind, size, last, False) >= 0
+
+    def settled(self, token: str, stream: int) -> bool:
+        inbound = self.inbounds[stream]
+        collection = self.collections[f"{token} {stream}"]
+        return inbound.closed or not inbound.collecting(collection) or inbound.collected(collection)
 
     def collect(self, token: str, stream: int, goal: float) -> None:
         collection = self.collections[f"{token} {stream}"] = Collection(goal)
@@ -198,10 +262,19 @@ class Core:
         self.inbounds[stream].close()
 
     def put(self, data: bytes) -> None:
-        self.outbound.put(data)
+        if len(data) >= self.buffer_size:
+            self.outbound.put(data)
+        elif self.outbound.tail is None:
+            self.outbound.open_tail(data)
+        else:
+            self.outbound.tail += data
+
+    def may_wait(self) -> bool:
+        """Whether nothing need be sent before the next flush."""
+        return len(self.outbound) < self.buffer_size and not self.flow.busy
 
     def close_soon(self) -> None:
-        self.outbound.closing = True
+        self.outbound.close()
 
     def outbound_is(self) -> Tuple[bool, bool, bool, bool]:
         return (

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Tuple
 from process.core._buffer import Buffer
 from process.core._ending import Ending
 from process.core._flow import Flow
-from process.core._inbound import Collection
+from process.core._inbound import Collection, Front
 from stress.explore.core import Core, no_file
 from stress.explore.world import Shell, World
 
@@ -35,6 +35,9 @@ def _copy(thing: Any, memo: Dict[int, Any]) -> Any:
         return {key: _copy(value, memo) for key, value in thing.items()}
     if isinstance(thing, (list, deque)):
         return kind(_copy(part, memo) for part in thing)
+    if kind is bytearray:
+        twin = memo[id(thing)] = bytearray(thing)
+        return twin
     if isinstance(thing, io.BytesIO):
         twin = io.BytesIO(thing.getvalue())
         twin.seek(thing.tell())
@@ -43,8 +46,9 @@ def _copy(thing: Any, memo: Dict[int, Any]) -> Any:
     if kind is weakref.ref:
         target = thing()
         return None if target is None else weakref.ref(_copy(target, memo))
-    if isinstance(thing, Flow):  # knows who waits by identity
+    if isinstance(thing, Flow):  # knows waits by identity
         twin = memo[id(thing)] = kind()
+        twin._connected = _copy(thing._connected, memo)
         for stream in [reference() for reference in thing._streams]:
             if stream is not None:
                 twin.add(_copy(stream, memo))
@@ -79,7 +83,12 @@ def _freeze(thing: Any, now: float, seen: Dict[int, int]) -> Any:
     if isinstance(thing, Ending):
         return thing.eof, thing.remaining(now)
     if isinstance(thing, io.BytesIO):
-        return thing.getvalue()
+        return thing.getvalue()[thing.tell() :]
+    if isinstance(thing, Front):
+        # How much of it was taken is in the position of the buffer as far as it is recorded.
+        return thing.chunk.tell()
+    if kind is bytearray:  # the tail, which the buffer holds
+        return True
     if isinstance(thing, dict):
         return tuple((key, _freeze(thing[key], now, seen)) for key in sorted(thing))
     if isinstance(thing, (tuple, list, deque)):

@@ -1,4 +1,4 @@
-"""The rest of a state: pipes, the child, where pumps and callers have got to. All of it tuples."""
+"""The rest of a state, all of it tuples: pipes, the child, the threads and the callers."""
 
 from typing import Any, NamedTuple, Optional, Tuple
 
@@ -7,9 +7,11 @@ from stress.explore.world import Call
 
 class Pipe(NamedTuple):
     data: bytes = b""
-    #: Whether somebody can still write, and read.
+    #: Whether there is still a writer, and a reader.
     writer: bool = True
     reader: bool = True
+    #: Another process reads it, not this library.
+    handed_over: bool = False
 
 
 class Child(NamedTuple):
@@ -20,41 +22,49 @@ class Child(NamedTuple):
     moved: Tuple[int, int, int] = (0, 0, 0)
     #: It has seen the end of stdin.
     eof: bool = False
-    #: Somebody has sent a signal, which may end it at any time.
+    #: It has been sent a signal, which may end it at any time.
     signalled: bool = False
 
 
-class Pump(NamedTuple):
-    #: What comes next: decide, read or write, record, spill, refill, wait, end; done.
-    at: str = "decide"
-    #: Bytes in hand.
+class Thread(NamedTuple):
+    """The thread of a stream; the fields of `process.threads._thread.StreamThread`."""
+
+    #: As others see it: NEW, MOVING, STANDING_BY, SLEEPING or ENDED.
+    state: str = "NEW"
+    #: What comes next: choose, decide, read or write, record, spill, refill, wait for the pipe,
+    #: sleep, close; done.
+    at: str = "choose"
+    #: Bytes in flight.
     data: bytes = b""
     #: Bytes that it may move.
     size: float = 0
     #: Bytes that may be held after the next read.
     cap: float = 0
-    waits: bool = False
-    waits_for_room: bool = False
-    #: Whether the pipe ends the wait as well.
-    ready: bool = False
     busy: bool = False
-    rung: bool = False
+    #: The pipe was found empty, or full: the thread waits before it reads or writes again.
+    blocked: bool = False
+    active: bool = True
+    alarm: bool = False
+    #: The wake-up descriptor is readable.
+    woken: bool = False
     stopping: bool = False
-    #: The end of the process, reported once, has been.
-    told: bool = False
+    #: The caller that has the claim, and the one that wants it.
+    owner: Optional[int] = None
+    request: Optional[int] = None
 
 
 class Caller(NamedTuple):
-    #: How many calls he may still make.
+    #: How many calls it may still make.
     left: int
     call: Optional[Call] = None
     #: What is still to be done in this call.
     program: Tuple[Call, ...] = ()
-    #: Whether he waits: enrolled, or with a time limit (timed), or released.
+    #: Whether it waits: asleep; timed (asleep, with a time limit); polls (the pipe, with the
+    #: claim); loops (a loop of polls); or woken.
     wait: str = ""
-    #: Whether what he waits for are bytes of a stream that he reads.
+    #: Whether what it waits for are bytes of a stream that it reads.
     own: bool = True
-    #: The streams that he collects.
+    #: The streams that it collects.
     collects: Tuple[int, ...] = ()
 
 
@@ -62,12 +72,14 @@ class State(NamedTuple):
     core: int
     pipes: Tuple[Optional[Pipe], ...]
     child: Child
-    pumps: Tuple[Optional[Pump], ...]
+    threads: Tuple[Optional[Thread], ...]
     callers: Tuple[Caller, ...]
     #: Bytes handed over for stdin, and bytes of stdout and stderr that callers have got.
     passed: Tuple[int, int, int]
     #: How much polls have allowed each stream to hold.
     allowed: Tuple[int, int, int] = (0, 0, 0)
+    #: The monitor knows that the process has ended.
+    ended: bool = False
 
 
 #: What happens, whether it counts as a move, and where it leads.
@@ -80,6 +92,6 @@ def replaced(row: Tuple[Any, ...], index: int, item: Any) -> Tuple[Any, ...]:
 
 
 def there(thing: Any) -> Any:
-    """A pump or a pipe that the world is known to have."""
+    """A thread or a pipe that the world is known to have."""
     assert thing is not None
     return thing

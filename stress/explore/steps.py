@@ -1,24 +1,23 @@
-"""Everything that may happen in a world, and what must never be."""
+"""Everything that may happen in a world, and what must never happen."""
 
 from typing import Iterator, Optional
 
 from stress.explore.callers import CallerSteps
 from stress.explore.child import ChildSteps
-from stress.explore.pumps import PumpSteps
 from stress.explore.state import State, Step, there
 from stress.explore.world import NAMES, STDIN, Call, broken
 
 
-class Steps(ChildSteps, PumpSteps, CallerSteps):
+class Steps(ChildSteps, CallerSteps):
     """The steps of one world."""
 
     def steps(self, state: State) -> Iterator[Step]:
         """Everything that may happen next."""
         yield from self._child_steps(state)
+        yield from self._receiver_steps(state)
         for stream in self.streams:
-            move = self._writer_step if stream == STDIN else self._reader_step
-            self.label = f"{NAMES[stream]} pump: {there(state.pumps[stream]).at}"
-            after = move(state, stream)
+            self.label = f"{NAMES[stream]} thread: {there(state.threads[stream]).at}"
+            after = self._thread_step(state, stream)
             if after is not None:
                 yield self.label, True, after
         for index in range(len(state.callers)):
@@ -30,26 +29,33 @@ class Steps(ChildSteps, PumpSteps, CallerSteps):
     def check(self, state: State) -> None:
         """Look at a state for what must never be."""
         for stream in self.outputs:
-            if there(state.pumps[stream]).at == "done" or self._ask(state, "closed", stream):
+            thread = there(state.threads[stream])
+            if thread.state == "ENDED" or self._ask(state, "closed", stream):
                 continue
-            held = self._ask(state, "held", stream) + len(there(state.pumps[stream]).data)
+            held = self._ask(state, "held_for_callers", stream) + len(thread.data)
             if held != self._beyond(state, stream):
                 broken("lost", f"{held} bytes of {NAMES[stream]} held")
         if all(caller.call is None for caller in state.callers):
             for stream in self.streams:
-                pump = there(state.pumps[stream])
-                if pump.at == "wait" and not pump.rung and self._movable(state, stream):
-                    broken("asleep", f"the pump of {NAMES[stream]} rests though it may move")
+                if self._rests(state, stream):
+                    broken("asleep", f"the thread of {NAMES[stream]} rests though it may move")
+
+    def _rests(self, state: State, stream: int) -> bool:
+        """Whether a thread will sleep until a caller wakes it, though it could move."""
+        if there(state.threads[stream]).at != "sleep" or self._thread_step(state, stream):
+            return False
+        put_aside = stream == STDIN and self._ask(state, "may_wait")
+        return self._movable(state, stream) and not put_aside
 
     def waits(self, state: State) -> Optional[Call]:
-        """The call of a caller who waits for what is bound to come, if there is one."""
+        """The call of a caller that waits for what is bound to come, if there is one."""
         child = state.child
         for caller in state.callers:
             if caller.call is None:
                 continue
             given = child.blocked == STDIN and child.moved[STDIN] == state.passed[STDIN]
             if given and not self._ask(state, "outbound_is")[0]:
-                continue  # He has to write more, or close stdin.
+                continue  # It has to write more, or close stdin.
             part = caller.program[0]
             read = part[1] if part[0] in ("take", "gather") else None
             left_behind = not child.alive and self.world.grandchild

@@ -1,6 +1,8 @@
 """What there is to be explored, and what can be found out about it."""
 
 import enum
+import functools
+import operator
 from typing import Any, Callable, NamedTuple, NoReturn, Optional, Tuple
 
 from process.core._flow import Flow
@@ -17,22 +19,48 @@ PATTERNS = (b"0123456789", b"abcdefghij", b"ABCDEFGHIJ")
 
 
 class Shell(enum.Flag):
-    """What pumps and callers take care of; tests leave one out to see that it is missed."""
+    """The duties of threads and callers; tests leave one out to see that it is missed."""
 
     NOTHING = 0
-    #: Who waits for the end of a stream is known to the flow.
+    #: The thread or one caller has the claim.
+    ONE_CLAIM = enum.auto()
+    #: A caller has the claim only where it can read the pipe.
+    CLAIM_TO_READ = enum.auto()
+    #: A caller that waits for its turn to read gives up the claim.
+    TURN_RELEASES = enum.auto()
+    #: A caller that gives up the claim wakes the thread.
+    RELEASE_TOUCHES = enum.auto()
+    #: And the caller that wants the claim.
+    RELEASE_NOTIFIES = enum.auto()
+    #: When a caller is torn out of its wait, the thread is woken.
+    ABANDON_WAKES = enum.auto()
+    #: The thread stands by for a limited time.
+    STAND_BY_ENDS = enum.auto()
+    #: A caller that begins to wait wakes the threads that can move for it.
+    ENTER_WAKES = enum.auto()
+    #: And those of connected processes.
+    ENTER_NUDGES = enum.auto()
+    #: A thread that has recorded bytes wakes the callers that can go on.
+    RECORD_NOTIFIES = enum.auto()
+    #: And one that has as much as it said it needed, and needs more.
+    MORE_NEEDED = enum.auto()
+    #: A caller that waits for the end of a stream is known to the flow.
     COMPLETE_ENTERS = enum.auto()
-    #: Who has taken bytes rings the pumps that have got room.
-    TAKE_KICKS = enum.auto()
-    #: Who has handed over bytes rings the pump.
-    PUT_KICKS = enum.auto()
+    #: A caller that has taken bytes wakes the thread, which may have room.
+    TAKE_TOUCHES = enum.auto()
+    #: A caller that has handed over bytes wakes the thread.
+    PUT_TOUCHES = enum.auto()
     #: Bytes between the pipe and the record count as on their way.
     BUSY = enum.auto()
     #: So do bytes on their way into the overflow.
     SPILL_BUSY = enum.auto()
     #: And bytes that lie there, even after end of file.
     SPILLED = enum.auto()
-    ALL = COMPLETE_ENTERS | TAKE_KICKS | PUT_KICKS | BUSY | SPILL_BUSY | SPILLED
+
+    @classmethod
+    def all(cls) -> "Shell":
+        """Every duty."""
+        return functools.reduce(operator.or_, cls)
 
 
 class World(NamedTuple):
@@ -55,9 +83,15 @@ class World(NamedTuple):
     bound: int = 1
     #: Bytes in memory before the rest overflows. At least 2: a stream is refilled below half of it.
     memory: int = 2
-    #: Whether the child may leave somebody behind who holds its stdout and stderr.
+    #: Bytes that are put aside, as small writes, until the next flush.
+    buffer: int = 0
+    #: Whether the child may close its streams before it exits.
+    closes: bool = False
+    #: Whether the child may leave a process behind that holds its stdout and stderr.
     grandchild: bool = False
-    shell: Shell = Shell.ALL
+    #: Whether another process of the library is connected with this one.
+    receiver: bool = False
+    shell: Shell = Shell.all()
     flow: Callable[[], Flow] = Flow
     inbound: Callable[[Flow, int, int], Inbound] = Inbound
     outbound: Callable[[int], Outbound] = Outbound

@@ -39,6 +39,39 @@ def test_small_chunks_are_merged() -> None:
     assert len(buffer.front(1000)) == 1000
 
 
+def test_an_open_chunk_grows_in_place() -> None:
+    """What is appended to the array counts at once, and comes before the next chunk."""
+    buffer = _buffer(b"ab")
+    tail = bytearray(b"c")
+    buffer.append_open(tail)
+    tail += b"de"
+    assert len(buffer) == 5
+    assert buffer.end == 5
+    buffer.append(b"f")
+    assert buffer.take(9) == b"abcdef"
+
+
+def test_skipping_to_an_offset_can_be_done_again() -> None:
+    """An offset that has been passed is no reason to go back."""
+    buffer = _buffer(b"abcdef")
+    buffer.skip_to(4)
+    buffer.skip_to(2)
+    buffer.skip_to(4)
+    assert buffer.take(9) == b"ef"
+
+
+def test_the_last_line_end_of_the_first_chunk() -> None:
+    """Whole lines are found in one chunk; none, if they have been handed out."""
+    buffer = _buffer(b"a\nb\nc", bytes(SMALL))
+    assert buffer.find_last(b"\n") == 4
+    buffer.skip(3)
+    assert buffer.find_last(b"\n") == 1
+    buffer.skip(1)
+    assert buffer.find_last(b"\n") == 0
+    buffer.skip(1)
+    assert buffer.find_last(b"\n") == 0
+
+
 def test_large_chunks_are_neither_merged_nor_copied() -> None:
     """A large chunk is kept, and handed out whole, as the object it is."""
     large = bytes(SMALL)

@@ -44,7 +44,7 @@ def test_what_arrived_before_the_end_does_not_shorten_the_silence() -> None:
 
 
 def test_the_end_counts_once() -> None:
-    """A second report of the end, by another pump, does not put the finish off."""
+    """A second report of the end, by another thread, does not put the finish off."""
     ending = Ending()
     ending.process_ended(10)
     ending.process_ended(10.5)

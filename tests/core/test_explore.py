@@ -14,17 +14,20 @@ from stress.explore.worlds import READS
 
 WORLDS: Dict[str, World] = {
     "every way to read": World(calls=READS, stdout=1),
-    "join, then read": World(calls=(("join",), ("poll",), ("read", STDOUT, 1)), length=3),
+    "join, then read": World(calls=(("join",), ("poll",), ("read", STDOUT, 1)), closes=True),
     "join, then output": World(calls=(("join",), ("output", STDOUT, False)), stdout=4),
     "lines longer than memory": World(calls=(("read line", STDOUT, -1), ("join",)), stdout=4),
     "one output while the other floods": World(
-        calls=(("output", STDOUT, False),), length=1, stdout=0, stderr=3
+        calls=(("read", STDOUT, 1),), length=1, stdout=0, stderr=3
     ),
     "flush, join and close stdin": World(
-        calls=(("write", 2), ("flush",), ("close stdin",), ("join",)), stdout=None, stdin=True
+        calls=(("write", 2), ("flush",), ("close stdin",), ("join",)),
+        stdout=None,
+        stdin=True,
+        closes=True,
     ),
     "write more than fits": World(
-        calls=(("write", 2), ("leave",)), length=1, stdout=None, stdin=True
+        calls=(("write", 2), ("leave",)), stdout=None, stdin=True, closes=True
     ),
     "bytes given for stdin": World(calls=(("leave",),), length=1, stdout=0, given=2),
     "closed under a signal": World(calls=(("close",),), length=1),
@@ -32,6 +35,22 @@ WORLDS: Dict[str, World] = {
     "a grandchild holds the pipe": World(calls=(("output", STDOUT, True),), grandchild=True),
     "two callers": World(
         calls=(("read", STDOUT, 1), ("output", STDOUT, False)), length=1, callers=2, stdout=1
+    ),
+    "small writes": World(
+        calls=(("write", 1), ("flush",), ("join",)), length=3, stdout=None, stdin=True, buffer=3
+    ),
+    "a front and another reader": World(
+        calls=(("read", STDOUT, 1), ("read available", STDOUT, 1)),
+        length=1,
+        callers=2,
+        capacity=2,
+        bound=2,
+    ),
+    "handed over": World(
+        calls=(("hand over", STDOUT), ("read", STDOUT, 1)), callers=2, length=1, stdout=2
+    ),
+    "a connected process": World(
+        calls=(("join receiver",), ("poll",)), stdout=None, stderr=3, receiver=True
     ),
     "the marks of hysteresis": World(
         calls=(("read", STDOUT, 1), ("read", STDOUT, 5)), stdout=9, bound=8, memory=16
@@ -54,14 +73,29 @@ def _finds(kind: str, world: World) -> None:
     assert violation.trace
 
 
-def test_finds_that_nobody_is_woken_when_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pump that is not rung when it gets room leaves a caller stuck, and the search sees it."""
+def test_finds_a_front_that_is_not_recalled() -> None:
+    """Bytes that another reader takes, and that a front still hands out, are seen."""
 
-    def forgetful(core: explorer._Core, stream: int, waits_for_room: bool) -> bool:
-        return core.inbounds[stream].closed or bool(core.inbounds[stream].refill())
+    class Forgetful(Inbound):
+        def _recall(self) -> None:
+            front = self._front
+            if front is not None:
+                self._buffer.skip_to(front._begin + front.chunk.tell())
+                self._front = None
 
-    monkeypatch.setattr(explorer._Core, "reader_movable", forgetful)
-    _finds("stuck", World(calls=(("join",),), length=1, stdout=3))
+    _finds("order", WORLDS["a front and another reader"]._replace(length=2, inbound=Forgetful))
+
+
+def test_finds_processes_that_are_not_connected() -> None:
+    """A wait for one process that leaves the streams of another one without room is seen."""
+
+    class Alone(Flow):
+        __slots__ = ()
+
+        def connect(self, other: Flow) -> None:
+            pass
+
+    _finds("stuck", WORLDS["a connected process"]._replace(flow=Alone))
 
 
 def test_finds_overflow_while_nobody_waits() -> None:
@@ -128,26 +162,76 @@ def test_finds_a_byte_that_is_dropped() -> None:
         def feed(self, data: bytes) -> None:
             super().feed(data[1:])
 
-    _finds("lost", World(calls=(("read", STDOUT, 1),), length=1, inbound=Leaky))
+    _finds("lost", World(calls=(("join",),), length=1, inbound=Leaky))
 
 
 SHELLS = {
+    "the claim is given to two": (
+        "end",
+        Shell.ONE_CLAIM,
+        World(calls=(("read", STDOUT, 2),), length=1),
+    ),
+    "a caller has the claim and cannot read": (
+        "stuck",
+        Shell.CLAIM_TO_READ,
+        WORLDS["lines longer than memory"],
+    ),
+    "a caller has the claim while it waits for its turn": (
+        "stuck",
+        Shell.TURN_RELEASES,
+        WORLDS["two callers"],
+    ),
+    "the claim is given up and the thread sleeps on": (
+        "asleep",
+        Shell.RELEASE_TOUCHES | Shell.TAKE_TOUCHES,
+        World(calls=(("read", STDOUT, 1),), length=1, capacity=2, bound=2),
+    ),
+    "the claim is given up and the caller that wants it sleeps on": (
+        "stuck",
+        Shell.RELEASE_NOTIFIES,
+        WORLDS["handed over"],
+    ),
+    "the claim is lost and the thread sleeps on": (
+        "asleep",
+        Shell.ABANDON_WAKES,
+        World(calls=(("read", STDOUT, 1),), length=1),
+    ),
+    "the stand-by never ends": (
+        "asleep",
+        Shell.STAND_BY_ENDS,
+        World(calls=(("join",),), length=1),
+    ),
+    "a caller that begins to wait does not wake the threads": (
+        "stuck",
+        Shell.ENTER_WAKES,
+        World(calls=(("join",),), length=1, stdout=3),
+    ),
+    "a caller that waits for a connected process does not wake the threads": (
+        "stuck",
+        Shell.ENTER_NUDGES,
+        WORLDS["a connected process"],
+    ),
+    "bytes are recorded and the caller sleeps on": (
+        "stuck",
+        Shell.RECORD_NOTIFIES,
+        World(calls=(("read", STDOUT, 1),), length=1),
+    ),
+    "the caller needs more than it has said": (
+        "stuck",
+        Shell.MORE_NEEDED,
+        WORLDS["lines longer than memory"],
+    ),
     "the flow does not know who waits for the end": (
         "stuck",
         Shell.COMPLETE_ENTERS,
         World(calls=(("output", STDOUT, False),), length=1, stdout=0, stderr=3),
     ),
-    "who has taken does not ring": (
+    "a caller that has put bytes does not wake the thread": (
         "asleep",
-        Shell.TAKE_KICKS,
-        World(calls=(("read", STDOUT, 1),), length=1),
+        Shell.PUT_TOUCHES | Shell.RELEASE_TOUCHES,
+        World(calls=(("write", 2),), length=1, stdout=None, stdin=True),
     ),
-    "who has put does not ring": (
-        "asleep",
-        Shell.PUT_KICKS,
-        World(calls=(("write", 1),), length=1, stdout=None, stdin=True),
-    ),
-    "bytes in hand count as silence": (
+    "bytes in flight count as silence": (
         "end",
         Shell.BUSY,
         World(calls=(("output", STDOUT, True),), length=1, grandchild=True),
@@ -167,18 +251,30 @@ SHELLS = {
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_finds_what_the_shells_may_forget(name: str) -> None:
-    """Each thing that pumps and callers have to take care of is missed when it is left out."""
+    """Each duty of threads and callers is missed when it is neglected."""
     kind, forgotten, world = SHELLS[name]
-    _finds(kind, world._replace(shell=Shell.ALL & ~forgotten))
+    _finds(kind, world._replace(shell=Shell.all() & ~forgotten))
+
+
+def test_every_duty_is_neglected_once() -> None:
+    """The search is known to notice each of them."""
+    neglected = Shell.NOTHING
+    for _, forgotten, _ in SHELLS.values():
+        neglected |= forgotten
+    assert neglected == Shell.all()
 
 
 def test_a_trap_in_circles_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller whom moves only lead round in circles counts as stuck, though something moves."""
 
-    def restless(core: explorer._Core, stream: int) -> "tuple[str, int]":
-        return "refill", 0
+    def restless(core: explorer._Core, stream: int) -> "tuple[int, int]":
+        return 1, 0
+
+    def movable(core: explorer._Core, stream: int) -> bool:
+        return True
 
     monkeypatch.setattr(explorer._Core, "reader_decides", restless)
+    monkeypatch.setattr(explorer._Core, "movable", movable)
     _finds("stuck", World(calls=(("read", STDOUT, 1),), length=1))
 
 

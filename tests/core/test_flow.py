@@ -1,7 +1,7 @@
 """Who waits decides how much a stream may hold."""
 
 import gc
-from typing import Dict, Optional, Tuple
+from typing import Dict, Optional, Set, Tuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -113,6 +113,100 @@ def test_a_poll_grants_every_stream() -> None:
     assert flow.limit(one) == 0
 
 
+class FakeShell:
+    """What surrounds a flow, and counts what it is told."""
+
+    def __init__(self) -> None:
+        self.flow = Flow(self)
+        self.woken = 0
+        self.polled = 0
+
+    def wake(self) -> None:
+        """Count the waits for connected processes."""
+        self.woken += 1
+
+    def poll(self) -> None:
+        """Count the polls of connected processes."""
+        self.polled += 1
+
+
+def test_a_wait_for_a_connected_process_frees_every_stream() -> None:
+    """Whoever waits for one of three stages waits for all, whichever it is."""
+    flows = [Flow(), Flow(), Flow()]
+    flows[0].connect(flows[1])
+    flows[1].connect(flows[2])
+    mine = FakeStream()
+    for waited in flows:
+        wait = Wait()
+        waited.enter(wait, mine, 3)
+        assert all(flow.busy for flow in flows)
+        for flow in flows:
+            assert flow.limit(FakeStream()) == UNBOUNDED
+            assert flow.limit(mine) == (3 if flow is waited else UNBOUNDED)
+        waited.leave(wait)
+        assert not any(flow.busy for flow in flows)
+        assert not any(flow.limit(mine) for flow in flows)
+
+
+def test_connected_processes_are_woken() -> None:
+    """The streams of a connected process move for a wait that they do not see."""
+    first, second, third = FakeShell(), FakeShell(), FakeShell()
+    first.flow.connect(second.flow)
+    second.flow.connect(third.flow)
+    wait = Wait()
+    third.flow.enter(wait)
+    assert (first.woken, second.woken, third.woken) == (1, 1, 0)
+    assert set(first.flow.shells) == {second, third}
+
+
+def test_a_connection_does_not_keep_a_process() -> None:
+    """A process that is gone takes nothing with it but the connection through it."""
+    first, middle, last = FakeShell(), FakeShell(), Flow()
+    first.flow.connect(middle.flow)
+    middle.flow.connect(last)
+    assert first.flow.connected == [middle.flow, last]
+    assert first.flow.shells == [middle]
+    del middle
+    gc.collect()
+    assert first.flow.connected == []
+    assert first.flow.shells == []
+
+
+def test_a_shell_may_be_gone_before_its_flow() -> None:
+    """It is not woken."""
+    first, second = FakeShell(), FakeShell()
+    flow = second.flow
+    first.flow.connect(flow)
+    del second
+    gc.collect()
+    assert first.flow.connected == [flow]
+    assert first.flow.shells == []
+
+
+def test_one_process_read_by_itself() -> None:
+    """Connected with itself, or twice with another one, a process is found once."""
+    one, other = Flow(), Flow()
+    one.connect(one)
+    one.connect(other)
+    one.connect(other)
+    assert one.connected == [other]
+
+
+def test_the_need_of_a_stream_is_that_of_its_readers() -> None:
+    """A wait for something else, or one that is over, needs nothing of it."""
+    flow = Flow()
+    mine = FakeStream()
+    waits = [Wait(), Wait(), Wait()]
+    flow.enter(waits[0], mine, 3)
+    flow.enter(waits[1])
+    flow.enter(waits[2], mine, 5)
+    assert flow.need(mine) == 5
+    waits.pop()
+    gc.collect()
+    assert flow.need(mine) == 3
+    assert flow.need(FakeStream()) == 0
+
+
 class FlowMachine(RuleBasedStateMachine):
     """A flow against the definition of what it decides."""
 
@@ -149,6 +243,51 @@ class FlowMachine(RuleBasedStateMachine):
                 assert self.flow.limit(stream) == max((need for _, need in waits), default=0)
 
 
+class ConnectionMachine(RuleBasedStateMachine):
+    """Connected flows against the definition: busy are those of a group in which a caller waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flows = [Flow() for _ in range(4)]
+        self.waits = [Wait() for _ in range(4)]
+        self.groups = [{number} for number in range(4)]
+        self.waited: Set[int] = set()
+
+    @rule(one=st.integers(0, 3), other=st.integers(0, 3))
+    def connect(self, one: int, other: int) -> None:
+        self.flows[one].connect(self.flows[other])
+        together = self.groups[one] | self.groups[other]
+        for number in together:
+            self.groups[number] = together
+
+    @rule(number=st.integers(0, 3))
+    def enter(self, number: int) -> None:
+        self.flows[number].enter(self.waits[number])
+        self.waited.add(number)
+
+    @rule(number=st.integers(0, 3))
+    def leave(self, number: int) -> None:
+        self.flows[number].leave(self.waits[number])
+        self.waited.discard(number)
+
+    @rule(number=st.integers(0, 3))
+    def drop(self, number: int) -> None:
+        self.waits[number] = Wait()
+        gc.collect(0)
+        self.waited.discard(number)
+
+    @invariant()
+    def a_wait_for_one_is_a_wait_for_all(self) -> None:
+        for number, flow in enumerate(self.flows):
+            busy = bool(self.groups[number] & self.waited)
+            assert flow.busy == busy
+            assert flow.limit(FakeStream()) == (UNBOUNDED if busy else 0)
+            connected = {self.flows.index(other) for other in flow.connected}
+            assert connected == self.groups[number] - {number}
+
+
+TestConnections = ConnectionMachine.TestCase
+TestConnections.settings = settings(max_examples=50, deadline=None, derandomize=True)
 TestFlow = FlowMachine.TestCase
 TestFlow.settings = settings(max_examples=50, deadline=None, derandomize=True)
 

@@ -3,7 +3,8 @@
 import gc
 import io
 import math
-from typing import Any, Optional
+from functools import partial
+from typing import Any, Callable, List, Optional
 
 import pytest
 from hypothesis import settings
@@ -44,8 +45,8 @@ def test_while_nobody_waits_the_bound_holds() -> None:
     assert read == BOUND // CHUNK
 
 
-def test_between_the_marks_the_pump_rests() -> None:
-    """A pump is not woken for every few bytes that are taken, but for a quarter of the bound."""
+def test_between_the_marks_the_thread_rests() -> None:
+    """It is not woken for every few bytes that are taken, but for a quarter of the bound."""
     inbound = _inbound(b"12345678")
     inbound.buffer.skip(1)
     assert inbound.room() == 0
@@ -385,23 +386,116 @@ def test_kept_bytes_grow() -> None:
     assert inbound.kept == b"1234"
 
 
-def test_what_is_kept_and_gathered_when_another_succeeds() -> None:
-    """What was kept goes with the callers; what is being gathered does not, and is not lost."""
-    before = _inbound(b"ab")
+def test_a_front_is_taken_by_calls_into_c() -> None:
+    """The bytes stay in the buffer until the front is recalled, and are held once."""
+    inbound = _inbound(b"abcdef")
+    chunk = inbound.open_front(4)
+    assert inbound.front is chunk
+    assert chunk.read(1) == b"a"
+    assert inbound.held == 6
+    assert inbound.uncollected.peek(9) == b"bcdef"
+    assert inbound.front is None
+    assert chunk.read() == b""
+
+
+def test_a_front_ends_with_its_bytes() -> None:
+    """One that has been taken is none, whether it was recalled or not."""
+    inbound = _inbound(b"abcdef")
+    chunk = inbound.open_front(4)
+    assert chunk.read(9) == b"abcd"
+    assert inbound.front is None
+    assert inbound.buffer.take(9) == b"ef"
+    assert inbound.front is None
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda inbound: inbound.buffer,
+        lambda inbound: inbound.uncollected,
+        lambda inbound: inbound.open_front(2),
+        lambda inbound: inbound.collect(Collection(), WAIT),
+        lambda inbound: inbound.close(),
+    ],
+)
+def test_any_other_use_recalls_the_front(use: Callable[[Inbound], object]) -> None:
+    """What a front has not handed out is the next caller's: iterators over it are at their end."""
+    inbound = _inbound(b"abcdef")
+    blocks = iter(partial(inbound.open_front(4).read, 1), b"")
+    assert next(blocks) == b"a"
+    use(inbound)
+    assert next(blocks, None) is None
+    assert inbound.held in (0, 5)
+
+
+def test_a_front_counts_as_read_when_it_is_recalled() -> None:
+    """What was granted for polls is over as soon as bytes were taken."""
+    inbound = _inbound(b"abcdef")
+    inbound.grant()
+    room = inbound.room()
+    inbound.open_front(4).read(1)
+    assert inbound.buffer
+    assert inbound.room() < room
+
+
+def test_offsets_and_extremes() -> None:
+    """Where the stream has got to, and whether the caller wants all there is."""
+    inbound = _inbound(b"abcdef", memory=MEMORY)
+    assert inbound.end == 6
+    assert not inbound.bulk
+    assert not inbound.crowded
     collection = Collection()
-    before.collect(collection, WAIT)
-    before.keep(collection)
-    before.feed(b"cd")
-    collection = Collection()
-    before.collect(collection, WAIT)
-    after = Inbound(Flow())
-    after.succeed(before)
-    assert after.kept == b"ab"
-    assert not before.collecting(collection)
-    after.collect(collection, WAIT)  # who gathered goes on where the bytes will come
-    after.feed(before.buffer.take(2))
-    after.keep(collection)
-    assert after.kept == b"abcd"
+    inbound.collect(collection, WAIT)
+    assert inbound.bulk
+    inbound.feed(b"gh")
+    assert inbound.end == 8
+    inbound.finish(collection)
+    inbound.spilled = 1
+    assert inbound.crowded
+
+
+def test_before_the_memory_is_full_it_is_crowded() -> None:
+    """The next chunk may belong in the overflow."""
+    inbound = _inbound(b"", memory=2 * CHUNK)
+    inbound.feed(bytes(CHUNK))
+    assert not inbound.crowded
+    inbound.feed(b"x")
+    assert inbound.crowded
+
+
+def test_what_is_discarded_has_room_and_leaves_nothing() -> None:
+    """When nobody is left to want it, what comes is read and thrown away."""
+    inbound = _inbound(b"abc", bound=4)
+    inbound.discard()
+    assert inbound.room() == CHUNK
+    assert not inbound.spills(CHUNK)
+    inbound.feed(b"def")
+    assert inbound.held == 3
+
+
+def test_a_handler_takes_from_the_collection_of_its_own_thread() -> None:
+    """Waiting for its turn it would wait for ever; other threads wait for theirs."""
+    inbound = _inbound(b"abc")
+    assert not inbound.taken_by_other("one")
+    collection = Collection(thread="one")
+    inbound.collect(collection, WAIT)
+    assert inbound.taken_by_other("other")
+    assert not inbound.taken_by_other("one")
+    collection.abandon()
+    assert not inbound.taken_by_other("other")
+
+
+def test_an_abandoned_caller_is_reported() -> None:
+    """When the frame of a caller goes, whoever has to know of it is called."""
+    inbound = _inbound(b"abc")
+    seen: List[object] = []
+    wait = Wait()
+    inbound.collect(Collection(), wait, seen.append)
+    assert not seen
+    del wait
+    gc.collect()
+    assert len(seen) == 1
+    assert not inbound.busy
 
 
 def test_what_is_kept_survives_closing() -> None:
@@ -433,7 +527,7 @@ def _no_file() -> File:
 
 
 class InboundMachine(RuleBasedStateMachine):
-    """A pump and callers, against everything the child has written so far."""
+    """A thread and callers, against everything the child has written so far."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -442,6 +536,7 @@ class InboundMachine(RuleBasedStateMachine):
         self.overflow = Overflow(_no_file)
         self.collection: Optional[Collection] = None
         self.waits = {"join": Wait(), "read": Wait()}
+        self.front = io.BytesIO()
         self.written = b""
         self.got = 0
         self.kept = b""
@@ -451,7 +546,7 @@ class InboundMachine(RuleBasedStateMachine):
         self.got += len(data)
 
     @rule(size=st.integers(1, 9))
-    def pump(self, size: int) -> None:
+    def move(self, size: int) -> None:
         refill = self.inbound.refill()
         room = self.inbound.room()
         if refill:
@@ -475,6 +570,15 @@ class InboundMachine(RuleBasedStateMachine):
         buffer = self.inbound.buffer
         self.inbound.taken()
         self._deliver(buffer.take(size))
+
+    @precondition(lambda self: not self.inbound.busy)
+    @rule(size=st.integers(1, 9))
+    def open_front(self, size: int) -> None:
+        self.front = self.inbound.open_front(min(size, len(self.inbound.buffer)))
+
+    @rule(size=st.integers(1, 9))
+    def take_front(self, size: int) -> None:
+        self._deliver(self.front.read(size))
 
     @precondition(lambda self: not self.inbound.busy)
     @rule(goal=st.integers(1, 20) | st.just(math.inf))
@@ -519,7 +623,8 @@ class InboundMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        assert self.inbound.held == len(self.written) - self.got
+        taken = 0 if self.inbound._front is None else self.front.tell()  # and not recorded yet
+        assert self.inbound.held - taken == len(self.written) - self.got
         assert self.inbound.spilled == len(self.overflow)
 
     @invariant()

@@ -224,7 +224,7 @@ class Stage:
         return collection
 
     def ends(self, content: bytes, kept: bytes = b"") -> None:
-        """All callers have gone, the pump goes on: `content` is there, and `kept` was kept."""
+        """All callers have gone, the thread goes on: `content` is there, and `kept` was kept."""
         self.collection.abandon()
         assert not self.inbound.busy
         self.inbound.feed(b"more")
@@ -260,7 +260,7 @@ def test_collect_after_an_abandoned_collection() -> None:
     )
 
 
-def test_collect_while_the_pump_goes_on() -> None:
+def test_collect_while_the_thread_goes_on() -> None:
     """What arrives after the strike, before anybody calls again, comes in its turn."""
 
     def operate(stage: Stage) -> None:
@@ -280,6 +280,30 @@ def test_the_buffer_of_an_abandoned_collection() -> None:
         lambda: Stage().abandoned(),
         lambda stage: stage.inbound.buffer,
         lambda stage: stage.ends(EVERYTHING + b"xyz123"),
+    )
+
+
+@pytest.mark.parametrize("taken", [0, 3, 9000])
+def test_recalling_a_front_moves_every_byte_once(taken: int) -> None:
+    """Struck while a front is recalled, what it has handed out is gone, and nothing else."""
+
+    def make() -> Stage:
+        stage = Stage()
+        stage.inbound.buffer.skip(2)
+        assert len(stage.inbound.open_front(5000).read(taken)) == min(taken, 5000)
+        return stage
+
+    def check(stage: Stage) -> None:
+        assert stage.inbound.buffer.position == 2 + min(taken, 5000)  # recalled once more
+        stage.ends(EVERYTHING[2 + min(taken, 5000) :])
+
+    strike_everywhere(make, lambda stage: stage.inbound.buffer, check)
+
+
+def test_opening_a_front_moves_nothing() -> None:
+    """Struck while a front is opened, every byte is in the buffer, in the front or not."""
+    strike_everywhere(
+        Stage, lambda stage: stage.inbound.open_front(5000), lambda stage: stage.ends(EVERYTHING)
     )
 
 
@@ -395,3 +419,4 @@ def test_put_happens_or_not() -> None:
         assert sent in (LARGE, LARGE + b"xyz")
 
     strike_everywhere(make, lambda outbound: outbound.put(b"xyz"), check)
+    strike_everywhere(make, lambda outbound: outbound.open_tail(b"xyz"), check)

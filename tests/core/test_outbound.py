@@ -1,5 +1,8 @@
 """Bytes on their way to stdin: each is sent once, in order."""
 
+from typing import Callable
+
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -57,6 +60,56 @@ def test_a_child_that_closes_its_end_gets_no_more() -> None:
     assert len(outbound) == 0
 
 
+def test_small_writes_grow_the_tail() -> None:
+    """What is appended to the tail follows in place, until somebody looks at the bytes."""
+    outbound = Outbound()
+    outbound.put(b"ab")
+    outbound.open_tail(b"c")
+    assert outbound.tail is not None
+    outbound.tail += b"d"
+    assert len(outbound) == 4
+    assert bytes(outbound.front(9)) == b"ab"
+    assert outbound.tail is None
+
+
+@pytest.mark.parametrize(
+    "seal",
+    [
+        lambda outbound: outbound.put(b"c"),
+        lambda outbound: outbound.open_tail(b"c"),
+        lambda outbound: outbound.front(1),
+        lambda outbound: outbound.close(),
+        lambda outbound: outbound.break_off(),
+    ],
+)
+def test_the_tail_is_sealed(seal: Callable[[Outbound], object]) -> None:
+    """Nothing is appended to bytes that another chunk follows, or that are being sent."""
+    outbound = Outbound()
+    outbound.open_tail(b"ab")
+    tail = outbound.tail
+    seal(outbound)
+    assert outbound.tail is not tail
+
+
+def test_no_tail_where_nothing_is_to_be_sent() -> None:
+    """An empty tail could not be told from none, and nobody reads that of a broken pipe."""
+    outbound = Outbound()
+    outbound.open_tail(b"")
+    assert outbound.tail is None
+    outbound.break_off()
+    outbound.open_tail(b"x")
+    assert outbound.tail is None
+    assert not outbound
+
+
+def test_the_position_is_that_of_the_next_byte() -> None:
+    """It follows what was sent."""
+    outbound = Outbound()
+    outbound.put(b"abc")
+    outbound.sent(2)
+    assert outbound.position == 2
+
+
 class OutboundMachine(RuleBasedStateMachine):
     """A writer that sends some of what it sees, against what was put."""
 
@@ -69,6 +122,14 @@ class OutboundMachine(RuleBasedStateMachine):
     @rule(data=st.binary(max_size=12))
     def put(self, data: bytes) -> None:
         self.outbound.put(data)
+        self.put_in += data
+
+    @rule(data=st.binary(max_size=4))
+    def write(self, data: bytes) -> None:
+        if self.outbound.tail is None:
+            self.outbound.open_tail(data)
+        else:
+            self.outbound.tail += data
         self.put_in += data
 
     @rule(size=st.integers(1, 12), share=st.integers(0, 12))

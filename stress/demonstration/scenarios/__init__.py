@@ -3,11 +3,12 @@
 from typing import Dict, Sequence, Type
 
 from stress.demonstration.scenario import Scenario
-from stress.demonstration.scenarios import endings, floods, interruptions
+from stress.demonstration.scenarios import endings, floods, interruptions, streams
 
 _KINDS: Sequence[Type[Scenario]] = (
     *floods.SCENARIOS,
     *endings.SCENARIOS,
+    *streams.SCENARIOS,
     *interruptions.SCENARIOS,
 )
 

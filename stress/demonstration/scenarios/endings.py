@@ -129,40 +129,4 @@ class Dropped(Scenario):
         return b""
 
 
-class ReaderLeavesEarly(Scenario):
-    name = "a reader that leaves early"
-    rule = 6
-    trap = "In a pipeline, the writer only hears of it if nobody else holds the reading end."
-    expected = b"line\n"
-    endless = child("endless")
-    first_line = child("first_line")
-    posix = True
-
-    def popen(self) -> Result:
-        with (
-            Popen(self.endless, stdout=PIPE) as writer,
-            Popen(self.first_line, stdin=writer.stdout, stdout=PIPE) as reader,
-        ):
-            return reader.stdout.read()
-
-    def process(self) -> Result:
-        with (
-            Process(self.endless) as writer,
-            Process(self.first_line, stdin=writer.stdout) as reader,
-        ):
-            return reader.stdout.read()
-
-    async def asyncio(self) -> Result:
-        writer = await create(*self.endless, stdout=PIPE)
-        reader = await create(*self.first_line, stdin=writer.stdout, stdout=PIPE)
-        result = await reader.stdout.read()
-        await writer.wait()
-        return result
-
-    async def async_process(self) -> Result:
-        with Process(self.endless) as writer:
-            async with AsyncProcess(self.first_line, stdin=writer.stdout) as reader:
-                return await reader.stdout.read()
-
-
-SCENARIOS = (CloseWhileItFlushes, WriteToTheDeaf, HeldInTheBackground, Dropped, ReaderLeavesEarly)
+SCENARIOS = (CloseWhileItFlushes, WriteToTheDeaf, HeldInTheBackground, Dropped)
