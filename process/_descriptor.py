@@ -50,11 +50,13 @@ class Descriptor:
         number: List[int] = []
         self._number = number
         # Instead of a finalizer, which would be Python code: a signal handler might run in it, and
-        # what that raises would be lost. `sum` adds up what is true of what these calls return.
+        # what that raises would be lost. `sum` makes the calls; the filter lets no result through.
+        # `close` takes the reference out of `owners`; but where there is no GIL the reference may
+        # outlive that (another thread counts it down later), and then nothing is left to be done.
         calls: Iterator[Any] = chain(
-            map(os.close, number), map(self.owners.__delitem__, (id(self),))
+            map(os.close, number), map(self.owners.pop, (id(self),), (None,))
         )
-        close: Any = partial(sum, filter(None, calls))
+        close: Any = partial(sum, filter(().__contains__, calls))
         self.owners[id(self)] = weakref.ref(self, close)
 
     @classmethod

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from itertools import chain
-from typing import Any, Callable, Type
+from typing import Any, Callable, Tuple, Type
 
 __all__ = ["atomic_between_calls", "popen_class", "raised_by_signal_handler"]
 
@@ -44,14 +44,13 @@ def popen_class() -> "Type[subprocess.Popen[bytes]]":
     second copy of the module.
     """
     found: Any = subprocess.Popen
-    if isinstance(found, type) and any(base.__module__ == "subprocess" for base in found.__mro__):
-        return found
+    bases: Tuple[type, ...] = found.__mro__ if isinstance(found, type) else ()
+    if any(base.__module__ == "subprocess" for base in bases):
+        return subprocess.Popen
     import importlib.util  # rarely needed
 
-    spec = importlib.util.find_spec("subprocess")
-    assert spec is not None
-    assert spec.loader is not None
+    spec: Any = importlib.util.find_spec("subprocess")
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = module.Popen
-    return found
+    original: Type[subprocess.Popen[bytes]] = module.Popen
+    return original
