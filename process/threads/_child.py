@@ -145,6 +145,16 @@ class Child:
         """Make the child end, unless it has."""
         self.send_signal(SIGKILL)
 
+    def accept_offers(self) -> None:
+        """Take over the streams of other processes that the child was given.
+
+        This cannot be undone, so it is the last step of a run, when nothing is rolled back any more.
+        Interrupted, it is done again.
+        """
+        for given in self.offers:
+            given.accept(self.monitor.flow)
+        self.offers = []
+
     def roll_back(self) -> None:
         """End what was begun, when it cannot be completed. Nothing is left behind."""
         try:
@@ -286,7 +296,7 @@ class Child:
 
 
 def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int) -> None:
-    """Start a child and the threads of its streams.
+    """Start a child and the threads of its streams; `Child.accept_offers` is to follow.
 
     Raises:
         Exception: whatever has prevented it; `Child.roll_back` is to follow.
@@ -337,9 +347,7 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
     start_threads([child.watch, *threads])
-    for offered in child.offers:
-        offered.accept(child.monitor.flow)
-    child.theirs, child.ours, child.offers = [], [], []
+    child.theirs, child.ours = [], []
 
 
 _popen_class = subprocess.Popen
