@@ -1,4 +1,4 @@
-"""Rule 1: a caller that waits for another one goes on when that one has finished or is interrupted."""
+"""Rule 1: a caller that waits for another one goes on when that one is done or interrupted."""
 
 import asyncio
 import threading

@@ -170,7 +170,9 @@ class Source:
                                 waiter = waiter or Waiter()
                                 waiter.condition = partial(_not_busy, inbound)
                                 polls = False
-                                reader.release(waiter)  # the caller whose turn it is needs the thread
+                                reader.release(
+                                    waiter
+                                )  # the caller whose turn it is needs the thread
                                 monitor.enter(waiter)
                             else:
                                 buffer = inbound.buffer
