@@ -127,7 +127,7 @@ async def test_the_finalizers_of_a_fork_touch_nothing(kit: Kit) -> None:
 
 
 def test_a_fork_runs_processes_of_its_own() -> None:
-    """All that the library has in a fork works anew, while the threads of the parent's process are at work."""
+    """All that the library has in a fork works anew while its parent's threads are at work."""
     data = pattern(LARGE)
 
     def work() -> None:  # pragma: no cover - in the fork

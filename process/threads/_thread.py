@@ -266,7 +266,7 @@ class StreamThread(ABC):
         self.monitor.wake_all()
 
     def poll(self, timeout: Optional[float]) -> None:
-        """Wait for the pipe, or until it is time to look again, as the caller that has the claim."""
+        """Wait for the pipe, for a limited time, as the caller that has the claim."""
         if self.end.wait(self.monitor.pending_watch, limited(timeout)):
             self.monitor.process_ended()
 
