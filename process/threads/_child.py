@@ -148,7 +148,7 @@ class Child:
     def accept_offers(self) -> None:
         """Take over the streams of other processes that the child was given.
 
-        This cannot be undone, so it is the last step of a run, when nothing is rolled back any more.
+        This cannot be undone, so it is the last step of a run: nothing is rolled back after it.
         Interrupted, it is done again.
         """
         for given in self.offers:
