@@ -63,16 +63,19 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                     raise
                 raise ProcessError(f"Failed to run process: {error!r}") from error
             finally:
-                self._roll_back(runner, child)
+                self._conclude(runner, child)
         finally:
-            self._roll_back(runner, child)  # an exception may have struck in the middle of that
-        self._stdin = None  # the pump has it now, and lets go of it once it is fed
+            self._conclude(runner, child)  # an exception may have struck in the middle of that
+        self._stdin = None  # the thread has it now, and lets go of it once it is fed
         return self
 
-    def _roll_back(self, runner: object, child: "Optional[Child]") -> None:
-        """Undo what a `run` has done, unless it has succeeded. Done twice is as good as done."""
-        if self._child is None and child is not None:
-            child.roll_back()
+    def _conclude(self, runner: object, child: "Optional[Child]") -> None:
+        """Complete what a `run` has done, or undo it. Done twice is as good as done."""
+        if child is not None:
+            if self._child is child:
+                child.accept_offers()
+            elif self._child is None:
+                child.roll_back()
         if self._child is None and vars(self).get("_runner") is runner:
             del self._runner
 

@@ -2,6 +2,8 @@
 
 import gc
 import threading
+from collections import deque
+from functools import partial
 from typing import Any, Callable, List
 
 import pytest
@@ -138,8 +140,7 @@ def _read_until_dropped(stream: Any) -> None:
 def _read_blocks_until_dropped(stream: Any) -> None:
     """Read so little at a time that the caller reads the pipe itself."""
     with pytest.raises(ValueError, match="closed file"):
-        while True:
-            stream.read(50_000)
+        deque(iter(partial(stream.read, 50_000), b""), maxlen=0)
 
 
 def _threads_are_gone(count: int) -> None:

@@ -13,12 +13,13 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from process import DEVNULL, PIPE, Process, ProcessAlreadyRunError, ProcessError, _child
-from process._hand import Hand
+from process import DEVNULL, PIPE, Process, ProcessAlreadyRunError, ProcessError
 from process.asyncio._child import Child
 from process.core._buffer import Buffer
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
+from process.threads import _child
+from process.threads._in_flight import InFlight
 from tests.support import LARGE, MIB, PROMPT, Kit, descriptors, pattern, python, refuse_threads
 
 #: Beyond what is held in memory.
@@ -231,39 +232,6 @@ async def test_no_watcher_to_be_had(
     assert process.exit_code == -signal.SIGTERM
 
 
-def test_no_thread_for_what_overflows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller goes on without it: what he has to hold stays in memory, and nothing is lost."""
-    with monkeypatch.context() as patch:
-        refused = refuse_threads(patch, RuntimeError("can't start new thread"))
-        script = f"put(1, pattern({FLOOD}, 1)); put(2, pattern({FLOOD}, 2))"
-        with Process(python(script)) as process:
-            process.join()
-            assert process.stdout.read() == pattern(FLOOD, 1)
-            assert process.stderr.read() == pattern(FLOOD, 2)
-    assert refused
-
-
-def test_no_thread_for_a_second_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """He waits for the first one to stop, and goes on from there."""
-    with monkeypatch.context() as patch:
-        refuse_threads(patch, RuntimeError("can't start new thread"))
-        with Process(["cat"], stdin=PIPE) as process:
-            plumbing: Any = process._child.plumbing  # type: ignore[union-attr]
-            first = threading.Thread(target=process.stdout.read, args=(1,))
-            first.start()
-            while not plumbing.driven:
-                pass
-            second = threading.Thread(target=process.stdout.read, args=(1,))
-            second.start()
-            while not plumbing._waiters:
-                pass
-            process.stdin.write(b"abc")
-            process.stdin.flush()
-            first.join()
-            second.join()
-        assert process.output() == b"c"
-
-
 def _out_of_memory(patch: pytest.MonkeyPatch, owner: Any, name: str, thread: str) -> None:
     """Let `owner.name` find no memory in threads whose name begins like that."""
     real = getattr(owner, name)
@@ -282,7 +250,6 @@ def test_no_memory_for_what_a_thread_has_read(monkeypatch: pytest.MonkeyPatch) -
     process = Process(["yes"]).run()
     with monkeypatch.context() as patch:
         _out_of_memory(patch, Inbound, "feed", "process-")
-        process.stdout.source.pump.employ()  # type: ignore[union-attr]
         for call in (process.output, process.stdout.readline, process.close):
             with pytest.raises(ProcessError, match="has failed: MemoryError") as caught:
                 call()
@@ -316,7 +283,7 @@ def test_no_memory_on_the_way_to_the_callers_pipe(monkeypatch: pytest.MonkeyPatc
     before, threads = descriptors(), threading.active_count()
     with monkeypatch.context() as patch:
         process = Process(["cat"], stdin=PIPE).run()
-        _out_of_memory(patch, Buffer, "skip", f"process-{process.id}-stdout-relay")
+        _out_of_memory(patch, Buffer, "skip", f"process-{process.id}-stdout")
         process.stdout.fileno()
         process.stdin.write(b"x")
         process.stdin.close()
@@ -398,28 +365,6 @@ def test_no_memory_to_gather_in(
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert process.error() == b""
-
-
-def test_no_thread_for_a_second_caller_who_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """He asks for a thread once, and then waits for the one who drives."""
-    asked = refuse_threads(monkeypatch, RuntimeError("can't start new thread"))
-    with Process(["cat"], stdin=PIPE, stderr=None) as process:
-        plumbing: Any = process._child.plumbing  # type: ignore[union-attr]
-        found: List[bytes] = []
-        threads: List[threading.Thread] = []
-        for _ in range(3):
-            read = threading.Thread(target=lambda: found.append(process.stdout.read(1)))
-            threads.append(read)
-            read.start()
-            while len(plumbing._waiters) < len(threads) - 1 or not plumbing.driven:
-                pass
-        # Each of the two has asked for a thread for stdin, and for one for stdout.
-        assert len(asked) <= 4
-        process.stdin.write(b"abc")
-        process.stdin.flush()
-        for read in threads:
-            read.join()
-    assert sorted(found) == [b"a", b"b", b"c"]
 
 
 def test_no_memory_to_go_on_gathering_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +454,7 @@ def test_no_memory_to_read_with_while_leaving(monkeypatch: pytest.MonkeyPatch) -
     before = descriptors()
     process = Process(["cat"], stdin=pattern(LARGE), stderr=None).run()
     with monkeypatch.context() as patch:
-        _out_of_memory(patch, Hand, "read", "")
+        _out_of_memory(patch, InFlight, "read", "")
         with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
             process.close()
     assert descriptors() == before
@@ -547,16 +492,15 @@ def test_no_memory_to_go_on_gathering_with(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_temporary_file_that_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its thread ends all the same, and the pipe is closed."""
     with Process(["yes"]) as process:
-        pump: Any = process.stdout.source.pump  # type: ignore[union-attr]
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
 
         def fail() -> None:
             raise OSError
 
-        monkeypatch.setattr(pump, "_let_go", fail)
-        pump.employ()
+        monkeypatch.setattr(reader, "_release_resources", fail)
         process.stdout.close()
-        assert pump.done
-    assert pump.failure is None
+        assert reader.done
+    assert reader.failure is None
 
 
 @pytest.mark.parametrize("way", ["everything", "read", "readline", "readexactly"])
@@ -613,10 +557,10 @@ async def test_no_memory_while_a_block_is_left(loops: Kit, monkeypatch: pytest.M
     assert await process.error() == b""
 
 
-def test_a_stream_is_lent_no_longer_when_its_borrower_fails(
+def test_a_stream_is_not_handed_over_when_its_receiver_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is unread is kept on leaving, as if nothing had been lent."""
+    """What is unread is kept on leaving, as if nothing had been handed over."""
     real = _child.start
 
     def start(*arguments: Any) -> None:
@@ -624,13 +568,13 @@ def test_a_stream_is_lent_no_longer_when_its_borrower_fails(
         raise KeyboardInterrupt
 
     data = pattern(MIB)
-    with Process(["cat"], stdin=data) as lender:
-        borrower = Process(["sh", "-c", "exec sleep 1000"], stdin=lender.stdout)
+    with Process(["cat"], stdin=data) as upstream:
+        receiver = Process(["sh", "-c", "exec sleep 1000"], stdin=upstream.stdout)
         with monkeypatch.context() as patch:
             patch.setattr(_child, "start", start)
             with pytest.raises(KeyboardInterrupt):
-                borrower.run()
-    assert lender.output() == data
+                receiver.run()
+    assert upstream.output() == data
 
 
 def test_an_interrupt_during_a_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,16 @@ class Child:
         """Make the child end, unless it has."""
         self.send_signal(SIGKILL)
 
+    def accept_offers(self) -> None:
+        """Take over the streams of other processes that the child was given.
+
+        This cannot be undone, so it is the last step of a run: nothing is rolled back after it.
+        Interrupted, it is done again.
+        """
+        for given in self.offers:
+            given.accept(self.monitor.flow)
+        self.offers = []
+
     def roll_back(self) -> None:
         """End what was begun, when it cannot be completed. Nothing is left behind."""
         try:
@@ -289,7 +299,7 @@ class Child:
 
 
 def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int) -> None:
-    """Start a child and the threads of its streams.
+    """Start a child and the threads of its streams; `Child.accept_offers` is to follow.
 
     Raises:
         Exception: whatever has prevented it; `Child.roll_back` is to follow.
@@ -340,9 +350,7 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
     start_threads([child.watch, *threads])
-    for offered in child.offers:
-        offered.accept(child.monitor.flow)
-    child.theirs, child.ours, child.offers = [], [], []
+    child.theirs, child.ours = [], []
 
 
 _popen_class = popen_class()

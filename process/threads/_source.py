@@ -170,7 +170,9 @@ class Source:
                                 waiter = waiter or Waiter()
                                 waiter.condition = partial(_not_busy, inbound)
                                 polls = False
-                                reader.release(waiter)  # the caller whose turn it is needs the thread
+                                reader.release(
+                                    waiter
+                                )  # the caller whose turn it is needs the thread
                                 monitor.enter(waiter)
                             else:
                                 buffer = inbound.buffer
@@ -611,8 +613,9 @@ class _PipeOffer:
         """The receiver has not been started."""
         source = self._source
         with source.monitor.lock:
-            if not source.handed_over:
-                os.set_blocking(source.reader.end.descriptor.fileno(), False)
+            number = source.reader.end.descriptor.fileno()
+            if not source.handed_over and number >= 0:  # else this is done for the second time
+                os.set_blocking(number, False)
                 source.reader.release(self._waiter)
 
 

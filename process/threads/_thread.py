@@ -43,7 +43,7 @@ from typing import Callable, List, Optional, Protocol, Sequence
 
 from process import _platform
 from process.core.errors import ProcessError
-from process.threads._monitor import Monitor, Waiter
+from process.threads._monitor import Monitor, Waiter, limited
 
 #: Seconds that a thread leaves its pipe to callers after one has used it.
 STAND_BY = 0.005
@@ -286,8 +286,8 @@ class StreamThread(ABC):
         self.monitor.wake_all()
 
     def poll(self, timeout: Optional[float]) -> None:
-        """Wait for the pipe, as the caller that has the claim."""
-        if self.end.wait(self.monitor.pending_watch, timeout):
+        """Wait for the pipe, for a limited time, as the caller that has the claim."""
+        if self.end.wait(self.monitor.pending_watch, limited(timeout)):
             self.monitor.process_ended()
 
     def touch(self) -> None:
