@@ -86,22 +86,37 @@ class _Reading:
         if size == -1:
             for line in self._lines:
                 return line
-        line = self.source.read_line(-1 if size is None else size)
-        self._lines = self.source.lines
-        return line
+        line = b""
+        try:
+            line = self.source.read_line(-1 if size is None else size)
+            self._lines = self.source.lines
+            return line
+        except BaseException:
+            self.source.unread(line)
+            raise
 
     def readlines(self, hint: Optional[int] = -1, /) -> List[bytes]:
         return _read_lines(self.source, hint)
 
     def _read_block(self, size: int) -> bytes:
-        data = self.source.read(size)
-        self._blocks, self._block_size = self.source.blocks, self.source.block_size
-        return data  # type: ignore[return-value] # None, of a non-blocking descriptor, as `io` has it
+        data: Optional[bytes] = None
+        try:
+            data = self.source.read(size)
+            self._blocks, self._block_size = self.source.blocks, self.source.block_size
+            return data  # type: ignore[return-value] # `None`, if non-blocking, as `io` has it
+        except BaseException:
+            self.source.unread(data or b"")
+            raise
 
     def _read_piece(self, size: int) -> bytes:
-        data = self.source.read_available(size)
-        self._pieces, self._piece_size = self.source.pieces, self.source.piece_size
-        return data  # type: ignore[return-value]
+        data: Optional[bytes] = None
+        try:
+            data = self.source.read_available(size)
+            self._pieces, self._piece_size = self.source.pieces, self.source.piece_size
+            return data  # type: ignore[return-value]
+        except BaseException:
+            self.source.unread(data or b"")
+            raise
 
     def _hand_over(self) -> Offer:
         return self.source.offer()
@@ -358,18 +373,27 @@ def _read_lines(source: Source, hint: Optional[int]) -> List[bytes]:
     if hint is None or hint <= 0:
         return io.BytesIO(source.read(-1) or b"").readlines()
     lines: List[bytes] = []
-    total = 0
     try:
-        while total < hint:
-            line = source.read_line(-1)
-            if not line:
-                break
-            lines.append(line)
-            total += len(line)
+        _append_lines(source, hint, lines)
+        return lines
     except BaseException:
         source.unread(b"".join(lines))
         raise
-    return lines
+
+
+def _append_lines(source: Source, hint: int, lines: List[bytes]) -> None:
+    """Append lines until they have `hint` bytes.
+
+    A function of its own, since a handler that raises at the end of a loop is not sure to be in the
+    `try` block around it (CPython 3.12).
+    """
+    total = 0
+    while total < hint:
+        line = source.read_line(-1)
+        if not line:
+            return
+        lines.append(line)
+        total += len(line)
 
 
 def _contiguous(data: Any) -> bytes:

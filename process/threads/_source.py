@@ -176,10 +176,7 @@ class Source:
                                 monitor.enter(waiter)
                             else:
                                 buffer = inbound.buffer
-                                count = decide(buffer, inbound.at_eof, size)
-                                while count < 0 and reader.read_directly():
-                                    self._check_open()
-                                    count = decide(buffer, inbound.at_eof, size)
+                                count = self._decide(decide, size)
                                 if count < 0 and self._gives_up:
                                     if not buffer:
                                         return None
@@ -218,6 +215,20 @@ class Source:
             if taken:  # and then a signal handler raised: the caller never gets to see it
                 self.unread(data)
             raise
+
+    def _decide(self, decide: Decide, size: int) -> int:
+        """How many bytes to take, after direct reads if need be. The lock is held.
+
+        Not a part of `_take`: since CPython 3.12 the jump at the end of a loop, where signal
+        handlers are run, may lie outside of the `with` block that the loop ends, so that the lock
+        would be left locked.
+        """
+        inbound = self.inbound
+        count = decide(inbound.buffer, inbound.at_eof, size)
+        while count < 0 and self.reader.read_directly():
+            self._check_open()
+            count = decide(inbound.buffer, inbound.at_eof, size)
+        return count
 
     @property
     def _gives_up(self) -> bool:

@@ -65,7 +65,7 @@ def deaf() -> None:
 
 
 def background(seconds: int) -> None:
-    """Leave somebody behind who keeps the outputs open, and end."""
+    """Leave a process behind that keeps the outputs open, and end."""
     import subprocess
 
     subprocess.Popen([*COMMAND, "sleep", str(seconds)])

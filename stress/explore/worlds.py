@@ -36,5 +36,12 @@ WORLDS: Dict[str, World] = {
     "given": World(calls=READS, length=2, stdout=2, given=3),
     "grandchild": World(calls=READS, length=3, stdout=3, grandchild=True),
     "two callers": World(calls=READS, length=2, callers=2, stdout=2),
+    "small writes": World(calls=_WRITES, length=3, stdout=1, stdin=True, buffer=3),
+    "handed over": World(
+        calls=(("hand over", STDOUT), *READS), length=2, callers=2, stdout=2, closes=True
+    ),
+    "a connected process": World(
+        calls=(("join receiver",), *READS), stdout=2, stderr=3, receiver=True
+    ),
     "marks": World(calls=READS, length=4, stdout=9, capacity=2, bound=8, memory=16),
 }

@@ -221,7 +221,7 @@ SHELLS = {
         Shell.MORE_NEEDED,
         WORLDS["lines longer than memory"],
     ),
-    "the flow does not know who waits for the end": (
+    "a caller that waits for the end is not known to the flow": (
         "stuck",
         Shell.COMPLETE_ENTERS,
         World(calls=(("output", STDOUT, False),), length=1, stdout=0, stderr=3),
@@ -265,7 +265,7 @@ def test_every_duty_is_neglected_once() -> None:
 
 
 def test_a_trap_in_circles_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller whom moves only lead round in circles counts as stuck, though something moves."""
+    """A caller that moves only lead round in circles counts as stuck, though something moves."""
 
     def restless(core: explorer._Core, stream: int) -> "tuple[int, int]":
         return 1, 0

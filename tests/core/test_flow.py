@@ -28,7 +28,7 @@ def test_nobody_waits() -> None:
 
 
 def test_a_wait_for_something_else_frees_every_stream() -> None:
-    """For one who waits for the end of the process every stream moves without bound."""
+    """For a caller that waits for the end of the process every stream moves without bound."""
     flow = Flow()
     wait = Wait()
     flow.enter(wait)
@@ -46,7 +46,7 @@ def test_a_reader_frees_the_streams_he_does_not_read() -> None:
 
 
 def test_the_largest_need_counts() -> None:
-    """Of several readers of one stream the one who needs most decides."""
+    """Of several readers of one stream the one that needs most decides."""
     flow = Flow()
     mine = FakeStream()
     waits = [Wait() for _ in range(3)]
@@ -66,7 +66,7 @@ def test_readers_of_both_streams_free_both() -> None:
 
 
 def test_a_wait_may_change() -> None:
-    """One who enters again with the same wait has changed what he waits for."""
+    """A caller that enters again with the same wait has changed what it waits for."""
     flow = Flow()
     mine = FakeStream()
     wait = Wait()
@@ -87,7 +87,7 @@ def test_leaving_is_always_possible() -> None:
 
 
 def test_a_wait_that_nobody_refers_to_is_over() -> None:
-    """Who was torn out of his wait without leaving it waits no more."""
+    """A caller that was torn out of its wait without leaving it waits no more."""
     flow = Flow()
     lost, wait = Wait(), Wait()
     mine = FakeStream()

@@ -27,7 +27,7 @@ def _flowing(bound: int = 8, memory: int = 16) -> "tuple[Flow, Inbound]":
     return flow, Inbound(flow, bound, memory)
 
 
-#: A caller who never goes away.
+#: The wait of a caller that never goes away.
 WAIT = Wait()
 
 
@@ -110,7 +110,7 @@ def test_a_poll_after_a_read_begins_anew() -> None:
 
 
 def test_a_collection_makes_room_until_it_has_what_it_wants() -> None:
-    """Who collects is a waiting caller; who has enough, or has left, is not."""
+    """A caller that collects waits; one that has enough, or has left, does not."""
     inbound = _inbound()
     collection = Collection(100)
     inbound.collect(collection, WAIT)
@@ -285,7 +285,7 @@ def test_the_next_collection_goes_on_with_an_abandoned_one() -> None:
 
 
 def test_a_collection_ends_with_its_wait() -> None:
-    """A collection whose caller was torn out of his wait is an abandoned one."""
+    """A collection whose caller was torn out of its wait is an abandoned one."""
     inbound = _inbound(b"ab")
     wait = Wait()
     inbound.collect(Collection(), wait)
@@ -298,7 +298,7 @@ def test_a_collection_ends_with_its_wait() -> None:
 
 
 def test_an_abandoned_collection_is_adopted() -> None:
-    """Who collects after one who was interrupted goes on with it, rather than copy it."""
+    """A caller that collects after an interrupted one goes on with it, and copies nothing."""
     inbound = _inbound(bytes(100_000))
     first, second, third = Collection(), Collection(), Collection(3)
     wait = Wait()

@@ -149,7 +149,7 @@ def test_unread_happens_or_not(size: int) -> None:
 
 
 def test_unread_can_be_done_again() -> None:
-    """Who is struck while he puts bytes back, and sees that they are not there, may try again."""
+    """A caller that is struck while it puts bytes back may try again, if they are not there."""
 
     def check(buffer: Buffer) -> None:
         if buffer.position:

@@ -12,7 +12,7 @@ from process.core._outbound import Outbound
 
 
 def test_a_caller_waits_only_beyond_the_bound() -> None:
-    """Up to the bound a caller goes on at once; one byte more, and he waits."""
+    """Up to the bound a caller goes on at once; one byte more, and it waits."""
     outbound = Outbound()
     outbound.put(bytes(BOUND))
     assert not outbound.full
