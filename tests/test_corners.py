@@ -12,17 +12,15 @@ from typing import Any, Deque, List
 
 import pytest
 
-import process._source
+import process.threads._source
 from process import PIPE, AbstractProcess, Process
 from process._descriptor import Descriptor
-from process._hand import Hand
-from process._plumbing import Plumbing
-from process._waiting import Waiter, Waiters
 from process.core._ending import Ending
 from process.core._flow import BOUND, Flow
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
 from process.core._overflow import Overflow
+from process.threads._in_flight import InFlight
 from tests.support import (
     FOREVER,
     LARGE,
@@ -76,7 +74,7 @@ def test_a_closed_stdout_says_so() -> None:
 def test_interrupted_in_the_middle_of_readlines(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines that were read already are there for the next call."""
     with Process(["printf", "a\\nb\\nc\\n"]) as child:
-        source = process._source.Source
+        source = process.threads._source.Source
         real = source.read_line
         calls = []
 
@@ -121,7 +119,7 @@ def test_fileno_waits_for_its_turn() -> None:
     with Process(["cat"], stdin=PIPE) as child:
         reader = threading.Thread(target=child.stdout.read, args=(1_000_000,))
         reader.start()
-        while not child.stdout.source.pump.inbound.busy:  # type: ignore[union-attr]
+        while not child.stdout.source.reader.inbound.busy:  # type: ignore[union-attr]
             pass
         asker = threading.Thread(target=child.stdout.fileno)
         asker.start()
@@ -251,48 +249,24 @@ def test_unbuffered_streams_say_what_they_are() -> None:
 def test_a_pipe_that_was_ready_and_is_empty() -> None:
     """Somebody else was quicker, or the kernel thought better of it: nothing is moved."""
     with Process(["cat"], stdin=PIPE) as child:
-        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
-        with pump.plumbing.lock:
-            assert not pump.move()
-
-
-def test_a_thread_that_begins_after_its_start_was_interrupted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It finds that it is not wanted, and leaves the pipe to callers."""
-    late: List[threading.Thread] = []
-
-    def interrupt(thread: threading.Thread) -> None:
-        late.append(thread)
-        raise KeyboardInterrupt
-
-    with Process(["cat"], stdin=b"x") as child:
-        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
-        with monkeypatch.context() as patch:
-            patch.setattr("process._pump._start", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                pump.employ()
-        late[0].start()
-        late[0].join()
-        assert not pump.attended
-        assert not pump.done
-        assert child.output() == b"x"
+        thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
+        with thread.monitor.lock:
+            assert not thread.read_directly()
 
 
 def test_fileno_of_stdin_waits_for_a_write_under_way() -> None:
     """The descriptor blocks from then on, so nobody must be inside a write that must not."""
     with Process(["cat"], stdin=PIPE) as child:
-        pump: Any = child.stdin.sink.pump  # type: ignore[union-attr]
-        pump.employ()
-        with pump.plumbing.lock:
-            pump._writing = True
+        thread: Any = child.stdin.sink.writer  # type: ignore[union-attr]
+        with thread.monitor.lock:
+            thread.writing = True
         asker = threading.Thread(target=child.stdin.fileno)
         asker.start()
-        while not len(pump.plumbing._waiters):
+        while not len(thread.monitor._waiters):
             pass
-        with pump.plumbing.lock:
-            pump._writing = False
-            pump.plumbing.notify(pump)
+        with thread.monitor.lock:
+            thread.writing = False
+            thread.monitor.notify()
         asker.join()
 
 
@@ -336,7 +310,7 @@ def test_interrupted_after_the_bytes_were_taken(monkeypatch: pytest.MonkeyPatch,
     with Process(["cat"], stdin=data) as child:
         child.stdout.read(1)
         plumbing: Any = child.stdout.source._plumbing  # type: ignore[union-attr]
-        inbound: Any = child.stdout.source.pump.inbound  # type: ignore[union-attr]
+        inbound: Any = child.stdout.source.reader.inbound  # type: ignore[union-attr]
         before = inbound._buffer.position
 
         def interrupt() -> None:
@@ -369,7 +343,7 @@ def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -
         raise KeyboardInterrupt
 
     inbound = Inbound(Flow())
-    hand = Hand(inbound)
+    hand = InFlight(inbound)
     read, write = os.pipe()
     os.write(write, b"abcdef")
     hand.read(read, 4)
@@ -389,24 +363,22 @@ def test_a_thread_goes_on_where_an_interrupted_caller_has_read() -> None:
     """What he has read and not recorded comes before what it reads."""
     data = pattern(300_000)
     with Process(["cat"], stdin=data) as child:
-        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
         assert child.stdout.read(1) == data[:1]
-        until(pump.port.pending)  # without the lock, which the thread that feeds the child needs
-        with pump.plumbing.lock:
-            pump._hand.read(pump.port.descriptor.fileno(), 1000)  # and here an exception strikes
-        pump.employ()
+        until(thread.end.pending)  # without the lock, which the thread that feeds the child needs
+        with thread.monitor.lock:
+            thread._in_flight.read(thread.end.descriptor.fileno(), 1000)  # and here an exception strikes
         assert child.output() == data[1:]
 
 
 def test_a_thread_goes_on_where_an_interrupted_caller_has_written() -> None:
     """What he has written and not recorded is not written again."""
     with Process(["cat"], stdin=PIPE) as child:
-        pump: Any = child.stdin.sink.pump  # type: ignore[union-attr]
-        with pump.plumbing.lock:
-            pump.outbound.put(b"once")
-            pump._hand_begin = pump.outbound.position
-            pump._hand.append(os.write(pump.port.descriptor.fileno(), b"once"))  # and here
-        pump.employ()
+        thread: Any = child.stdin.sink.writer  # type: ignore[union-attr]
+        with thread.monitor.lock:
+            thread.outbound.put(b"once")
+            thread._written_begin = thread.outbound.position
+            thread._written.append(os.write(thread.end.descriptor.fileno(), b"once"))  # and here
         child.stdin.close()
         assert child.output() == b"once"
 
@@ -424,7 +396,7 @@ def test_a_handler_reads_just_before_the_read_it_has_interrupted(
         return real(number, size)
 
     inbound = Inbound(Flow())
-    hand = Hand(inbound)
+    hand = InFlight(inbound)
     read, write = os.pipe()
     os.write(write, b"aaa")
     monkeypatch.setattr(os, "read", interrupted)
@@ -433,34 +405,6 @@ def test_a_handler_reads_just_before_the_read_it_has_interrupted(
     os.close(read)
     os.close(write)
     assert inbound.buffer.take(10) == b"aaa"
-
-
-def test_whoever_reads_an_exposed_stream_closes_its_descriptor() -> None:
-    """It is not closed under his poll, by a thread that closes the stream meanwhile."""
-    with Process(["cat"], stdin=PIPE) as child:
-        number = child.stdout.fileno()
-        exposure: Any = child.stdout.source._exposure  # type: ignore[union-attr]
-        turn = process._source._Turn()
-        exposure.turn = weakref.ref(turn)
-        child.stdout.close()
-        assert exposure.descriptor.fileno() == number
-        exposure.descriptor.close()
-
-
-def test_closed_while_the_descriptor_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By another thread, or by a signal handler: that is a closed file, and nothing is left."""
-    real = Descriptor.pipe
-
-    def pipe() -> Any:
-        monkeypatch.setattr(Descriptor, "pipe", real)
-        ends = real()
-        child.close()
-        return ends
-
-    child = Process(["cat"], stdin=PIPE).run()
-    monkeypatch.setattr(Descriptor, "pipe", pipe)
-    with pytest.raises(ValueError, match="closed file"):
-        child.stdout.fileno()
 
 
 def test_stdin_is_closed_while_its_descriptor_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,58 +425,31 @@ def test_dropped_in_the_middle_of_a_write(monkeypatch: pytest.MonkeyPatch) -> No
     """The pipe is not closed under the write, which would go to whoever is given its number."""
     box = [Process(["cat"], stdin=PIPE).run()]
     stdin: Any = box[0].stdin
-    pump = stdin.sink.pump
+    pump = stdin.sink.writer
     real = Outbound.front
     numbers: List[int] = []
 
     def front(self: Outbound, size: int) -> memoryview:
         box.clear()  # as the collector may
-        numbers.append(pump.port.descriptor.fileno())
+        numbers.append(thread.end.descriptor.fileno())
         return real(self, size)
 
     monkeypatch.setattr(Outbound, "front", front)
     with pytest.raises(BrokenPipeError):
         stdin.write(pattern(LARGE))
     assert numbers[0] >= 0
-    assert pump.port.descriptor.fileno() == -1
-
-
-def test_a_relay_that_has_ended_is_not_used_again() -> None:
-    """What may be done twice, in case of an exception, makes no cycle the second time."""
-    with Process(["echo", "x"]) as child:
-        number = child.stdout.fileno()
-        while os.read(number, 10):
-            pass
-        source: Any = child.stdout.source  # type: ignore[union-attr]
-        source._exposure.relay.join()
-        source._use(source._exposure)
-        assert source.pump.relay is None
-
-
-def test_two_release_the_same_waiters() -> None:
-    """One of them finds that the other has got the last."""
-
-    class Gone(Deque[Waiter]):
-        def __bool__(self) -> bool:
-            return True
-
-    waiters = Waiters()
-    waiters._waiters = Gone()
-    waiter = waiters.enrol()
-    waiters.notify()
-    waiter.wait(FOREVER)
-    assert len(waiters) == 0
+    assert thread.end.descriptor.fileno() == -1
 
 
 def test_silence_is_not_believed_while_bytes_wait_in_the_pipe() -> None:
     """Whoever was kept from looking for as long as the silence takes looks once more."""
     with Process(["printf", "x"]) as child:
         child.process.wait()  # behind the library's back, which moves nothing meanwhile
-        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
-        with pump.plumbing.lock:
-            pump.inbound.ending.process_ended(0.0)  # long ago
-            assert pump.inbound.ending.remaining(time.monotonic()) == 0
-            assert not pump.silent()
+        thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
+        with thread.monitor.lock:
+            thread.inbound.ending.process_ended(0.0)  # long ago
+            assert thread.inbound.ending.remaining(time.monotonic()) == 0
+            assert not thread.silent()
     assert child.output() == b"x"
 
 
@@ -543,23 +460,23 @@ def test_silence_is_not_believed_while_bytes_are_on_their_way(state: str) -> Non
     The pipe itself is empty each time, so it is this alone that speaks against the silence.
     """
     with Process(["cat"], stdin=PIPE) as child:
-        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
-        with pump.plumbing.lock:
-            pump.inbound.ending.process_ended(0.0)  # long ago
+        thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
+        with thread.monitor.lock:
+            thread.inbound.ending.process_ended(0.0)  # long ago
             if state == "busy":
-                pump._busy = True
+                thread._busy = True
             elif state == "hand":
-                pump._hand._chunks.append((b"x",))
+                thread._in_flight._chunks.append((b"x",))
             elif state == "spilled":
-                pump.inbound.spilled = 1
+                thread.inbound.spilled = 1
             else:
-                pump.inbound.feed(bytes(BOUND))
-            assert pump.inbound.ending.remaining(time.monotonic()) == 0
-            assert not pump.silent()
-            pump._busy = False
-            pump._hand._chunks.clear()
-            pump.inbound.spilled = 0
-            pump.inbound.buffer.take(BOUND)
+                thread.inbound.feed(bytes(BOUND))
+            assert thread.inbound.ending.remaining(time.monotonic()) == 0
+            assert not thread.silent()
+            thread._busy = False
+            thread._in_flight._chunks.clear()
+            thread.inbound.spilled = 0
+            thread.inbound.buffer.take(BOUND)
 
 
 def test_silence_is_not_believed_while_bytes_go_into_the_overflow(
@@ -570,14 +487,14 @@ def test_silence_is_not_believed_while_bytes_go_into_the_overflow(
     real = Overflow.append
 
     def append(self: Overflow, chunk: bytes) -> None:
-        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
+        thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
         if not silent:
-            with pump.plumbing.lock, monkeypatch.context() as patch:
-                assert not pump.inbound.spilled
-                patch.setattr(pump.port, "pending", bool)
-                patch.setattr(pump.inbound, "ending", Ending())
-                pump.inbound.ending.process_ended(0.0)  # long ago
-                silent.append(pump.silent())
+            with thread.monitor.lock, monkeypatch.context() as patch:
+                assert not thread.inbound.spilled
+                patch.setattr(thread.end, "pending", bool)
+                patch.setattr(thread.inbound, "ending", Ending())
+                thread.inbound.ending.process_ended(0.0)  # long ago
+                silent.append(thread.silent())
         real(self, chunk)
 
     monkeypatch.setattr(Overflow, "append", append)
@@ -594,9 +511,9 @@ def test_what_is_left_in_an_exposed_pipe_after_the_silence(monkeypatch: pytest.M
     script = f"os.fork() and os._exit(0)\nget_all(); put(1, pattern({len(data)}))"
     with Process(python(script), PIPE, stderr=None) as child:
         child.stdout.fileno()
-        pump: Any = child.stdout.source.pump  # type: ignore[union-attr]
-        threads = pump._thread, pump.relay._thread
-        while pump.inbound.ending.remaining(0.0) is None:
+        thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
+        threads = thread._thread, thread.relay._thread
+        while thread.inbound.ending.remaining(0.0) is None:
             pass  # the thread is to notice that the process itself has ended
         child.stdin.close()
         for thread in threads:
