@@ -1,12 +1,14 @@
 """What both variants answer at once, over a child that is none."""
 
+import copy
+import math
 import signal
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 import pytest
 
-from process.core._base import BaseProcess
+from process.core._base import BaseProcess, normalize_timeout
 from process.core.constants import PIPE
 from process.core.errors import (
     ProcessAlreadyRunError,
@@ -20,6 +22,7 @@ class FakeChild:
     """A child that notes what it is asked for."""
 
     pid = 1234
+    process: Any = "the Popen"
     stdin: Any = None
     stdout: Any = "the stdout"
     stderr: Any = "the stderr"
@@ -90,6 +93,7 @@ def test_a_process_that_was_not_run_has_nothing_to_say() -> None:
     for call in (process.terminate, process.kill):
         with pytest.raises(ProcessNotRunError):
             call()
+    assert process._process is None
     process.__del__()
 
 
@@ -105,6 +109,7 @@ def test_a_process_answers_for_its_child() -> None:
     assert process.process.done == [("poll",)] * 3
     process.process.stdin = "the stdin"
     assert process.stdin == "the stdin"
+    assert process._process == "the Popen"
 
 
 def test_a_stream_that_is_not_piped_is_an_error() -> None:
@@ -166,25 +171,31 @@ def test_arguments(arguments: Any, expected: List[str]) -> None:
     assert process.arguments == expected
 
 
-@pytest.mark.parametrize("stdin", ["text", bytearray(b"x"), memoryview(b"x")])
-def test_stdin_is_bytes_or_a_file(stdin: Any) -> None:
-    """What is not, but looks like it, is an error at once."""
-    with pytest.raises(TypeError, match="stdin must be bytes"):
-        FakeProcess("true", stdin)
-
-
 def test_the_buffer_size() -> None:
-    """A number of bytes, not negative; what `None` stands for is said by the variant."""
+    """What `None` or a negative number stands for is said by the variant; others are evaluated."""
     assert FakeProcess("true", PIPE, buffer_size=None)._buffer_size == 16
+    assert FakeProcess("true", buffer_size=-1)._buffer_size == 16
     assert FakeProcess("true", buffer_size=0)._buffer_size == 0
-    with pytest.raises(ValueError, match="must not be negative: -1"):
-        FakeProcess("true", buffer_size=-1)
-    FakeProcess._default_buffer_size = None  # type: ignore[assignment]
-    try:
-        with pytest.raises(ValueError, match="must be given"):
-            FakeProcess("true")
-    finally:
-        FakeProcess._default_buffer_size = 16
+    process = FakeProcess("true", buffer_size="x")  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
+        _ = process._buffer_size
+
+
+def test_the_abstract_class_has_no_buffer_size() -> None:
+    """`None` stands for nothing there."""
+    with pytest.raises(ValueError, match="must be given"):
+        AbstractProcess.__init__(FakeProcess("true"), "true", buffer_size=None)
+
+
+def test_a_process_is_not_copied() -> None:
+    """A copy would share the child, and end it."""
+    with pytest.raises(TypeError, match="cannot copy or pickle 'FakeProcess'"):
+        copy.copy(FakeProcess("true"))
+
+
+def test_a_timeout_that_is_not_a_number_is_none() -> None:
+    """Comparing it would never say that time is up."""
+    assert [normalize_timeout(timeout) for timeout in (None, 0.0, math.nan)] == [None, 0.0, None]
 
 
 @pytest.mark.parametrize(
