@@ -36,7 +36,7 @@ def _join_in_another_thread(process: Process) -> None:
 def test_a_handler_waits_on_top_of_a_caller_that_has_the_claim(
     join: Callable[[Process], None],
 ) -> None:
-    """The thread takes the claim from a caller that cannot use it, and the child gets to its end."""
+    """The thread takes the claim from a caller that cannot use it, and the child ends."""
     with Process(python(_SCRIPT), stdin=PIPE, stderr=None) as process:
         before = signal.signal(signal.SIGUSR1, lambda *_: join(process))
         try:

@@ -7,29 +7,26 @@ import io
 import os
 import threading
 import time
-import weakref
-from typing import Any, Deque, List
+from typing import Any, List
 
 import pytest
 
 import process.threads._source
 from process import PIPE, AbstractProcess, Process
-from process._descriptor import Descriptor
 from process.core._ending import Ending
 from process.core._flow import BOUND, Flow
 from process.core._inbound import Inbound
 from process.core._outbound import Outbound
 from process.core._overflow import Overflow
 from process.threads._in_flight import InFlight
+from process.threads._monitor import Waiter
 from tests.support import (
-    FOREVER,
     LARGE,
     Kit,
     descriptors,
     is_alive,
     pattern,
     python,
-    refuse_threads,
     until,
 )
 
@@ -96,21 +93,6 @@ def test_readlines_up_to_a_hint() -> None:
     with Process(["printf", "a\\nb\\nc\\n"]) as child:
         assert child.stdout.readlines(3) == [b"a\n", b"b\n"]
         assert child.stdout.readlines(3) == [b"c\n"]
-
-
-def test_no_thread_for_a_relay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`fileno` fails, and leaves no descriptor once the process is closed."""
-    before = descriptors()
-    child = Process(["cat"], stdin=b"x").run()
-
-    with monkeypatch.context() as patch:
-        refuse_threads(patch, RuntimeError("can't start new thread"))
-        with pytest.raises(RuntimeError):
-            child.stdout.fileno()
-    child.join()
-    child.stdout.close()
-    child.close()
-    assert descriptors() == before
 
 
 def test_fileno_waits_for_its_turn() -> None:
@@ -279,11 +261,11 @@ def test_a_write_after_another_thread_has_closed() -> None:
 
 
 def test_an_exposed_stream_is_closed_while_another_thread_reads_it() -> None:
-    """The reader is told, and it is he who closes the descriptor that he polls."""
+    """The reader is told, and the descriptor is closed."""
     before = descriptors()
     child = Process(["cat"], stdin=PIPE).run()
     child.stdout.fileno()
-    exposure: Any = child.stdout.source._exposure  # type: ignore[union-attr]
+    relay: Any = child.stdout.source.relay  # type: ignore[union-attr]
     errors: List[BaseException] = []
 
     def read() -> None:
@@ -294,8 +276,7 @@ def test_an_exposed_stream_is_closed_while_another_thread_reads_it() -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    while not exposure.reader:
-        pass
+    until(lambda: relay.suspended)
     child.stdout.close()
     reader.join()
     assert len(errors) == 1
@@ -309,7 +290,7 @@ def test_interrupted_after_the_bytes_were_taken(monkeypatch: pytest.MonkeyPatch,
     data = pattern(2 * 10**6)
     with Process(["cat"], stdin=data) as child:
         child.stdout.read(1)
-        plumbing: Any = child.stdout.source._plumbing  # type: ignore[union-attr]
+        thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
         inbound: Any = child.stdout.source.reader.inbound  # type: ignore[union-attr]
         before = inbound._buffer.position
 
@@ -318,7 +299,7 @@ def test_interrupted_after_the_bytes_were_taken(monkeypatch: pytest.MonkeyPatch,
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(plumbing, "kick", interrupt)
+            patch.setattr(thread, "touch", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 child.stdout.read(size)
         assert child.stdout.read(size) == data[1 : 1 + size]
@@ -367,7 +348,9 @@ def test_a_thread_goes_on_where_an_interrupted_caller_has_read() -> None:
         assert child.stdout.read(1) == data[:1]
         until(thread.end.pending)  # without the lock, which the thread that feeds the child needs
         with thread.monitor.lock:
-            thread._in_flight.read(thread.end.descriptor.fileno(), 1000)  # and here an exception strikes
+            thread._in_flight.read(
+                thread.end.descriptor.fileno(), 1000
+            )  # and here an exception strikes
         assert child.output() == data[1:]
 
 
@@ -407,25 +390,11 @@ def test_a_handler_reads_just_before_the_read_it_has_interrupted(
     assert inbound.buffer.take(10) == b"aaa"
 
 
-def test_stdin_is_closed_while_its_descriptor_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for the other direction."""
-    real = Plumbing.employ_all
-
-    def employ_all(self: Plumbing) -> None:
-        real(self)
-        child.stdin.close()
-
-    with Process(["cat"], stdin=PIPE) as child:
-        monkeypatch.setattr(Plumbing, "employ_all", employ_all)
-        with pytest.raises(ValueError, match="closed file"):
-            child.stdin.fileno()
-
-
 def test_dropped_in_the_middle_of_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipe is not closed under the write, which would go to whoever is given its number."""
     box = [Process(["cat"], stdin=PIPE).run()]
     stdin: Any = box[0].stdin
-    pump = stdin.sink.writer
+    thread = stdin.sink.writer
     real = Outbound.front
     numbers: List[int] = []
 
@@ -438,18 +407,29 @@ def test_dropped_in_the_middle_of_a_write(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(BrokenPipeError):
         stdin.write(pattern(LARGE))
     assert numbers[0] >= 0
-    assert thread.end.descriptor.fileno() == -1
+    until(lambda: thread.end.descriptor.fileno() == -1)
 
 
 def test_silence_is_not_believed_while_bytes_wait_in_the_pipe() -> None:
-    """Whoever was kept from looking for as long as the silence takes looks once more."""
-    with Process(["printf", "x"]) as child:
-        child.process.wait()  # behind the library's back, which moves nothing meanwhile
+    """A thread that was kept from looking for as long as the silence takes looks once more."""
+    with Process(["sh", "-c", "read line; printf x"], stdin=PIPE) as child:
         thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
+        waiter = Waiter()
         with thread.monitor.lock:
+            thread.request(waiter)
+        until(lambda: thread.claimable)
+        with thread.monitor.lock:
+            assert thread.claim(waiter)  # and the thread leaves the pipe alone
+        os.write(child.stdin.fileno(), b"go\n")
+        child.process.wait()
+        until(thread.end.pending)
+        with thread.monitor.lock:
+            thread.inbound.ending = Ending()
             thread.inbound.ending.process_ended(0.0)  # long ago
             assert thread.inbound.ending.remaining(time.monotonic()) == 0
             assert not thread.silent()
+            thread.release(waiter)
+        del waiter
     assert child.output() == b"x"
 
 
@@ -512,10 +492,8 @@ def test_what_is_left_in_an_exposed_pipe_after_the_silence(monkeypatch: pytest.M
     with Process(python(script), PIPE, stderr=None) as child:
         child.stdout.fileno()
         thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
-        threads = thread._thread, thread.relay._thread
         while thread.inbound.ending.remaining(0.0) is None:
             pass  # the thread is to notice that the process itself has ended
         child.stdin.close()
-        for thread in threads:
-            thread.join()
+        until(lambda: thread.done)
         assert child.output(join=False) == data

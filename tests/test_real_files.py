@@ -353,9 +353,10 @@ def test_a_stream_is_closed_while_its_borrower_is_started(monkeypatch: pytest.Mo
 
 def test_two_receivers_of_one_stream() -> None:
     """The first one has the child's own pipe, so the second one is refused, and nothing is lost."""
-    with Process(["cat"], stdin=pattern(LARGE)) as giver, Process(
-        ["wc", "-c"], stdin=giver.stdout
-    ) as receiver:
+    with (
+        Process(["cat"], stdin=pattern(LARGE)) as giver,
+        Process(["wc", "-c"], stdin=giver.stdout) as receiver,
+    ):
         with pytest.raises(ProcessError, match="handed over"):
             Process(["wc", "-c"], stdin=giver.stdout).run()
         assert int(receiver.output()) == LARGE

@@ -318,10 +318,17 @@ def test_the_descriptor_is_asked_for_while_a_read_waits(
                     handled.pop()()
 
             polls, sleep = type(source.reader).poll, Waiter.sleep
-            monkeypatch.setattr(
-                type(source.reader), "poll", lambda *args: (handle(), polls(*args))[1]
-            )
-            monkeypatch.setattr(Waiter, "sleep", lambda *args: (handle(), sleep(*args))[1])
+
+            def poll(*args: Any) -> None:
+                handle()
+                polls(*args)
+
+            def sleeps(*args: Any) -> None:
+                handle()
+                sleep(*args)
+
+            monkeypatch.setattr(type(source.reader), "poll", poll)
+            monkeypatch.setattr(Waiter, "sleep", sleeps)
         else:
             monkeypatch.setattr(Monitor, "enter", interrupted)
         found = process.stdout.readline() if size < 0 else process.stdout.read(size)

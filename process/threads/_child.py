@@ -179,7 +179,7 @@ class Child:
         for descriptor in self.theirs:
             descriptor.close()
         for thread in self.threads():
-            thread.join()
+            thread.await_end()
             if not thread.alive:
                 thread.end.close()
             elif thread.end.descriptor in self.ours:
@@ -379,8 +379,8 @@ def _attach(
         end = _platform.PipeEnd(ends[0], writing=True)
         writer = WriterThread(monitor, end, f"process-{popen.pid}-stdin", Outbound())
         child.sink = Sink(monitor, writer)
-        raw = RawWriter(child.sink)
-        child.stdin = Writer(raw, buffer_size) if buffer_size else raw
+        sink = child.sink
+        child.stdin = Writer(sink, buffer_size) if buffer_size else RawWriter(sink)
         if isinstance(stdin, bytes):
             writer.outbound.put(stdin)
         else:

@@ -281,8 +281,8 @@ class _Writing:
         return self.sink.offer()
 
 
-class RawWriter(_Writing, _Unseekable):
-    """The child's stdin, unbuffered."""
+class _RawStdin(_Writing, _Unseekable):
+    """What a `Writer` has as `raw`; it has no `tell` of its own, for the reason that `_Raw` has."""
 
     def __init__(self, sink: Sink) -> None:
         super().__init__(sink.writer.end.descriptor.fileno(), "wb", closefd=False)
@@ -303,16 +303,23 @@ class RawWriter(_Writing, _Unseekable):
         io.FileIO.close(self)
 
 
+class RawWriter(_RawStdin):
+    """The child's stdin, unbuffered."""
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation("a pipe is not seekable")
+
+
 class Writer(_Writing, io.BufferedWriter):
     """The child's stdin."""
 
     __del__ = _do_nothing
 
-    def __init__(self, raw: RawWriter, buffer_size: int) -> None:
-        super().__init__(raw, buffer_size)
-        self._unbuffered = raw
-        self.sink = raw.sink
-        self._outbound = raw.sink.outbound
+    def __init__(self, sink: Sink, buffer_size: int) -> None:
+        self._unbuffered = _RawStdin(sink)
+        super().__init__(self._unbuffered, buffer_size)
+        self.sink = sink
+        self._outbound = sink.outbound
         self._buffer_size = buffer_size
         #: Bytes that may be pending without being looked at: none where there is no front.
         self._front_size = buffer_size if atomic_between_calls() else -1

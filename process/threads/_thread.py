@@ -42,6 +42,7 @@ from threading import get_ident
 from typing import Callable, List, Optional, Protocol, Sequence
 
 from process import _platform
+from process._polling import poll_until
 from process.core.errors import ProcessError
 from process.threads._monitor import Monitor, Waiter, limited
 
@@ -348,6 +349,14 @@ class StreamThread(ABC):
         if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
             return
         thread.join(_PATIENCE if timeout is None else timeout)
+
+    def await_end(self) -> None:
+        """The same without `Thread.join`, which makes a record, for good, of a thread such as that
+        of `run_uninterrupted`, which `threading` does not know.
+        """
+        thread = None if self._thread is None else self._thread()
+        if thread is not None and self.end.pollable:
+            poll_until(lambda: not thread.is_alive(), _PATIENCE)
 
     def check(self) -> None:
         """See that the thread has not failed.
