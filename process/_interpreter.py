@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from itertools import chain
-from typing import Any, Callable, Tuple, Type
+from typing import Any, Callable, List, Tuple, Type
 
 __all__ = ["atomic_between_calls", "popen_class", "raised_by_signal_handler"]
 
@@ -29,8 +29,8 @@ def raised_by_signal_handler(error: BaseException) -> bool:
     traceback = error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
-        values = list(frame.f_locals.values())
-        tuples = [value for value in values if isinstance(value, tuple)]
+        values: List[Any] = list(frame.f_locals.values())
+        tuples: List[Tuple[Any, ...]] = [value for value in values if type(value) is tuple]
         if frame.f_back is not None and id(frame.f_back) in map(id, chain(values, *tuples)):
             return True
         traceback = traceback.tb_next

@@ -351,8 +351,9 @@ class StreamThread(ABC):
         thread.join(_PATIENCE if timeout is None else timeout)
 
     def await_end(self) -> None:
-        """The same without `Thread.join`, which makes a record, for good, of a thread such as that
-        of `run_uninterrupted`, which `threading` does not know.
+        """The same without `Thread.join`, for callers that `threading` does not know.
+
+        For each of these, such as the thread of `run_uninterrupted`, it makes a record for good.
         """
         thread = None if self._thread is None else self._thread()
         if thread is not None and self.end.pollable:
