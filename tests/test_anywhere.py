@@ -4,15 +4,27 @@ The other tests use programs, signals and named pipes of POSIX. These and those 
 can be run on Windows.
 """
 
+import gc
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from process import DEVNULL, PIPE, STDOUT, Process, ProcessError, ProcessTimeoutError
-from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Kit, pattern, python
+from tests.support import (
+    FLOOD_BOTH,
+    LARGE,
+    MIB,
+    PROMPT,
+    Kit,
+    make_loop,
+    pattern,
+    python,
+    rudely_close,
+)
 
 ECHO = "put(1, get_all())"
 WAIT = "put(1, b'ready'); get_all(); sys.exit(7)"
@@ -113,6 +125,29 @@ def test_it_is_dropped() -> None:
     process = Process(python(WAIT), stdin=PIPE).run()
     assert process.stdout.read(5) == b"ready"
     del process
+
+
+@pytest.mark.usefixtures("forgotten_descriptors")
+def test_an_asyncio_process_is_dropped_after_its_loop(loops: Kit) -> None:
+    """It is ended without a word, too, and ends as any other that is terminated."""
+    loop: Any = make_loop(loops.name)
+    process = loop.run_until_complete(loops.start(python(WAIT), stdin=PIPE))
+    assert loop.run_until_complete(process.stdout.readexactly(5)) == b"ready"
+    popen = process._child.transport.get_extra_info("subprocess")
+    rudely_close(loop)
+    del process
+    gc.collect()
+    if sys.platform == "win32":  # elsewhere the loop's watcher may have the code
+        assert popen.returncode == TERMINATED
+
+
+async def test_megabytes_are_read_after_the_end(kit: Kit) -> None:
+    """In the order in which they were written, though they have been in a file meanwhile."""
+    size = 4 * LARGE
+    async with kit.opened(python(f"put(1, pattern({size}))")) as process:
+        await kit.get(process.join())
+        assert await kit.read(process.stdout, size - 1) == pattern(size)[:-1]
+    assert await kit.get(process.output()) == pattern(size)[-1:]
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="only Windows has console control events")
