@@ -47,6 +47,17 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.fixture
+def forgotten_descriptors() -> Iterator[None]:
+    """The watcher of asyncio (3.12) forgets a descriptor when its loop is closed too early."""
+    before = set(descriptors() or [])
+    yield
+    gc.collect()
+    for entry in set(descriptors() or []) - before:
+        assert entry.endswith("[pidfd]")
+        os.close(int(entry.split()[0]))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Optional[bool]:
     """A test that is a coroutine function is run by its kit."""

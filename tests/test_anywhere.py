@@ -4,12 +4,14 @@ The other tests use programs, signals and named pipes of POSIX. These and those 
 can be run on Windows.
 """
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,9 +22,11 @@ from tests.support import (
     MIB,
     PROMPT,
     Kit,
+    make_loop,
     pattern,
     python,
     refuse_threads,
+    rudely_close,
     until,
 )
 
@@ -171,6 +175,29 @@ def test_it_is_dropped() -> None:
     process = Process(python(WAIT), stdin=PIPE).run()
     assert process.stdout.read(5) == b"ready"
     del process
+
+
+@pytest.mark.usefixtures("forgotten_descriptors")
+def test_an_asyncio_process_is_dropped_after_its_loop(loops: Kit) -> None:
+    """It is ended without a word, too, and ends as any other that is terminated."""
+    loop: Any = make_loop(loops.name)
+    process = loop.run_until_complete(loops.start(python(WAIT), stdin=PIPE))
+    assert loop.run_until_complete(process.stdout.readexactly(5)) == b"ready"
+    popen = process._child.transport.get_extra_info("subprocess")
+    rudely_close(loop)
+    del process
+    gc.collect()
+    if sys.platform == "win32":  # elsewhere the loop's watcher may have the code
+        assert popen.returncode == TERMINATED
+
+
+async def test_megabytes_are_read_after_the_end(kit: Kit) -> None:
+    """In the order in which they were written, though they have been in a file meanwhile."""
+    size = 4 * LARGE
+    async with kit.opened(python(f"put(1, pattern({size}))")) as process:
+        await kit.get(process.join())
+        assert await kit.read(process.stdout, size - 1) == pattern(size)[:-1]
+    assert await kit.get(process.output()) == pattern(size)[-1:]
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="only Windows has console control events")

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import threading
+import warnings
 import weakref
 from typing import Any, Callable, Iterator, List
 
@@ -247,16 +248,33 @@ def check(pid):
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
+def _fork_runs_its_loop(loops: Kit) -> bool:
+    """Whether a fork of a running loop still has a running loop (gh-139894)."""
+
+    async def fork() -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if not pid:  # pragma: no cover - in the fork
+            os._exit(asyncio._get_running_loop() is None)
+        return os.waitpid(pid, 0)[1] == 0
+
+    return loops.run(fork())
+
+
 @pytest.mark.parametrize(
     "way",
     [
         "sys.exit()",
         "os._exit(0)",
+        "process.kill(); await process.close(); del process; os._exit(0)",
         "process.kill(); await process.close(); del process; sys.exit()",
     ],
 )
 def test_a_fork_of_a_running_loop_that_exits(loops: Kit, way: str) -> None:
     """A fork that unwinds `run_until_complete` and shuts the loop down ends, and ends nobody."""
+    if "sys.exit" in way and not _fork_runs_its_loop(loops):
+        pytest.skip("a loop that is left by an exception in a fork hangs, without children, too")
     script = f"""
 import asyncio, os, sys, warnings
 from process import PIPE, AsyncProcess

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -11,8 +12,8 @@ import pytest
 
 from process import PIPE, AsyncProcess, _platform
 from process.asyncio._monitor import LoopMonitor
-from process.core._flow import BOUND
-from tests.support import LARGE, MIB, PROMPT, Gate, Kit, lines, pattern, python
+from process.core._flow import BOUND, Flow
+from tests.support import DEAF, LARGE, MIB, PROMPT, Gate, Kit, lines, pattern, python, reached
 
 
 async def test_streams_are_asyncio_streams(loops: Kit) -> None:
@@ -332,6 +333,95 @@ async def test_writing_to_a_child_that_is_over(loops: Kit) -> None:
     await process.close()
     with pytest.raises(ValueError, match="closed"):
         process.stdin.write(b"x")
+
+
+async def test_writing_on_after_the_child_has_closed_its_end(
+    loops: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is written before the next `drain`, which tells; nothing is logged."""
+    async with loops.opened(python(DEAF + "; get_all()"), stdin=PIPE) as process:
+        assert await process.stdout.readline() == b"closed\n"
+        for _ in range(20):
+            process.stdin.write(b"x")
+        await reached(process.stdin.is_closing)
+        process.stdin.write(b"x")
+        with pytest.raises(BrokenPipeError):
+            await process.stdin.drain()
+        process.kill()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("way", ["readline", "readuntil", "readexactly", "read", "write"])
+async def test_a_call_that_does_not_wait_makes_nothing_to_wait_with(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """No future, no registered wait, and none of its objects is left behind."""
+    data = b"line\n" * 1000
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        process.stdin.write(data)
+        await reached(lambda: process.stdout.inbound.held == len(data))
+        calls = {
+            "readline": process.stdout.readline,
+            "readuntil": process.stdout.readuntil,
+            "readexactly": partial(process.stdout.readexactly, 5),
+            "read": partial(process.stdout.read, 5),
+            "write": process.stdin.drain,
+        }
+
+        def refuse(*_: object) -> None:
+            pytest.fail("it waits")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LoopMonitor, "changed", refuse)
+            patch.setattr(Flow, "enter", refuse)
+            for _ in range(1000):
+                if way == "write":
+                    process.stdin.write(b"x")
+                coroutine = calls[way]()
+                with pytest.raises(StopIteration) as caught:
+                    coroutine.send(None)
+                assert way == "write" or caught.value.value == b"line\n"
+        if way != "write":
+            assert process.stdout.inbound.held == 0
+
+
+async def test_a_separator_of_any_bytes_like_kind(loops: Kit) -> None:
+    """As asyncio's reader takes it."""
+    async with loops.opened(["cat"], stdin=b"one;two,three|") as process:
+        assert await process.stdout.readuntil(bytearray(b";")) == b"one;"
+        assert await process.stdout.readuntil((memoryview(b","), b"|")) == b"two,"
+        assert await process.stdout.readuntil(b"|") == b"three|"
+        for wrong in (b"", (), (b"x", b""), bytearray()):
+            with pytest.raises(ValueError, match="at least one-byte"):
+                await process.stdout.readuntil(wrong)
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"--", b"\r\n"])
+async def test_reading_on_from_chunk_to_chunk(loops: Kit, separator: bytes) -> None:
+    """Wherever the chunks end, each call gives what it would give of one piece."""
+    data = [b"%d" % number * (number % 50) + separator for number in range(2000)]
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        stdout = process.stdout
+        whole = b"".join(data)
+        for size in (1, 7, 100, 4096, 5000):
+            for begin in range(0, len(whole), size):
+                stdout.feed_data(whole[begin : begin + size])
+            for expected in data:
+                assert await stdout.readuntil(separator) == expected
+            assert stdout.inbound.held == 0
+
+
+async def test_a_look_before_each_line_piles_up_nothing(loops: Kit) -> None:
+    """A read that is served at once counts as a read between two polls."""
+    async with loops.opened(["yes"]) as process:
+        await process.stdout.readline()
+        for _ in range(3000):
+            assert process.running
+            assert await process.stdout.readline() == b"y\n"
+            await asyncio.sleep(0)
+            assert process.stdout.inbound.held < 3 * BOUND
+        process.kill()
+        process.stdout.close()
 
 
 async def test_what_comes_while_silence_is_being_confirmed(

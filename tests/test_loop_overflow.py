@@ -646,6 +646,7 @@ def test_a_loop_that_shuts_down_in_the_middle_of_a_job(
         gc.collect()
 
 
+@pytest.mark.usefixtures("forgotten_descriptors")
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "kept"])
 def test_a_loop_that_is_closed_in_the_middle_of_a_job(
     loops: Kit, disk: Disk, stuck: Stuck, caplog: pytest.LogCaptureFixture, dropped: bool
@@ -666,6 +667,7 @@ def test_a_loop_that_is_closed_in_the_middle_of_a_job(
         until(lambda: not [each for each in threading.enumerate() if "asyncio_" in each.name])
 
 
+@pytest.mark.usefixtures("forgotten_descriptors")
 def test_a_loop_that_is_closed_before_a_job_has_begun(
     loops: Kit, disk: Disk, stuck: Stuck, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -722,11 +724,11 @@ tempfile.TemporaryFile = slow
 async def main():
     global process
     process = await AsyncProcess(["head", "-c", "20000000", "/dev/zero"]).run()
-    try:
-        await process.join(0.1)
-    except Exception:
-        pass
-    assert process.stdout.spool.busy
+    joining = asyncio.ensure_future(process.join())
+    while not process.stdout.spool.busy:
+        await asyncio.sleep(0.001)
+    joining.cancel()
+    await asyncio.wait([joining])
 if {loops.name == "uvloop"}:
     import uvloop as loops
 else:

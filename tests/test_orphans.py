@@ -20,7 +20,6 @@ from tests.support import (
     Gate,
     Kit,
     close_loop,
-    descriptors,
     is_alive,
     make_loop,
     pattern,
@@ -32,19 +31,10 @@ from tests.support import (
 STUBBORN = python("import signal; signal.signal(15, signal.SIG_IGN); put(1, b'x'); signal.pause()")
 
 
+pytestmark = pytest.mark.usefixtures("forgotten_descriptors")
+
 #: What `Popen` has to say of a child that nobody could end.
 _IS_STILL_RUNNING = pytest.mark.filterwarnings("ignore:subprocess .* is still running")
-
-
-@pytest.fixture(autouse=True)
-def _forgotten_descriptors() -> Iterator[None]:
-    """The watcher of asyncio (3.12) forgets a descriptor when its loop is closed too early."""
-    before = set(descriptors() or [])
-    yield
-    gc.collect()
-    for entry in set(descriptors() or []) - before:
-        assert entry.endswith("[pidfd]")
-        os.close(int(entry.split()[0]))
 
 
 @pytest.fixture

@@ -163,9 +163,14 @@ class Spool:
             job.future.add_done_callback(partial(self._finished, job, timer))
 
     def _work(self, job: _Job, data: bytes) -> None:
-        """Do a job, in a thread of the executor."""
-        if not job.claim():
-            return
+        """Do a job, in a thread of the executor, unless it has been taken back."""
+        try:
+            if job.claim():
+                self._use_files(job, data)
+        finally:
+            self._keep_quiet(job)
+
+    def _use_files(self, job: _Job, data: bytes) -> None:
         try:
             with self._lock:
                 if self._closing:
@@ -181,7 +186,6 @@ class Spool:
         finally:
             if self._closing:
                 self._close_files()
-            self._keep_quiet(job)
 
     def _keep_quiet(self, job: _Job) -> None:
         """Keep the result from a closed loop: up to Python 3.10 the attempt to set it is logged."""
