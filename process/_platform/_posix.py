@@ -34,6 +34,9 @@ spawn_options: Dict[str, Any] = {}
 
 is_duplicated = _portable.is_duplicated
 
+#: For names that some systems and interpreters lack: they are asked for by `hasattr`.
+_os: Any = os
+
 #: POSIX promises that a pipe that polls as writable takes at least this much at once.
 _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
 
@@ -132,7 +135,7 @@ def exit_code(pid: int) -> Optional[int]:
 
 
 def _peek(kind: int, number: int) -> Optional[int]:
-    result = os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    result = _os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if result is None:
         return None
     status: int = result.si_status
@@ -225,8 +228,8 @@ class _Event:
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
-            flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
-            self._read = self._write = Descriptor.own(os.eventfd, 0, flags)
+            flags = _os.EFD_NONBLOCK | _os.EFD_CLOEXEC
+            self._read = self._write = Descriptor.own(_os.eventfd, 0, flags)
         else:
             self._read, self._write = Descriptor.pipe()
             os.set_blocking(self._read.fileno(), False)
@@ -483,7 +486,7 @@ class ExitWatch:
         try:
             # Not reaped yet, so the number cannot belong to another process.
             pidfd = _make_pidfd(popen.pid)
-            _peek(os.P_PIDFD, pidfd.fileno())
+            _peek(_os.P_PIDFD, pidfd.fileno())
             self._pidfd = pidfd
         except (ProcessLookupError, ChildProcessError):
             pass  # SIGCHLD is ignored: the kernel has reaped it already, see `look`
@@ -543,7 +546,7 @@ class ExitWatch:
     def _peek_code(self) -> Optional[int]:
         pidfd = self._pidfd
         if pidfd is not None:
-            return _peek(os.P_PIDFD, pidfd.fileno())
+            return _peek(_os.P_PIDFD, pidfd.fileno())
         if self._waiting is not None:
             return _peek(os.P_PID, self._popen.pid)
         return 0
@@ -552,9 +555,9 @@ class ExitWatch:
         pidfd = self._pidfd
         with contextlib.suppress(ChildProcessError):  # reaped already
             if pidfd is not None:
-                os.waitid(os.P_PIDFD, pidfd.fileno(), os.WEXITED | os.WNOHANG)
+                _os.waitid(_os.P_PIDFD, pidfd.fileno(), os.WEXITED | os.WNOHANG)
             elif self._waiting is not None and hasattr(os, "waitid"):
-                os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG)
+                _os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG)
         self._reaped = True
 
     def fileno(self) -> int:
@@ -609,6 +612,6 @@ class _ThreadWatch(_portable.ExitWatch):
         block_signals()
         if hasattr(os, "waitid"):
             with contextlib.suppress(ChildProcessError):  # reaped already
-                os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+                _os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._popen.wait()
