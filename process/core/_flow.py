@@ -135,18 +135,18 @@ class Flow:
         """Whether a caller waits, be it for a connected process."""
         if not self._waits and not self._connected:
             return False
-        return self._waited or any(other._waited for other in self.connected)
+        return self._waited or True in [other._waited for other in self.connected]
 
     @property
     def _waited(self) -> bool:
-        return any(wait() is not None for wait, _, _ in list(self._waits.values()))
+        return True in [wait() is not None for wait, _, _ in list(self._waits.values())]
 
     def waited_by_other(self, wait: Wait) -> bool:
         """Whether a caller waits other than the one whose `wait` this is."""
         others = [reference() for reference, _, _ in list(self._waits.values())]
-        if any(other is not None and other is not wait for other in others):
+        if True in [other is not None and other is not wait for other in others]:
             return True
-        return any(other._waited for other in self.connected)
+        return True in [other._waited for other in self.connected]
 
     def need(self, stream: Stream) -> float:
         """How many bytes of `stream` the callers who read it want to have at hand."""
@@ -164,6 +164,6 @@ class Flow:
             if own is not stream:
                 return UNBOUNDED
             limit = max(limit, need)
-        if self._connected and any(other._waited for other in self.connected):
+        if self._connected and True in [other._waited for other in self.connected]:
             return UNBOUNDED
         return limit

@@ -283,7 +283,7 @@ class Child:
         """
         if self.sink is not None and not self.sink.writer.done:
             return
-        if all(source.closed for source in self.sources) and self.look() is not None:
+        if False not in [source.closed for source in self.sources] and self.look() is not None:
             self.alive.discard(self)
             self.monitor.release()
 

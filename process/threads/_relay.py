@@ -62,7 +62,7 @@ class Relay:
     @property
     def suspended(self) -> bool:
         """Whether a caller reads by way of the stream object."""
-        return any(reference() is not None for reference in list(self._suspensions.values()))
+        return True in [reference() is not None for reference in list(self._suspensions.values())]
 
     @property
     def blocking(self) -> bool:
