@@ -345,7 +345,7 @@ def refuse_threads(
             if left:
                 return real(self)
         refused.append(self.name)
-        raise fault
+        raise fault.with_traceback(None)  # which would grow each time
 
     patch.setattr(threading.Thread, "start", start)
     return refused
