@@ -2,49 +2,60 @@
 
 import signal
 import threading
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, python
+from tests.support import FOREVER, LARGE, pattern, python, until
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no signals to be sent")
+pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to be sent")
 
-#: Answers a line, sends the signal, and floods stdout with one line.
-_SCRIPT = f"""
-import signal, time
-sys.stdin.readline(); put(1, b"line\\n")
-sys.stdin.readline()
-os.kill(os.getppid(), signal.SIGUSR1)
-sys.stdin.readline(); put(1, b"x" * {LARGE} + b"\\n")
-"""
+#: Answers a line, and floods stdout once it has got another one.
+_SCRIPT = (
+    f"sys.stdin.readline(); put(1, b'line\\n'); sys.stdin.readline(); put(1, pattern({LARGE}))"
+)
 
 
-def _join_here(process: Process) -> None:
+def _go_on(process: Process) -> None:
+    process.stdin.write(b"two\n")
+    process.stdin.flush()
     process.join()
 
 
-def _join_in_another_thread(process: Process) -> None:
-    thread = threading.Thread(target=process.join)
+def _go_on_in_another_thread(process: Process) -> None:
+    thread = threading.Thread(target=_go_on, args=(process,))
     thread.start()
     thread.join()
 
 
 @pytest.mark.usefixtures("looks_again")
-@pytest.mark.parametrize("join", [_join_here, _join_in_another_thread])
+@pytest.mark.parametrize("go_on", [_go_on, _go_on_in_another_thread])
 def test_a_handler_waits_on_top_of_a_caller_that_has_the_claim(
-    join: Callable[[Process], None],
+    monkeypatch: pytest.MonkeyPatch, go_on: Callable[[Process], None]
 ) -> None:
     """The thread takes the claim from a caller that cannot use it, and the child ends."""
+    # Until another caller waits, the thread leaves the pipe to this one.
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
     with Process(python(_SCRIPT), stdin=PIPE, stderr=None) as process:
-        before = signal.signal(signal.SIGUSR1, lambda *_: join(process))
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        main = threading.get_ident()
+
+        def interrupt() -> None:
+            until(lambda: reader.claimed)
+            with reader.monitor.lock:
+                pass  # the caller has left the section in which it took the claim
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+        before = signal.signal(signal.SIGUSR1, lambda *_: go_on(process))
         try:
             process.stdin.write(b"one\n")
             process.stdin.flush()
             assert process.stdout.readline() == b"line\n"
-            process.stdin.write(b"two\nthree\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == b"x" * LARGE + b"\n"
+            other = threading.Thread(target=interrupt)
+            other.start()
+            assert process.stdout.read(LARGE // 64) == pattern(LARGE)[: LARGE // 64]
+            other.join()
         finally:
             signal.signal(signal.SIGUSR1, before)
+    assert process.output() == pattern(LARGE)[LARGE // 64 :]

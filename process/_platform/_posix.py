@@ -403,7 +403,10 @@ class PipeEnd:
         event = self._event
         if event is None:
             return False, False, False, False
-        wanted = {event.fileno(): _IN, outlet.fileno(): _OUT if write else 0}
+        number = outlet.fileno()
+        if number < 0:
+            return False, False, False, False  # closed by a caller, at this very moment
+        wanted = {event.fileno(): _IN, number: _OUT if write else 0}
         if read:
             wanted[self.descriptor.fileno()] = _IN
         watched = -1 if watch is None else watch.fileno()
@@ -412,7 +415,7 @@ class PipeEnd:
         events = _poll(wanted)
         if event.fileno() in events:
             event.clear()
-        state = events.get(outlet.fileno(), 0)
+        state = events.get(number, 0)
         readable = self.descriptor.fileno() in events
         return readable, bool(state & _OUT), bool(state & ~_OUT), watched in events
 

@@ -45,8 +45,8 @@ def limited(timeout: Optional[float]) -> float:
     return LOOK_AGAIN if timeout is None else min(timeout, LOOK_AGAIN)
 
 
-def _no_condition() -> bool:
-    return True
+def _never() -> bool:
+    return False
 
 
 class Waiter(Wait):
@@ -61,7 +61,7 @@ class Waiter(Wait):
         self._lock = threading.Lock()
         self._lock.acquire()
         #: What the caller waits for. It is asked under the monitor's lock, by any thread.
-        self.condition: Callable[[], bool] = _no_condition
+        self.condition: Callable[[], bool] = _never
         #: The claim that was taken over, by a signal handler, from the call that it interrupted.
         self.interrupted: Optional[weakref.ref[Waiter]] = None
         self.thread = get_ident()
@@ -199,6 +199,8 @@ class Monitor:
             if waiter is None:
                 self._waiters.pop(key, None)
             elif waiter.condition():
+                # It no longer counts as waiting: the thread that has served it may stand by.
+                self.leave(waiter)
                 waiter.wake()
                 found = True
         return found

@@ -152,7 +152,7 @@ class ReaderThread(StreamThread):
         with self.monitor.lock:
             relay.let_go()
             waiting = len(inbound.uncollected) > 0
-            if inbound.at_eof and not waiting:
+            if (inbound.at_eof and not waiting) or relay.ended:
                 return
             self._starved = not room
         readable, writable, broken, ended = self.end.wait_relay(
@@ -169,6 +169,8 @@ class ReaderThread(StreamThread):
         with self.monitor.lock:
             if not self._relays:
                 return  # callers have come meanwhile
+            # An interrupted caller may have taken bytes out of the second pipe: they come first.
+            relay.commit(inbound.uncollected)
             if waiting:
                 # None of these calls blocks, so the lock may be held.
                 if writable and relay.push(inbound.uncollected):

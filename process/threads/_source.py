@@ -21,6 +21,7 @@ from functools import partial
 from threading import get_ident
 from typing import Callable, Iterator, Optional, Union
 
+from process import _platform
 from process._descriptor import Descriptor
 from process._interpreter import atomic_between_calls
 from process.core._buffer import Buffer
@@ -564,6 +565,8 @@ class Source:
                     self.inbound.close()
                 else:
                     relay.close()
+                    if not relay.ended and not _platform.has_reader(relay.outlet):
+                        relay.broken = True
                 self.reader.look()
                 self.monitor.wake_all()
             if relay is None or relay.broken:
