@@ -212,7 +212,6 @@ class Reader(asyncio.StreamReader):
                 size = len(buffer)
             if size >= 0:
                 break
-            buffer.discard()
             self._unpaid = 0
             await self._monitor.changed(None, inbound, operation.least)
         data = buffer.peek(size)
@@ -221,6 +220,7 @@ class Reader(asyncio.StreamReader):
         self._count(end)
         try:
             buffer.skip_to(end)
+            buffer.discard()
             if self._direct is None:
                 inbound.taken()
                 if not inbound.closed:
