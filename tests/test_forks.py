@@ -248,15 +248,16 @@ def check(pid):
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
-def _fork_runs_its_loop(loops: Kit) -> bool:
-    """Whether a fork of a running loop still has a running loop (gh-139894)."""
+def _fork_runs_its_task(loops: Kit) -> bool:
+    """Whether the task that has forked is still the loop's current one in the fork (gh-139894)."""
 
     async def fork() -> bool:
+        loop = asyncio.get_running_loop()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if not pid:  # pragma: no cover - in the fork
-            os._exit(asyncio._get_running_loop() is None)
+            os._exit(asyncio.current_task(loop) is None)
         return os.waitpid(pid, 0)[1] == 0
 
     return loops.run(fork())
@@ -273,7 +274,7 @@ def _fork_runs_its_loop(loops: Kit) -> bool:
 )
 def test_a_fork_of_a_running_loop_that_exits(loops: Kit, way: str) -> None:
     """A fork that unwinds `run_until_complete` and shuts the loop down ends, and ends nobody."""
-    if "sys.exit" in way and not _fork_runs_its_loop(loops):
+    if "sys.exit" in way and not _fork_runs_its_task(loops):
         pytest.skip("a loop that is left by an exception in a fork hangs, without children, too")
     script = f"""
 import asyncio, os, sys, warnings

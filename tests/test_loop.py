@@ -424,6 +424,16 @@ async def test_a_look_before_each_line_piles_up_nothing(loops: Kit) -> None:
         process.stdout.close()
 
 
+async def test_writing_to_a_pipe_of_which_the_loop_has_just_seen_the_end(loops: Kit) -> None:
+    """Before it has told of that: the bytes go nowhere, and `drain` says so."""
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        process.stdin.transport.abort()
+        process.stdin.write(b"x")
+        with pytest.raises(BrokenPipeError):
+            await process.stdin.drain()
+    assert await process.output() == b""
+
+
 async def test_what_comes_while_silence_is_being_confirmed(
     loops: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ from tests.support import (
     start_library,
     until,
 )
+from tests.test_cancellation_points import InterruptedAt
 
 #: More than is held in memory, in the queue and in the pieces under way.
 SIZE = 5 * LARGE
@@ -544,6 +545,43 @@ async def test_cancelled_in_the_middle_of_a_job(
             await task
         stuck.go_on()
         assert await process.output() == pattern(SIZE, 1)
+
+
+@pytest.mark.parametrize("way", ["read", "readline", "readexactly"])
+async def test_interrupted_at_each_point_of_a_read_from_a_file(
+    loops: Kit, disk: Disk, way: str
+) -> None:
+    """The bytes come out whole with the reads that follow."""
+    data = b"".join(lines(200_000))
+    found: List[bytes] = []
+    async with loops.opened(["cat"], stdin=data) as process:
+        await process.join()
+        assert process.stdout.inbound.spilled
+        calls = {
+            "read": lambda: process.stdout.read(300_000),
+            "readline": process.stdout.readline,
+            "readexactly": lambda: process.stdout.readexactly(70_000),
+        }
+        interruptions = point = 0
+        while process.stdout.inbound.spilled:
+            point = point % 80 + 1
+            interrupted, some = await InterruptedAt(point).call(calls[way])
+            interruptions += interrupted
+            found.append(some or b"")
+            if way == "readline":  # it takes too many to get anywhere
+                found.append(await process.stdout.read(100_000))
+        assert interruptions
+    assert b"".join(found) + await process.output() == data
+
+
+async def test_resumed_again_after_an_exception_has_struck(loops: Kit) -> None:
+    """Just after the pipe was resumed, and before that was noted: it is harmless."""
+    async with loops.opened(["yes"]) as process:
+        stdout = process.stdout
+        await reached(lambda: stdout._paused_pipe)
+        stdout._pipe.resume_reading()
+        assert await stdout.readexactly(MIB) == b"y\n" * (MIB // 2)
+        process.kill()
 
 
 async def test_a_block_left_by_an_exception_in_the_middle_of_a_job(

@@ -19,6 +19,7 @@ It is an `asyncio.StreamReader` by type and by behaviour, except that
 """
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
 
@@ -123,13 +124,14 @@ class Reader(asyncio.StreamReader):
     def advance(self) -> None:
         """Read on, from the pipe and from the spool, if there is room."""
         if self._paused_pipe and (self._lost or self._has_room):
-            self._paused_pipe = False
             if not self._pipe.is_closing():
-                self._pipe.resume_reading()
-        if self.inbound.spilled:
-            if self.spool.failure is not None:
-                self._fail(self.spool.failure)
-            elif not self.spool.busy:
+                with contextlib.suppress(RuntimeError):  # an exception has struck after this before
+                    self._pipe.resume_reading()
+            self._paused_pipe = False
+        if self.spool.failure is not None:
+            self._fail(self.spool.failure)
+        elif self.inbound.spilled:
+            if not self.spool.busy:
                 self._monitor.loop.call_soon(self.spool.advance)
         elif not self._paused_pipe:
             self._monitor.held_back.discard(self)
@@ -210,7 +212,6 @@ class Reader(asyncio.StreamReader):
                 size = len(buffer)
             if size >= 0:
                 break
-            buffer.discard()
             self._unpaid = 0
             await self._monitor.changed(None, inbound, operation.least)
         data = buffer.peek(size)
@@ -219,6 +220,7 @@ class Reader(asyncio.StreamReader):
         self._count(end)
         try:
             buffer.skip_to(end)
+            buffer.discard()
             if self._direct is None:
                 inbound.taken()
                 if not inbound.closed:
@@ -284,6 +286,7 @@ class Reader(asyncio.StreamReader):
         """Bytes are lost, and what is left must not be taken for the whole."""
         # The frames of its traceback refer to bytes, and to what refers to it.
         self._failure = error.with_traceback(None)
+        self.spool.failure = None
         self.close()
 
     def check(self) -> None:

@@ -153,24 +153,24 @@ class Spool:
     def _submit(self, job: _Job) -> None:
         self._job = job
         loop = self._monitor.loop
-        data = b"".join(islice(self._queue, job.writes))
+        chunks = list(islice(self._queue, job.writes))
         try:
-            job.future = loop.run_in_executor(None, self._work, job, data)
+            job.future = loop.run_in_executor(None, self._work, job, chunks)
         except RuntimeError:  # the executor is shut down, or no thread can be started
             self._take_back(job)
         else:
             timer = loop.call_later(_PATIENCE, self._take_back, job)
             job.future.add_done_callback(partial(self._finished, job, timer))
 
-    def _work(self, job: _Job, data: bytes) -> None:
+    def _work(self, job: _Job, chunks: List[bytes]) -> None:
         """Do a job, in a thread of the executor, unless it has been taken back."""
         try:
             if job.claim():
-                self._use_files(job, data)
+                self._use_files(job, chunks)
         finally:
             self._keep_quiet(job)
 
-    def _use_files(self, job: _Job, data: bytes) -> None:
+    def _use_files(self, job: _Job, chunks: List[bytes]) -> None:
         try:
             with self._lock:
                 if self._closing:
@@ -182,7 +182,7 @@ class Spool:
                         job.pieces.append(piece)
                         left -= len(piece)
                 else:
-                    self._overflow.append(data)
+                    self._overflow.append(b"".join(chunks))
         finally:
             if self._closing:
                 self._close_files()
@@ -246,8 +246,8 @@ class Spool:
     def _deliver(self, pieces: List[bytes]) -> None:
         try:
             for piece in pieces:
-                self._inbound.spilled -= len(piece)
                 self._inbound.feed(piece)
+                self._inbound.spilled -= len(piece)
         except MemoryError as error:
             self._fail(error)
         self._changed()

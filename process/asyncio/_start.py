@@ -31,9 +31,6 @@ from process.core.types import File
 #: Whether `subprocess.Popen` leaks descriptors when it runs out of them.
 _POPEN_LEAKS = sys.version_info < (3, 11)
 
-#: Descriptors that the start of a child with three pipes takes at most.
-_DESCRIPTORS = 12
-
 #: Seconds after which a loop that has not answered a cancelled start is told to stop, again.
 _INSIST_AFTER = 0.1
 
@@ -42,6 +39,11 @@ _TURNS = 30
 
 #: Seconds between two looks at a child that the loop does not watch.
 _LOOK_AGAIN = 0.01
+
+
+def _complete(future: "asyncio.Future[None]", _: object) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Start:
@@ -67,8 +69,10 @@ class Start:
         task = self._task = self.loop.create_task(self._ask(arguments, to, stdin))
         starting.add(self)
         task.add_done_callback(self._answered)
+        answered: asyncio.Future[None] = self.loop.create_future()
+        task.add_done_callback(partial(_complete, answered))
         try:
-            await asyncio.wait([task])  # cancelled, this leaves the task alone
+            await answered  # a cancellation leaves the task alone
             task.result()
         finally:
             del task  # an error refers to this frame, and must not be referred to from it
@@ -77,7 +81,7 @@ class Start:
 
     async def _ask(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> None:
         self._begun = True
-        _reserve_descriptors(self.loop)
+        _reserve_descriptors(self.loop, 4 + 2 * [stdin, to.stdout, to.stderr].count(PIPE))
         await self.loop.subprocess_exec(
             lambda: ChildProtocol(self.loop, self._buffer_size, self._arrived),
             *arguments,
@@ -192,7 +196,7 @@ def _descriptor(file: Optional[File]) -> Optional[int]:
     return file if file is None or isinstance(file, int) else file.fileno()
 
 
-def _reserve_descriptors(loop: asyncio.AbstractEventLoop) -> None:
+def _reserve_descriptors(loop: asyncio.AbstractEventLoop, count: int) -> None:
     """See that there are as many descriptors left as the loop may need at once.
 
     Running out in the middle, `subprocess.Popen` leaks two of them before Python 3.11
@@ -208,6 +212,6 @@ def _reserve_descriptors(loop: asyncio.AbstractEventLoop) -> None:
         # Each of these is one call into C, so no exception can strike between making a descriptor
         # and noting it, or while half of them are closed.
         numbers.extend(map(os.open, [os.devnull], [os.O_RDONLY]))
-        numbers.extend(map(os.dup, numbers * (_DESCRIPTORS - 1)))
+        numbers.extend(map(os.dup, numbers * (count - 1)))
     finally:
         deque(map(os.close, numbers), maxlen=0)
