@@ -14,19 +14,17 @@ from typing import Iterator, List, Optional
 import pytest
 
 from process import _waiting
-from tests.support import FOREVER, Kit, descriptors, employ_threads, make_loop
+from tests.support import (
+    FOREVER,
+    Kit,
+    descriptors,
+    employ_threads,
+    loop_parameters,
+    make_loop,
+)
 
 
-def _loops() -> "List[object]":
-    try:
-        import uvloop  # noqa: F401
-    except ImportError as error:
-        skip = pytest.mark.skip(reason=f"uvloop cannot be imported: {error}")
-        return ["asyncio", pytest.param("uvloop", marks=skip)]
-    return ["asyncio", "uvloop"]
-
-
-@pytest.fixture(params=["sync", "threads", *_loops()])
+@pytest.fixture(params=["sync", "threads", *loop_parameters()])
 def kit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kit:
     """Both variants: with callers who drive and with threads for all pipes, and on both loops."""
     if request.param == "threads":
@@ -34,7 +32,7 @@ def kit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kit:
     return Kit(request.param)
 
 
-@pytest.fixture(params=_loops())
+@pytest.fixture(params=loop_parameters())
 def loops(request: pytest.FixtureRequest) -> Kit:
     """The asyncio variant on both loops."""
     return Kit(request.param)

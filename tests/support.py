@@ -239,6 +239,16 @@ class Kit:
             await stream.wait_closed()
 
 
+def loop_parameters() -> List[Any]:
+    """The names of the kinds of loops, for parameters of tests; those that are missing skip."""
+    try:
+        import uvloop  # noqa: F401
+    except ImportError as error:
+        skip = pytest.mark.skip(reason=f"uvloop cannot be imported: {error}")
+        return ["asyncio", pytest.param("uvloop", marks=skip)]
+    return ["asyncio", "uvloop"]
+
+
 def make_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new loop of asyncio's or of uvloop's."""
     if name == "uvloop":
