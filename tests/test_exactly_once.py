@@ -9,6 +9,7 @@ from typing import Optional
 import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from process.constants import DEFAULT_BUFFER_SIZE
 from tests.support import (
     DEAF,
     KIB,
@@ -150,7 +151,7 @@ def _served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("_served")
-@pytest.mark.parametrize("size", [100 * KIB, LARGE])
+@pytest.mark.parametrize("size", [DEFAULT_BUFFER_SIZE + 100 * KIB, LARGE])
 @pytest.mark.parametrize("buffer_size", [0, None])
 def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[int]) -> None:
     """More than a stream buffer holds is not left to a flush: `write` itself says so."""

@@ -96,6 +96,7 @@ def test_both_sides_of_a_conversation_are_looked_at() -> None:
     assert conversation.problems() == ["stderr: byte 1 of 2 differs"]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("plan", _ROUNDS, ids=str)
 def test_a_round_passes(plan: Plan) -> None:
     """Every kind of work, and every kind of fault."""
