@@ -19,8 +19,10 @@ from tests.support import (
     Kit,
     descriptors,
     employ_threads,
+    freeze,
     loop_parameters,
     make_loop,
+    unfreeze,
 )
 
 
@@ -92,9 +94,9 @@ def _uvloop_is_warm() -> None:
 def _old_objects_are_frozen() -> Iterator[None]:
     """What has been found to be in use, before a test or after one, is not searched again."""
     gc.collect()
-    gc.freeze()
+    freeze()
     yield
-    gc.unfreeze()
+    unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -124,7 +126,7 @@ def _no_leaks(_temporary: Path) -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail("left behind: " + "; ".join(left))
         time.sleep(0.001)
-    gc.freeze()
+    freeze()
 
 
 def _left(descriptors_before: Optional[List[str]]) -> List[str]:

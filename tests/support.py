@@ -5,6 +5,8 @@ import asyncio
 import contextlib
 import dis
 import functools
+import gc
+import importlib.util
 import inspect
 import os
 import random
@@ -35,6 +37,21 @@ import process.process
 from process import Process, ProcessError, _platform
 
 T = TypeVar("T")
+
+# What PyPy and Windows lack, and what is asked of it in tests.
+needs_refcounts = pytest.mark.skipif(
+    not hasattr(sys, "getrefcount"), reason="references are not counted (no sys.getrefcount)"
+)
+needs_tracemalloc = pytest.mark.skipif(
+    importlib.util.find_spec("tracemalloc") is None, reason="memory is not traced (no tracemalloc)"
+)
+needs_waitid = pytest.mark.skipif(
+    not hasattr(os, "waitid"), reason="an end cannot be awaited without reaping (no os.waitid)"
+)
+
+#: Of the collector: what has survived so far is not looked at again. PyPy has no such thing.
+freeze: Callable[[], None] = getattr(gc, "freeze", lambda: None)
+unfreeze: Callable[[], None] = getattr(gc, "unfreeze", lambda: None)
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -10,6 +10,8 @@ from typing import Any, List
 
 import pytest
 
+pytest.importorskip("psutil", reason="psutil has no wheel for PyPy")
+
 from stress.bench.case import MIB, Case, Measurement
 from stress.bench.catalogue import CASES
 from stress.bench.payload import all_zero, pattern

@@ -7,6 +7,7 @@ from typing import Any, List, Set, Tuple
 
 import pytest
 
+pytest.importorskip("psutil", reason="psutil has no wheel for PyPy")
 pytest.importorskip("resource", reason="limits and signals are a matter of POSIX")
 
 from process.core._inbound import Inbound
