@@ -14,25 +14,16 @@ from typing import Iterator, List, Optional
 import pytest
 
 from process.threads import _monitor
-from tests.support import FOREVER, Kit, descriptors, make_loop
+from tests.support import FOREVER, Kit, descriptors, freeze, loop_parameters, make_loop, unfreeze
 
 
-def _loops() -> "List[object]":
-    try:
-        import uvloop  # noqa: F401
-    except ImportError as error:
-        skip = pytest.mark.skip(reason=f"uvloop cannot be imported: {error}")
-        return ["asyncio", pytest.param("uvloop", marks=skip)]
-    return ["asyncio", "uvloop"]
-
-
-@pytest.fixture(params=["sync", *_loops()])
+@pytest.fixture(params=["sync", *loop_parameters()])
 def kit(request: pytest.FixtureRequest) -> Kit:
     """Both variants, the asyncio one on both loops."""
     return Kit(request.param)
 
 
-@pytest.fixture(params=_loops())
+@pytest.fixture(params=loop_parameters())
 def loops(request: pytest.FixtureRequest) -> Kit:
     """The asyncio variant on both loops."""
     return Kit(request.param)
@@ -103,9 +94,9 @@ def _uvloop_is_warm() -> None:
 def _old_objects_are_frozen() -> Iterator[None]:
     """What has been found to be in use, before a test or after one, is not searched again."""
     gc.collect()
-    gc.freeze()
+    freeze()
     yield
-    gc.unfreeze()
+    unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -135,7 +126,7 @@ def _no_leaks(_temporary: Path) -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail("left behind: " + "; ".join(left))
         time.sleep(0.001)
-    gc.freeze()
+    freeze()
 
 
 def _left(descriptors_before: Optional[List[str]]) -> List[str]:

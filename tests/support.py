@@ -1,7 +1,12 @@
 """What the tests share: patterned bytes, children to run, and one face for both variants."""
 
+import _thread
 import asyncio
 import contextlib
+import dis
+import functools
+import gc
+import importlib.util
 import inspect
 import os
 import random
@@ -11,7 +16,19 @@ import threading
 import time
 import warnings
 from pathlib import Path
-from typing import Any, AsyncIterator, Callable, Coroutine, Iterator, List, Optional, Tuple, TypeVar
+from types import CodeType, FrameType
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    FrozenSet,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 import pytest
 
@@ -20,6 +37,21 @@ import process.process
 from process import Process, ProcessError
 
 T = TypeVar("T")
+
+# What PyPy and Windows lack, and what is asked of it in tests.
+needs_refcounts = pytest.mark.skipif(
+    not hasattr(sys, "getrefcount"), reason="references are not counted (no sys.getrefcount)"
+)
+needs_tracemalloc = pytest.mark.skipif(
+    importlib.util.find_spec("tracemalloc") is None, reason="memory is not traced (no tracemalloc)"
+)
+needs_waitid = pytest.mark.skipif(
+    not hasattr(os, "waitid"), reason="an end cannot be awaited without reaping (no os.waitid)"
+)
+
+#: Of the collector: what has survived so far is not looked at again. PyPy has no such thing.
+freeze: Callable[[], None] = getattr(gc, "freeze", lambda: None)
+unfreeze: Callable[[], None] = getattr(gc, "unfreeze", lambda: None)
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -224,6 +256,16 @@ class Kit:
             await stream.wait_closed()
 
 
+def loop_parameters() -> List[Any]:
+    """The names of the kinds of loops, for parameters of tests; those that are missing skip."""
+    try:
+        import uvloop  # noqa: F401
+    except ImportError as error:
+        skip = pytest.mark.skip(reason=f"uvloop cannot be imported: {error}")
+        return ["asyncio", pytest.param("uvloop", marks=skip)]
+    return ["asyncio", "uvloop"]
+
+
 def make_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new loop of asyncio's or of uvloop's."""
     if name == "uvloop":
@@ -395,44 +437,146 @@ def _interrupt() -> None:
     raise InterruptedByTestError
 
 
-class Injector:
-    """Does something at the n-th point at which a signal handler could run inside the library.
+#: The signal that the injectors make pending; nobody else uses it in this process.
+_SIGNAL = int(getattr(signal, "SIGUSR1", signal.SIGINT))
 
-    The interpreter runs signal handlers where a Python function is entered and where a function
-    written in C has returned. A profiler is called at the same places, so it can stand in for a
-    signal that comes at any one of them.
+_IS_CPYTHON = sys.implementation.name == "cpython"
+
+
+class _Pending:
+    """`_SIGNAL in _PENDING` makes the signal pending, as its arrival does.
+
+    The operator is one instruction, and no CPython looks for signals after it. A call would not do:
+    the interpreter looks after each, so the handler would run in the function that makes the call.
     """
 
-    def __init__(self, point: int, strike: Callable[[], object] = _interrupt) -> None:
+    __contains__: Any = (
+        _thread.interrupt_main
+        if sys.version_info >= (3, 10) and _IS_CPYTHON
+        else signal.raise_signal
+    )
+
+
+_PENDING = _Pending()
+
+
+@functools.cache
+def _points(code: CodeType, between_instructions: bool) -> FrozenSet[int]:
+    """The offsets of instructions that end with a look for signals, or that enter a function.
+
+    CPython looks where a function is entered, after a call, and on a jump backward; 3.9 and PyPy do
+    so between most instructions. There those that change nothing are left out: a signal that
+    strikes after them might as well have struck before. From 3.15 on the call of `__enter__` by a
+    `with` statement is followed by no look (gh-148874); but a traced one is, so it is left out.
+    """
+    between_instructions &= sys.version_info < (3, 10) or not _IS_CPYTHON
+    found = []
+    before = ""
+    for instruction in dis.get_instructions(code):
+        name, target = instruction.opname, instruction.argval
+        if between_instructions:
+            is_point = not name.startswith(("LOAD_", "POP_TOP", "ROT_", "DUP_", "NOP"))
+        elif name.startswith("RETURN_"):  # to C, whose call is followed by a look
+            is_point = sys.version_info < (3, 11)
+        elif name.startswith("CALL"):
+            is_point = sys.version_info < (3, 15) or before != "LOAD_SPECIAL"
+        else:
+            is_jump = "JUMP" in name and "NO_INTERRUPT" not in name
+            is_point = is_jump and isinstance(target, int) and target <= instruction.offset
+        if is_point:
+            found.append(instruction.offset)
+        if name not in ("CACHE", "EXTENDED_ARG"):
+            before = name
+    return frozenset(found)
+
+
+class Injector:
+    """Has a signal handled at the n-th point at which that can happen inside the library.
+
+    The signal is made pending just before an instruction that ends with a look for signals, and the
+    interpreter does the rest: so the handler runs where one can run in this version, and nowhere
+    else. PyPy cannot be told to wait; there the tracer does what the handler would.
+    """
+
+    def __init__(
+        self,
+        point: int,
+        strike: Callable[[], object] = _interrupt,
+        root: str = str(Path(process.__file__).parent),
+        between_instructions: bool = False,
+    ) -> None:
+        """Strike at that point.
+
+        Args:
+            point: which one, counted from 1.
+            strike: what the handler does.
+            root: what the paths of the files begin with in which there are points.
+            between_instructions: whether there are points between all instructions where handlers
+                run there. The core is proof against that, and the rest is not.
+        """
         self.point = point
         #: Whether the last call had as many points as that.
         self.struck = False
         #: How many points it has had until then.
         self.passed = 0
         self._strike = strike
-        self._root = os.path.dirname(process.__file__)  # noqa: PTH120
+        self.root = root
+        self.between_instructions = between_instructions
+        self._live = False
 
     def call(self, function: Callable[[], Any]) -> None:
         """Call `function`, and strike if it has as many points as that."""
-        self.passed = 0
-        self.struck = False
         try:
-            sys.setprofile(self._profile)
-            function()
+            with self.armed():
+                function()
         except InterruptedByTestError:
             pass
-        finally:
-            sys.setprofile(None)
 
-    def _profile(self, frame: Any, event: str, _: Any) -> None:
-        if event not in ("call", "c_return"):
-            return
-        if not frame.f_code.co_filename.startswith(self._root) or in_a_finalizer(frame):
-            return
-        self.passed += 1
-        if self.passed == self.point:
-            sys.setprofile(None)
-            self.struck = True
+    @contextlib.contextmanager
+    def armed(self) -> Iterator[None]:
+        """Strike inside of the block, in this thread."""
+        self.passed = 0
+        self.struck = False
+        before = signal.signal(_SIGNAL, self._handle)
+        outer = sys.gettrace()
+        self._live = True
+        # Before `settrace`: else 3.12 reports no instructions until the second time.
+        sys._getframe().f_trace_opcodes = True
+        try:
+            sys.settrace(self._trace)
+            yield
+        finally:
+            self._live = False
+            sys.settrace(outer)
+            signal.signal(_SIGNAL, before)
+
+    def applies(self, frame: FrameType) -> bool:
+        """Whether a handler that interrupts `frame` is meant."""
+        return not in_a_finalizer(frame)
+
+    def _trace(self, frame: Any, event: str, _: object) -> Any:
+        code = frame.f_code
+        if not code.co_filename.startswith(self.root):
+            return None
+        frame.f_trace_opcodes = True
+        if (
+            event == "opcode"
+            and frame.f_lasti in _points(code, self.between_instructions)
+            and self.applies(frame)
+        ):
+            self.passed += 1
+            if self.passed == self.point:
+                sys.settrace(None)
+                self.struck = True
+                if not _IS_CPYTHON:
+                    self._strike()
+                    return None
+                # A function that returns does not look for signals.
+                return _SIGNAL in _PENDING or None
+        return self._trace
+
+    def _handle(self, _: int, frame: Optional[FrameType]) -> None:
+        if self._live and frame is not None and self.applies(frame):
             self._strike()
 
 

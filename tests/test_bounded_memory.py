@@ -3,7 +3,6 @@
 import os
 import stat
 import tempfile
-import tracemalloc
 from pathlib import Path
 from typing import Any, List, Set
 
@@ -11,7 +10,7 @@ import pytest
 
 from process import Process
 from process._spool import open_spool
-from tests.support import LARGE, MIB, Kit, lines, pattern, python
+from tests.support import LARGE, MIB, Kit, lines, needs_tracemalloc, pattern, python
 
 SIZE = 4 * LARGE
 
@@ -157,10 +156,13 @@ def test_the_disk_is_full(monkeypatch: pytest.MonkeyPatch, fill: int) -> None:
 
 
 @pytest.mark.parametrize("way", ["output", "close", "leave", "read"])
+@needs_tracemalloc
 async def test_what_is_asked_for_is_in_memory_once(kit: Kit, way: str) -> None:
     """Capturing costs the captured bytes, not twice of them."""
     size = 32 * MIB
     command = python(f"[put(1, pattern({MIB}, 1)) for _ in range({size // MIB})]")
+    import tracemalloc
+
     tracemalloc.start()
     try:
         if way == "leave":
@@ -185,9 +187,12 @@ async def test_what_is_asked_for_is_in_memory_once(kit: Kit, way: str) -> None:
     assert peak < 1.3 * size
 
 
+@needs_tracemalloc
 async def test_input_is_not_copied(kit: Kit) -> None:
     """Feeding input to a child that echoes nothing costs next to no memory."""
     data = pattern(32 * MIB)
+    import tracemalloc
+
     tracemalloc.start()
     try:
         async with kit.opened(["sh", "-c", "cat >/dev/null"], stdin=data) as process:

@@ -3,23 +3,27 @@
 import asyncio
 import gc
 import os
-import sys
 import warnings
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Generator, List, Optional, Tuple
+from types import FrameType
+from typing import Any, Awaitable, Callable, Generator, List, Optional, Set, Tuple
 
 import pytest
 
 import process as library
 from process import PIPE
 from process.asyncio import _start
-from tests.support import MIB, Gate, Kit, in_a_finalizer, lines, pattern, python
+from tests.support import (
+    MIB,
+    Gate,
+    Injector,
+    Kit,
+    lines,
+    pattern,
+    python,
+)
 
 Call = Callable[[Any], Awaitable[Any]]
-
-
-class InterruptedByTestError(Exception):
-    """What a signal handler raises."""
 
 
 class CancelledAt:
@@ -71,53 +75,55 @@ async def cancelled_at(point: int, woken: bool, call: Awaitable[Any]) -> Tuple[b
         return True, None
 
 
-class InterruptedAt:
-    """Raises at the n-th point at which a signal handler could run inside a task of the library's.
+class InterruptedTaskError(Exception):
+    """What a signal handler raises.
 
-    See `tests.test_every_point.Injector`. In a callback of the loop nothing is raised: it would
-    not get to any caller.
+    An exception, since a loop is left by what is none.
+    """
+
+
+def _interrupt() -> None:
+    raise InterruptedTaskError
+
+
+class InterruptedAt(Injector):
+    """Interrupts a task of the library's, in the library's own code.
+
+    In a callback of the loop nothing is raised: it would not get to any caller.
     """
 
     def __init__(self, point: int) -> None:
-        self.left = point
+        super().__init__(point, _interrupt)
         self._pid = os.getpid()  # uvloop runs what is to be run after a fork in its children
-        self._root = os.path.dirname(library.__file__)  # noqa: PTH120
+        self._others: Set[asyncio.Task[Any]] = set()
 
-    async def call(self, call: Callable[[], Awaitable[Any]]) -> Tuple[bool, Any]:
-        """Whether the call was interrupted, and what it returned."""
+    async def interrupt(self, call: Callable[[], Awaitable[Any]]) -> Tuple[bool, Any]:
+        """Whether the call had as many points as that, and what it returned if it did return."""
 
         async def run() -> Any:
-            sys.setprofile(self._profile)
-            try:
+            with self.armed():
                 return await call()
-            finally:
-                sys.setprofile(None)
 
-        others = asyncio.all_tasks()
-        self._others = others
+        self._others = asyncio.all_tasks()
+        result = None
         try:
-            return False, await asyncio.ensure_future(run())
-        except InterruptedByTestError:
-            return True, None
+            result = await asyncio.ensure_future(run())
+        except InterruptedTaskError:
+            pass
         except library.ProcessError as error:
-            if isinstance(error.__cause__, InterruptedByTestError):
-                return True, None
-            raise
+            if not isinstance(error.__cause__, InterruptedTaskError):
+                raise
+        return self.struck, result
 
-    def _profile(self, frame: Any, event: str, _: Any) -> None:
-        if event not in ("call", "c_return"):
-            return
-        if event == "call" and frame.f_lineno != frame.f_code.co_firstlineno:
-            return  # a coroutine that goes on is entered, too, but no handler runs there
-        if not frame.f_code.co_filename.startswith(self._root):
-            return
-        task = asyncio.current_task() if os.getpid() == self._pid else None
-        if task is None or task in self._others or in_a_finalizer(frame):
-            return
-        self.left -= 1
-        if self.left == 0:
-            sys.setprofile(None)
-            raise InterruptedByTestError
+    def applies(self, frame: FrameType) -> bool:
+        if os.getpid() != self._pid or not frame.f_code.co_filename.startswith(self.root):
+            return False
+        task = asyncio.current_task()
+        return task is not None and task not in self._others and super().applies(frame)
+
+
+#: An exception may come between the call of a coroutine function and the `await`.
+_BETWEEN_CALL_AND_AWAIT = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 
 
 async def nobody_waits(process: Any) -> None:
@@ -295,17 +301,18 @@ async def test_cancelled_at_each_point_of_run(loops: Kit, woken: bool) -> None:
 # Exceptions out of nowhere.
 
 
+@_BETWEEN_CALL_AND_AWAIT
 @pytest.mark.parametrize("read", _READS)
 async def test_interrupted_at_each_point_of_a_read(loops: Kit, read: Call) -> None:
     """The bytes come out whole with the reads that follow."""
-    data = b"".join(lines(10_000))
+    data = b"".join(lines(60_000))  # a call whose task was not hit takes some
     found = b""
     point = 0
     interrupted = True
     async with loops.opened(["cat"], stdin=data) as process:
         while interrupted:
             point += 1
-            interrupted, some = await InterruptedAt(point).call(lambda: read(process))
+            interrupted, some = await InterruptedAt(point).interrupt(lambda: read(process))
             found += some or b""
             await nobody_waits(process)
         assert point > 4  # what is at hand takes few calls
@@ -323,7 +330,7 @@ async def test_interrupted_at_each_point_of_a_read_that_waits(loops: Kit, read: 
             point += 1
             process.stdin.write(b"%6d\n" % point)
             sent += b"%6d\n" % point
-            interrupted, some = await InterruptedAt(point).call(lambda: read(process))
+            interrupted, some = await InterruptedAt(point).interrupt(lambda: read(process))
             found += some or b""
             await nobody_waits(process)
             if interrupted:
@@ -332,6 +339,7 @@ async def test_interrupted_at_each_point_of_a_read_that_waits(loops: Kit, read: 
         assert point > 20
 
 
+@_BETWEEN_CALL_AND_AWAIT
 @pytest.mark.parametrize("wait", _WAITS)
 async def test_interrupted_at_each_point_of_a_wait(loops: Kit, wait: Call) -> None:
     """The next call goes on, and everything is there."""
@@ -343,13 +351,14 @@ async def test_interrupted_at_each_point_of_a_wait(loops: Kit, wait: Call) -> No
     interrupted = True
     while interrupted:
         point += 1
-        interrupted, _ = await InterruptedAt(point).call(lambda: wait(process))
+        interrupted, _ = await InterruptedAt(point).interrupt(lambda: wait(process))
         await nobody_waits(process)
     assert point > 5
     assert await process.output() == data
     await process.close()
 
 
+@_BETWEEN_CALL_AND_AWAIT
 async def test_interrupted_at_each_point_of_a_write(loops: Kit) -> None:
     """Its bytes are on their way whole, or not at all, and `drain` sends what is."""
     sent: List[bytes] = []
@@ -364,7 +373,7 @@ async def test_interrupted_at_each_point_of_a_write(loops: Kit) -> None:
         while interrupted:
             point += 1
             sent.append(b"%d:%s\n" % (point, b"x" * 40_000))
-            interrupted, _ = await InterruptedAt(point).call(write)
+            interrupted, _ = await InterruptedAt(point).interrupt(write)
             await process.stdin.drain()
         assert point > 10
     received = (await process.output()).splitlines(keepends=True)
@@ -373,6 +382,7 @@ async def test_interrupted_at_each_point_of_a_write(loops: Kit) -> None:
     assert received[-1] == sent[-1]
 
 
+@_BETWEEN_CALL_AND_AWAIT
 async def test_interrupted_at_each_point_of_close(loops: Kit) -> None:
     """Each of many: the next `close` completes it, and everything is there."""
     point = 0
@@ -382,12 +392,13 @@ async def test_interrupted_at_each_point_of_close(loops: Kit) -> None:
         process = await loops.start(["cat"], stdin=PIPE)
         process.stdin.write(b"line\n")
         assert await process.stdout.read(1) == b"l"
-        interrupted, _ = await InterruptedAt(point).call(process.close)
+        interrupted, _ = await InterruptedAt(point).interrupt(process.close)
         await nobody_waits(process)
         await process.close()
         assert await process.output() == b"ine\n"
 
 
+@_BETWEEN_CALL_AND_AWAIT
 async def test_interrupted_at_each_point_of_run(loops: Kit) -> None:
     """There is no child afterwards; or it is there, and runs."""
     point = 0
@@ -395,7 +406,7 @@ async def test_interrupted_at_each_point_of_run(loops: Kit) -> None:
     while interrupted:
         point += 1
         process = loops.Process(["cat"], stdin=PIPE)
-        interrupted, _ = await InterruptedAt(point).call(process.run)
+        interrupted, _ = await InterruptedAt(point).interrupt(process.run)
         if process._child is None:
             with pytest.raises(ChildProcessError):
                 os.waitpid(-1, os.WNOHANG)

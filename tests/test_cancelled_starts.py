@@ -24,6 +24,8 @@ from tests.support import (
     close_loop,
     descriptors,
     make_loop,
+    needs_refcounts,
+    needs_waitid,
     pattern,
     until,
 )
@@ -222,6 +224,7 @@ async def test_run_is_cancelled_though_a_grandchild_holds_the_pipes(
         os.close(held)
 
 
+@needs_refcounts
 async def test_what_cannot_be_started_is_freed(loops: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference counts alone free the input of a `run` that has failed, or was cancelled."""
     data = pattern(LARGE)
@@ -289,6 +292,7 @@ def test_a_loop_is_not_kept(loops: Kit, shut_down: bool) -> None:
 
 
 @pytest.mark.parametrize("turns", range(2, 10))
+@needs_waitid
 async def test_a_child_that_ends_before_its_start_is_over(loops: Kit, turns: int) -> None:
     """It is wanted all the same, and so is what it has written."""
     process = loops.Process(["printf", "x"], stdin=PIPE)

@@ -13,7 +13,16 @@ import pytest
 
 from process import PIPE, Process, ProcessError
 from process._descriptor import Descriptor
-from tests.support import LARGE, PROMPT, Kit, descriptors, is_alive, pattern, python
+from tests.support import (
+    LARGE,
+    PROMPT,
+    Kit,
+    descriptors,
+    is_alive,
+    needs_refcounts,
+    pattern,
+    python,
+)
 
 
 class State:
@@ -119,6 +128,7 @@ async def test_many_failed_starts(kit: Kit, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("leave", ["fed", "close", "leave", "exception", "drop", "deaf"])
+@needs_refcounts
 async def test_input_is_let_go_of(kit: Kit, leave: str) -> None:
     """No reference to the caller's input is left once it is fed, or of no use any more."""
     data = pattern(LARGE)
@@ -155,6 +165,7 @@ def test_no_record_is_left_of_descriptors() -> None:
     assert set(Descriptor.owners) == before
 
 
+@needs_refcounts
 def test_input_of_a_failed_start_goes_with_its_process() -> None:
     """A process that could not be started can be dropped, with its input."""
     data = pattern(1000)

@@ -13,7 +13,19 @@ import pytest
 from process import PIPE, AsyncProcess, _platform
 from process.asyncio._monitor import LoopMonitor
 from process.core._flow import BOUND, Flow
-from tests.support import DEAF, LARGE, MIB, PROMPT, Gate, Kit, lines, pattern, python, reached
+from tests.support import (
+    DEAF,
+    LARGE,
+    MIB,
+    PROMPT,
+    Gate,
+    Kit,
+    lines,
+    needs_waitid,
+    pattern,
+    python,
+    reached,
+)
 
 
 async def test_streams_are_asyncio_streams(loops: Kit) -> None:
@@ -293,6 +305,7 @@ async def test_drain_is_woken_by_the_last_piece(loops: Kit) -> None:
     assert process.exit_code == 0
 
 
+@needs_waitid
 async def test_a_signal_for_a_child_that_has_just_ended(
     loops: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -565,7 +565,7 @@ async def test_interrupted_at_each_point_of_a_read_from_a_file(
         interruptions = point = 0
         while process.stdout.inbound.spilled:
             point = point % 80 + 1
-            interrupted, some = await InterruptedAt(point).call(calls[way])
+            interrupted, some = await InterruptedAt(point).interrupt(calls[way])
             interruptions += interrupted
             found.append(some or b"")
             if way == "readline":  # it takes too many to get anywhere

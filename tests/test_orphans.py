@@ -22,6 +22,7 @@ from tests.support import (
     close_loop,
     is_alive,
     make_loop,
+    needs_waitid,
     pattern,
     python,
     rudely_close,
@@ -153,6 +154,7 @@ def test_an_orphan_is_ended_without_a_thread_and_without_a_descriptor(
 
 
 @pytest.mark.parametrize("way", ["a zombie", "reaped", "known to the loop"])
+@needs_waitid
 def test_an_orphan_that_has_ended_is_left_alone(
     loops: Kit, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:

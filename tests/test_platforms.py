@@ -23,6 +23,7 @@ from tests.support import FOREVER, PROMPT, start_library
 
 _PREPARE = """
 import asyncio, ctypes, fcntl, os, select, shlex, signal, subprocess, tempfile, types
+asyncio.new_event_loop().close()  # from 3.14 on, only this imports the loops of the platform
 def take_away(module, *names):
     lesser = types.ModuleType(module.__name__)
     vars(lesser).update((name, value) for name, value in vars(module).items() if name not in names)

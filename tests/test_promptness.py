@@ -16,7 +16,18 @@ import pytest
 from process import PIPE, Process, ProcessTimeoutError, _platform
 from process.core._inbound import Collection
 from process.threads._monitor import Waiter
-from tests.support import FLOOD_BOTH, LARGE, MIB, PROMPT, Gate, Kit, pattern, python, until
+from tests.support import (
+    FLOOD_BOTH,
+    LARGE,
+    MIB,
+    PROMPT,
+    Gate,
+    Kit,
+    needs_waitid,
+    pattern,
+    python,
+    until,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -75,6 +86,7 @@ async def test_a_loop_of_joins_without_time_ends(kit: Kit) -> None:
         assert await kit.get(process.error()) == pattern(LARGE, 2)
 
 
+@needs_waitid
 async def test_join_and_the_exit_code_agree(kit: Kit) -> None:
     """Once there is an exit code there is nothing to wait for, whether the loop knows or not."""
     async with kit.opened(["sh", "-c", "exit 3"]) as process:

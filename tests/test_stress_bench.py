@@ -14,6 +14,8 @@ from typing import Any, Iterator, List
 
 import pytest
 
+pytest.importorskip("psutil", reason="psutil has no wheel for PyPy")
+
 from stress.bench import calls
 from stress.bench.case import MIB, Case, Measurement, Times
 from stress.bench.catalogue import CASES

@@ -7,6 +7,8 @@ from typing import Callable, List
 
 import pytest
 
+pytest.importorskip("psutil", reason="psutil has no wheel for PyPy")
+
 from stress import census, demonstration
 from stress.__main__ import main
 from stress.demonstration.play import play

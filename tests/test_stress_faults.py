@@ -7,6 +7,7 @@ from typing import Any, List, Set, Tuple
 
 import pytest
 
+pytest.importorskip("psutil", reason="psutil has no wheel for PyPy")
 pytest.importorskip("resource", reason="limits and signals are a matter of POSIX")
 
 from process.core._inbound import Inbound
@@ -96,6 +97,7 @@ def test_both_sides_of_a_conversation_are_looked_at() -> None:
     assert conversation.problems() == ["stderr: byte 1 of 2 differs"]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("plan", _ROUNDS, ids=str)
 def test_a_round_passes(plan: Plan) -> None:
     """Every kind of work, and every kind of fault."""

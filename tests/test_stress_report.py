@@ -8,6 +8,8 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
+pytest.importorskip("psutil", reason="psutil has no wheel for PyPy")
+
 from stress import report
 from stress.__main__ import main
 from stress.report import charts, figures

@@ -10,6 +10,8 @@ from typing import Any, List
 
 import pytest
 
+pytest.importorskip("psutil", reason="psutil has no wheel for PyPy")
+
 from stress.__main__ import main
 from stress.soak import collectors
 from stress.soak.collector import overflow

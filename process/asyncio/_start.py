@@ -18,6 +18,7 @@ import contextlib
 import os
 import sys
 from collections import deque
+from functools import partial
 from typing import Any, List, Optional, Set
 
 from process import _platform

@@ -1,14 +1,14 @@
 """An exception may strike anywhere in a call, and no byte is lost, doubled or moved.
 
-A signal handler, `KeyboardInterrupt` above all, may raise between any two instructions of the
-thread that calls. Here each operation that callers' threads run is struck at every one of its
-instructions in turn, until it gets through.
+A signal handler, `KeyboardInterrupt` above all, may raise wherever the interpreter looks for
+signals in the thread that calls. Here each operation that callers' threads run is struck at every
+one of these points in turn, until it gets through. An operation without a call has none, where the
+interpreter looks after calls only.
 """
 
-import sys
+import signal
 from pathlib import Path
-from types import FrameType
-from typing import Any, Callable, Optional, Type, TypeVar
+from typing import Callable, TypeVar
 
 import pytest
 
@@ -17,61 +17,28 @@ from process.core._buffer import Buffer
 from process.core._flow import Flow, Wait
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
+from tests.support import Injector
 
 T = TypeVar("T")
 
 CORE = str(Path(process.core.__file__).parent)
 
-
-class StruckError(BaseException):
-    """What a signal handler raises."""
-
-
-class Strike:
-    """Raises at the nth instruction in the core that is run inside of it, if it comes to that."""
-
-    def __init__(self, countdown: int) -> None:
-        self.countdown = countdown
-        self.struck = False
-        self._outer: Any = None
-
-    def __enter__(self) -> "Strike":  # noqa: PYI034
-        self._outer = sys.gettrace()
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, kind: Optional[Type[BaseException]], *_: object) -> bool:
-        sys.settrace(self._outer)
-        return kind is StruckError
-
-    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
-        if not frame.f_code.co_filename.startswith(CORE):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":  # Python 3.9 forgets what is raised for a line
-            self.countdown -= 1
-            if self.countdown == 0:
-                self.struck = True
-                raise StruckError
-        return self._trace
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
 
 
 def strike_everywhere(
     make: Callable[[], T], operate: Callable[[T], object], check: Callable[[T], object]
 ) -> None:
-    """Run `operate` on a new object, struck at every instruction in turn; `check` each time."""
-    with Strike(0):  # strikes never; Python 3.12 reports no instructions the first time
-        operate(make())
-    countdown = 0
+    """Run `operate` on a new object, struck at every point in turn; `check` each time."""
+    point = 0
     struck = True
     while struck:
-        countdown += 1
+        point += 1
         thing = make()
-        with Strike(countdown) as strike:
-            operate(thing)
+        injector = Injector(point, root=CORE, between_instructions=True)
+        injector.call(lambda: operate(thing))  # noqa: B023 - called at once
         check(thing)
-        struck = strike.struck
-    assert countdown > 3, "nothing was struck"
+        struck = injector.struck
 
 
 LARGE = bytes(range(256)) * 32
