@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -48,6 +49,13 @@ needs_tracemalloc = pytest.mark.skipif(
 needs_waitid = pytest.mark.skipif(
     not hasattr(os, "waitid"), reason="an end cannot be awaited without reaping (no os.waitid)"
 )
+
+
+def needs_program(name: str) -> pytest.MarkDecorator:
+    """For tests that run a program of POSIX."""
+    is_there = sys.platform != "win32" and shutil.which(name) is not None
+    return pytest.mark.skipif(not is_there, reason=f"there is no program {name}")
+
 
 #: Of the collector: what has survived so far is not looked at again. PyPy has no such thing.
 freeze: Callable[[], None] = getattr(gc, "freeze", lambda: None)
@@ -136,6 +144,13 @@ logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith(
     command[1:1] = ["-X", "dev"]
     return command
 
+
+#: The command that copies stdin to stdout as it comes.
+CAT = (
+    ["cat"]
+    if shutil.which("cat") is not None and sys.platform != "win32"
+    else python("for data in iter(lambda: os.read(0, 1 << 16), b''): put(1, data)")
+)
 
 #: Closes its stdin, and says so.
 DEAF = "shut(0); put(1, b'closed\\n')"
@@ -322,18 +337,36 @@ async def _turns(count: int) -> None:
 
 
 class Gate:
-    """A named pipe at which a child waits until it is opened; the child calls `wait_at(path)`."""
+    """A named pipe at which a child waits until it is opened.
+
+    Windows has no such pipes in its file system. There a file says that the child waits, and is
+    removed to let it go on.
+    """
 
     #: For the child: wait until the gate is opened.
-    WAIT = 'open(sys.argv[1], "rb").read()\n'
+    WAIT = (
+        'open(sys.argv[1], "rb").read()\n'
+        if hasattr(os, "mkfifo")
+        else """
+import time
+open(sys.argv[1], "xb").close()
+while os.path.exists(sys.argv[1]): time.sleep(0.001)
+"""
+    )
 
     def __init__(self, directory: Path, name: str = "gate") -> None:
         self.path = directory / name
-        os.mkfifo(self.path)
+        if hasattr(os, "mkfifo"):
+            os.mkfifo(self.path)
 
     def open(self, data: bytes = b"") -> None:
         """Let the child go on, as soon as it waits."""
-        self.path.write_bytes(data)
+        if hasattr(os, "mkfifo"):
+            self.path.write_bytes(data)
+            return
+        assert not data, "this gate carries no data"
+        until(self.path.exists)
+        self.path.unlink()
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
@@ -613,6 +646,10 @@ def await_stop(pid: int) -> None:
 
 def is_alive(pid: int) -> bool:
     """Whether there is such a process."""
+    if sys.platform == "win32":  # where signal 0 is CTRL_C_EVENT, and is sent
+        import psutil
+
+        return psutil.pid_exists(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Optional
@@ -10,6 +11,7 @@ import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from tests.support import (
+    CAT,
     DEAF,
     KIB,
     LARGE,
@@ -39,7 +41,7 @@ async def test_output_called_again_returns_the_same(kit: Kit) -> None:
 async def test_what_was_read_is_not_in_output(kit: Kit) -> None:
     """Lines, pieces and `output` share the stream among them."""
     data = b"".join(lines(40_000))
-    async with kit.opened(["cat"], stdin=data) as process:
+    async with kit.opened(CAT, stdin=data) as process:
         first = await kit.read_line(process.stdout) + await kit.read_line(process.stdout)
         small = await kit.read(process.stdout, 12_345)
         large = await kit.read(process.stdout, MIB)
@@ -55,7 +57,7 @@ async def test_what_was_read_is_not_in_output(kit: Kit) -> None:
 async def test_what_was_read_is_not_kept_on_leaving(kit: Kit) -> None:
     """Leaving `with` keeps what has not been read, and only that."""
     data = pattern(LARGE)
-    async with kit.opened(["cat"], stdin=data) as process:
+    async with kit.opened(CAT, stdin=data) as process:
         first = await kit.read(process.stdout, 700_000)
     assert first == data[:700_000]
     assert await kit.get(process.output()) == data[700_000:]
@@ -65,7 +67,7 @@ async def test_what_was_read_is_not_kept_on_leaving(kit: Kit) -> None:
 async def test_read_of_a_size_returns_that_size(kit: Kit, size: int) -> None:
     """However much is held, a read of `size` bytes takes just these."""
     data = pattern(2 * LARGE)
-    async with kit.opened(["cat"], stdin=data) as process:
+    async with kit.opened(CAT, stdin=data) as process:
         await kit.get(process.join())
         stream = process.stdout
         one = await kit.get(stream.readexactly(size) if kit.is_async else stream.read(size))
@@ -93,7 +95,7 @@ async def test_every_byte_of_input_in_every_size(kit: Kit) -> None:
     """Writes of all sizes, from one byte to more than any bound, arrive in order."""
     sizes = [1, 2, 4095, 4096, 8191, 8192, 8193, 65_536, 65_537, 262_144, 262_145, MIB, 3, 1]
     chunks = [pattern(size, seed) for seed, size in enumerate(sizes)]
-    async with kit.opened(["cat"], stdin=PIPE) as process:
+    async with kit.opened(CAT, stdin=PIPE) as process:
         for chunk in chunks:
             await kit.write(process.stdin, chunk)
     assert await kit.get(process.output()) == b"".join(chunks)
@@ -103,7 +105,7 @@ async def test_input_may_be_changed_after_write(kit: Kit) -> None:
     """What a caller writes from a `bytearray` is what it held when he wrote it."""
     data = bytearray(pattern(100_000))
     expected = bytes(data)
-    async with kit.opened(["cat"], stdin=PIPE) as process:
+    async with kit.opened(CAT, stdin=PIPE) as process:
         process.stdin.write(data)
         data[:] = bytes(len(data))
     assert await kit.get(process.output()) == expected
@@ -145,6 +147,8 @@ async def test_an_explicit_write_reports_a_broken_pipe(kit: Kit) -> None:
 @pytest.mark.parametrize("buffer_size", [0, None])
 def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[int]) -> None:
     """More than a stream buffer holds is not left to a flush: `write` itself says so."""
+    if sys.platform == "win32" and buffer_size is None and size < LARGE:
+        pytest.skip("a thread writes there, so that only the flush after it can say so")
     with Process(python(DEAF), PIPE, buffer_size=buffer_size) as process:
         assert process.stdout.readline() == b"closed\n"
         with pytest.raises(BrokenPipeError):
@@ -172,7 +176,7 @@ async def test_a_write_in_progress_reports_a_broken_pipe(kit: Kit) -> None:
 
 async def test_stdin_given_as_bytes_reads_as_closed(kit: Kit) -> None:
     """`stdin` is there for bytes, and is closed, even while they are still being fed."""
-    async with kit.opened(["cat"], stdin=pattern(LARGE)) as process:
+    async with kit.opened(CAT, stdin=pattern(LARGE)) as process:
         assert process.stdin.is_closing() if kit.is_async else process.stdin.closed
         with pytest.raises((ValueError, RuntimeError)):
             await kit.send(process.stdin, b"more")
@@ -181,7 +185,7 @@ async def test_stdin_given_as_bytes_reads_as_closed(kit: Kit) -> None:
 
 async def test_empty_input_is_end_of_file(kit: Kit) -> None:
     """`stdin=b""` is not `stdin=None`."""
-    async with kit.opened(["cat"], stdin=b"") as process:
+    async with kit.opened(CAT, stdin=b"") as process:
         assert await kit.get(process.output()) == b""
 
 
@@ -204,12 +208,12 @@ async def test_files_and_descriptors_as_streams(kit: Kit, tmp_path: Path) -> Non
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(data)
     with source.open("rb") as stdin, target.open("wb") as stdout:
-        async with kit.opened(["cat"], stdin=stdin, stdout=stdout) as process:
+        async with kit.opened(CAT, stdin=stdin, stdout=stdout) as process:
             await kit.get(process.join())
     assert target.read_bytes() == data
     number = os.open(target, os.O_RDONLY)
     try:
-        async with kit.opened(["cat"], stdin=number) as process:
+        async with kit.opened(CAT, stdin=number) as process:
             assert await kit.get(process.output()) == data
     finally:
         os.close(number)
@@ -221,7 +225,7 @@ async def test_lines_wait_for_a_collection(loops: Kit, collect: str, way: str) -
     """A task that asks for a line while another one gathers everything takes nothing of it."""
     data = pattern(LARGE)
     middle = 100_000
-    async with loops.opened(["cat"], stdin=PIPE) as process:
+    async with loops.opened(CAT, stdin=PIPE) as process:
         stdout = process.stdout
         if collect == "read":
             first = asyncio.ensure_future(stdout.read())
@@ -250,7 +254,7 @@ async def test_lines_wait_for_a_collection(loops: Kit, collect: str, way: str) -
 
 async def test_two_tasks_wait_for_different_separators(loops: Kit) -> None:
     """Each sees its own, whatever the other one has searched in the meantime."""
-    async with loops.opened(["cat"], stdin=PIPE) as process:
+    async with loops.opened(CAT, stdin=PIPE) as process:
         stdout = process.stdout
         line = asyncio.ensure_future(stdout.readline())
         part = asyncio.ensure_future(stdout.readuntil(b";"))
@@ -269,7 +273,7 @@ def test_readers_in_several_threads_share_the_bytes() -> None:
     data = lines(20_000)
     found = []
 
-    with Process(["cat"], stdin=b"".join(data)) as process:
+    with Process(CAT, stdin=b"".join(data)) as process:
 
         def read() -> None:
             found.append(list(iter(process.stdout.readline, b"")))
@@ -289,8 +293,8 @@ def test_readers_in_several_threads_share_the_bytes() -> None:
 async def test_a_stream_is_closed_while_a_loop_starts_its_borrower(loops: Kit) -> None:
     """It is lent as soon as it has been asked for, and left to the borrower."""
     data = pattern(LARGE)
-    with Process(["cat"], stdin=data) as lender:
-        borrower = loops.Process(["cat"], stdin=lender.stdout)
+    with Process(CAT, stdin=data) as lender:
+        borrower = loops.Process(CAT, stdin=lender.stdout)
         start = asyncio.ensure_future(borrower.run())
         await asyncio.sleep(0)
         assert not start.done()
@@ -303,6 +307,6 @@ async def test_a_stream_is_closed_while_a_loop_starts_its_borrower(loops: Kit) -
 async def test_a_stream_whose_borrower_cannot_be_started(loops: Kit, tmp_path: Path) -> None:
     """It is lent no longer: what is left when the lender is left is kept for him."""
     data = pattern(LARGE)
-    with Process(["cat"], stdin=data) as lender, pytest.raises(ProcessError):
+    with Process(CAT, stdin=data) as lender, pytest.raises(ProcessError):
         await loops.Process([tmp_path / "none"], stdin=lender.stdout).run()
     assert lender.output() == data

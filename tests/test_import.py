@@ -36,8 +36,8 @@ def test_running_leaves_asyncio_alone() -> None:
     run("""
 had = "asyncio" in sys.modules
 from process import Process
-with Process(["cat"], stdin=b"x") as process:
-    assert process.output() == b"x"
+with Process([sys.executable, "-c", "print(input())"], stdin=b"x") as process:
+    assert process.output().strip() == b"x"
 assert had or "asyncio" not in sys.modules
 """)
 

@@ -15,7 +15,7 @@ from process.core._inbound import Inbound
 from process.threads._lines import _Batches
 from process.threads._monitor import Waiter
 from process.threads._thread import StreamThread
-from tests.support import lines
+from tests.support import CAT, lines, python
 
 COUNT = 30_000
 
@@ -27,7 +27,7 @@ def process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
     data = b"".join(lines(COUNT)) + b"no end"
     size = 0 if request.param == "unbuffered" else None
-    with Process(["cat"], stdin=data, buffer_size=size) as child:
+    with Process(CAT, stdin=data, buffer_size=size) as child:
         yield child
 
 
@@ -92,7 +92,7 @@ def test_a_loop_while_another_thread_collects(process: Any) -> None:
 
 def test_a_loop_waits_for_a_collection() -> None:
     """Lines that come while `output` is under way are for `output`."""
-    with Process(["cat"], stdin=PIPE) as process:
+    with Process(CAT, stdin=PIPE) as process:
         inbound: Any = process.stdout.source.reader.inbound  # type: ignore[union-attr]
         collector = threading.Thread(target=process.output, args=(False,))
         collector.start()
@@ -118,7 +118,7 @@ def test_interrupted_in_readline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
-    with Process(["printf", "a\nb\nc\n"]) as process:
+    with Process(python(r"put(1, b'a\nb\nc\n')")) as process:
         assert next(iter(process.stdout)) == b"a\n"
         assert process.stdout.readline(1) == b"b"  # recalls the front
         monkeypatch.setattr(Inbound, "taken", interrupt)
@@ -176,7 +176,7 @@ def test_a_loop_that_is_interrupted_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
         child.stdin.close()
         raise KeyboardInterrupt
 
-    with Process(["cat"], stdin=PIPE) as child:
+    with Process(CAT, stdin=PIPE) as child:
         iterator = iter(child.stdout)
         _interrupt_waits(monkeypatch, interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -198,7 +198,7 @@ def test_a_handler_takes_lines_from_the_loop_it_has_interrupted(
         child.stdin.close()
         taken.extend(islice(iterator, count))
 
-    with Process(["cat"], stdin=PIPE) as child:
+    with Process(CAT, stdin=PIPE) as child:
         iterator = iter(child.stdout)
         _interrupt_waits(monkeypatch, handle)
         taken.extend(iterator)
@@ -210,7 +210,7 @@ def test_a_handler_takes_lines_from_the_loop_it_has_interrupted(
 def test_several_threads_share_one_iterator() -> None:
     """Each line comes to one of them."""
     taken: List[bytes] = []
-    with Process(["cat"], stdin=b"".join(lines(COUNT))) as child:
+    with Process(CAT, stdin=b"".join(lines(COUNT))) as child:
         iterator = iter(child.stdout)
         threads = [threading.Thread(target=lambda: taken.extend(iterator)) for _ in range(3)]
         for thread in threads:

@@ -10,6 +10,7 @@ import pytest
 
 from process import DEVNULL, PIPE, STDOUT, ProcessTimeoutError
 from tests.support import (
+    CAT,
     FLOOD_BOTH,
     LARGE,
     MIB,
@@ -17,6 +18,7 @@ from tests.support import (
     Gate,
     Kit,
     lines,
+    needs_program,
     pattern,
     python,
     reached,
@@ -26,7 +28,7 @@ from tests.support import (
 async def test_input_bytes_to_an_echo(kit: Kit) -> None:
     """Input far beyond the pipe comes back from a child that answers while it reads."""
     data = pattern(64 * MIB)
-    async with kit.opened(["cat"], stdin=data) as process:
+    async with kit.opened(CAT, stdin=data) as process:
         assert await kit.get(process.output()) == data
     assert process.exit_code == 0
 
@@ -34,7 +36,7 @@ async def test_input_bytes_to_an_echo(kit: Kit) -> None:
 async def test_input_bytes_out_of_a_with_block(kit: Kit) -> None:
     """The same without a block: `run`, `output`, `close`."""
     data = pattern(LARGE)
-    process = await kit.start(["cat"], stdin=data)
+    process = await kit.start(CAT, stdin=data)
     assert await kit.get(process.output()) == data
     await kit.get(process.close())
     assert await kit.get(process.output()) == data
@@ -60,7 +62,7 @@ async def test_child_floods_stderr_before_it_reads(kit: Kit) -> None:
 
 async def test_child_exits_without_reading(kit: Kit) -> None:
     """Input that a child never reads neither stalls the caller nor is an error."""
-    async with kit.opened(["true"], stdin=pattern(LARGE)) as process:
+    async with kit.opened(python(""), stdin=pattern(LARGE)) as process:
         assert await kit.get(process.output()) == b""
     assert process.exit_code == 0
 
@@ -152,7 +154,7 @@ async def test_a_line_longer_than_every_buffer(kit: Kit) -> None:
 async def test_write_megabytes_to_an_echo_and_read_afterwards_in_a_block(kit: Kit) -> None:
     """One thread writes everything to a child that answers all the while, then leaves."""
     data = pattern(2 * LARGE)
-    async with kit.opened(["cat"], stdin=PIPE) as process:
+    async with kit.opened(CAT, stdin=PIPE) as process:
         for begin in range(0, len(data), 77_777):
             await kit.write(process.stdin, data[begin : begin + 77_777])
     assert await kit.get(process.output()) == data
@@ -161,7 +163,7 @@ async def test_write_megabytes_to_an_echo_and_read_afterwards_in_a_block(kit: Ki
 async def test_write_megabytes_to_an_echo_and_read_afterwards_out_of_a_block(kit: Kit) -> None:
     """One thread writes all at once to a child that answers all the while, and only then reads."""
     data = pattern(2 * LARGE)
-    process = await kit.start(["cat"], stdin=PIPE)
+    process = await kit.start(CAT, stdin=PIPE)
     await kit.send(process.stdin, data)
     await kit.close(process.stdin)
     assert await kit.get(process.output()) == data
@@ -202,7 +204,7 @@ async def test_leaving_the_block_unread(kit: Kit) -> None:
 async def test_leaving_the_block_with_input_half_written(kit: Kit) -> None:
     """Leaving `with` sends what was written and not flushed, and closes stdin."""
     data = pattern(LARGE)
-    async with kit.opened(["cat"], stdin=PIPE) as process:
+    async with kit.opened(CAT, stdin=PIPE) as process:
         process.stdin.write(data[:-10])
         process.stdin.write(data[-10:])
     assert await kit.get(process.output()) == data
@@ -262,7 +264,7 @@ while True:
 async def test_close_of_a_child_that_has_been_written_to(kit: Kit) -> None:
     """`close` of an echo with megabytes under way, in both directions, comes back."""
     data = pattern(LARGE)
-    process = await kit.start(["cat"], stdin=PIPE)
+    process = await kit.start(CAT, stdin=PIPE)
     await kit.write(process.stdin, data)
     await kit.get(process.close())
     output = await kit.get(process.output())
@@ -271,13 +273,14 @@ async def test_close_of_a_child_that_has_been_written_to(kit: Kit) -> None:
 
 async def test_thousands_of_round_trips(kit: Kit) -> None:
     """Write, flush and read a line, thousands of times."""
-    async with kit.opened(["cat"], stdin=PIPE) as process:
+    async with kit.opened(CAT, stdin=PIPE) as process:
         for line in lines(2000):
             await kit.send(process.stdin, line)
             assert await kit.read_line(process.stdout) == line
     assert await kit.get(process.output()) == b""
 
 
+@needs_program("git")
 async def test_git_cat_file_is_fed_thousands_of_requests_before_any_reading(
     kit: Kit, tmp_path: Path
 ) -> None:
@@ -310,7 +313,7 @@ async def test_polling_running_ends(kit: Kit) -> None:
 async def test_polling_exit_code_ends(kit: Kit) -> None:
     """A loop that polls `exit_code` sees the end of a child with input and output."""
     data = pattern(LARGE)
-    async with kit.opened(["sh", "-c", "cat; exit 3"], stdin=data) as process:
+    async with kit.opened(python("put(1, get_all()); sys.exit(3)"), stdin=data) as process:
         while process.exit_code is None:
             await kit.pause()
         assert process.exit_code == 3
@@ -320,7 +323,7 @@ async def test_polling_exit_code_ends(kit: Kit) -> None:
 async def test_polling_exit_code_after_writing(kit: Kit) -> None:
     """Polls count as waiting for what was written before, too."""
     data = pattern(200_000)
-    async with kit.opened(["cat"], stdin=PIPE) as process:
+    async with kit.opened(CAT, stdin=PIPE) as process:
         process.stdin.write(data)
         process.stdin.close()
         while process.exit_code is None:
@@ -381,6 +384,7 @@ async def test_only_stderr_is_piped(kit: Kit) -> None:
         assert await kit.get(process.error()) == pattern(LARGE, 2)
 
 
+@needs_program("gzip")
 async def test_gzip(kit: Kit) -> None:
     """A real filter that holds back and bursts."""
     data = b"".join(lines(60_000))
@@ -388,6 +392,7 @@ async def test_gzip(kit: Kit) -> None:
         assert gzip.decompress(await kit.get(process.output())) == data
 
 
+@needs_program("sort")
 async def test_sort(kit: Kit) -> None:
     """A real program that writes nothing before it has read everything."""
     data = lines(50_000)
@@ -399,8 +404,8 @@ async def test_sort(kit: Kit) -> None:
 async def test_two_children_talk_through_the_caller(kit: Kit) -> None:
     """Bytes carried by hand from one child to another, chunk by chunk, with no reading between."""
     data = pattern(LARGE)
-    async with kit.opened(["cat"], stdin=data) as first:
-        async with kit.opened(["cat"], stdin=PIPE) as second:
+    async with kit.opened(CAT, stdin=data) as first:
+        async with kit.opened(CAT, stdin=PIPE) as second:
             for begin in range(0, LARGE, 65_537):
                 size = min(65_537, LARGE - begin)
                 await kit.send(second.stdin, await kit.read(first.stdout, size))

@@ -6,7 +6,6 @@ one of these points in turn, until it gets through. An operation without a call 
 interpreter looks after calls only.
 """
 
-import signal
 from pathlib import Path
 from typing import Callable, TypeVar
 
@@ -22,8 +21,6 @@ from tests.support import Injector
 T = TypeVar("T")
 
 CORE = str(Path(process.core.__file__).parent)
-
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
 
 
 def strike_everywhere(
