@@ -111,11 +111,12 @@ async def test_what_polls_have_granted_is_used_up_by_reading(kit: Kit) -> None:
 
 
 async def test_what_was_taken_makes_room_though_nobody_waits(loops: Kit) -> None:
-    """The loop had stopped reading, and begins again when there is little left to be read."""
+    """The loop had stopped reading, and begins again when what it has read is used up."""
     async with loops.opened(["yes"], stderr=None) as process:
         inbound = process.stdout.inbound
         await reached(lambda: process.stdout._paused_pipe)
         assert len(await process.stdout.read(inbound.held - 1)) > BOUND // 2
+        assert len(await process.stdout.read(1)) == 1  # uses the last chunk up, and does not wait
         await reached(lambda: inbound.held > 1)
         await process.close()
 
