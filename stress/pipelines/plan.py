@@ -114,6 +114,9 @@ def draw(seed: int, number: int, variants: Sequence[str]) -> Plan:
     size = _size(chance, most)
     if not known and source == ENDLESS and [link for link in links if link.backward]:
         source = OWN
+    if source == ENDLESS:
+        # A caller that has the number of a pipe keeps a reader of it until it closes the stream.
+        links = [link._replace(closed=True) for link in links]
     stages = [
         Stage(
             is_async=is_async[index],

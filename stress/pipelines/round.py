@@ -434,7 +434,10 @@ class Round:
         link = self.plan.links[index] if index < len(self.plan.links) else None
         if link is None:
             stage.stdout.append(await self._do(index, process.output))
-        elif not link.backward and await self._do(index, process.output):
+            return
+        # The caller, too, may have the pipe, and what its other reader has left there.
+        may_be_kept = link.backward or self.model.leaves_early
+        if not may_be_kept and await self._do(index, process.output):
             self.problems.append(f"{index} has kept what was handed over")
 
     def _check(self) -> None:
