@@ -410,6 +410,23 @@ with Process(["yes"]) as first:
         assert second.output() == b"y\\ny\\n"
 assert first.exit_code == -signal.SIGPIPE
 """,
+    "a reader leaves while what it has not read is put back": """
+import os
+from process.threads import _relay
+process = Process(["sh", "-c", "echo one; cat"], stdin=PIPE).run()
+copy = [os.dup(process.stdout.fileno())]
+assert os.read(copy[0], 2) == b"on"
+real = _relay._platform.has_reader
+def has_reader(outlet):
+    found = real(outlet)
+    if copy:
+        os.close(copy.pop())
+    return found
+_relay._platform.has_reader = has_reader
+process.__exit__(None, None, None)
+assert not copy
+assert process.exit_code == 0
+""",
     "input is not read": """
 with Process(["true"], stdin=bytes(4_000_000)) as process:
     pass

@@ -161,8 +161,8 @@ class Relay:
             return False
         self.little = False
         self.outlet, ended = outlet, self.outlet
-        # A caller writes here, who may get SIGPIPE, and the receiver may leave at any time. So there
-        # is a reader of our own meanwhile. Without one this is left to the thread, if it still runs.
+        # In the thread of a caller a write may raise SIGPIPE, and the receiver may leave at any
+        # time. So there is a reader of our own meanwhile; without one the thread writes.
         reader = _platform.reopen(outlet.fileno(), os.O_RDONLY)
         if reader is not None or ended is not outlet:
             self.push(buffer)
