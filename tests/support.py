@@ -36,6 +36,7 @@ import pytest
 import process
 import process.process
 from process import Process, ProcessError
+from process.core._flow import Wait
 
 T = TypeVar("T")
 
@@ -394,6 +395,21 @@ async def reached(holds: Callable[[], Any]) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it does not come about"
         await asyncio.sleep(0.001)
+
+
+async def held_to_the_end(process: Any) -> None:
+    """Wait until all that an asyncio process writes to its stdout is held.
+
+    `join` may return while the last bytes are still in the pipe. Nobody waits then, so the loop
+    reads them only if there is room.
+    """
+    stdout = process.stdout
+    wait = Wait()
+    stdout._monitor.flow.enter(wait)
+    stdout._monitor.advance()
+    await reached(lambda: stdout.inbound.ending.eof)
+    stdout._monitor.flow.leave(wait)
+    await process.join()
 
 
 def refuse_threads(
