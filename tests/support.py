@@ -625,8 +625,16 @@ class Injector:
         return self._trace
 
     def _handle(self, _: int, frame: Optional[FrameType]) -> None:
-        if self._live and frame is not None and self.applies(frame):
+        # A jump that was not taken looks for no signals: the call may have returned meanwhile, and
+        # what becomes of its result is not the library's business.
+        if self._live and frame is not None and self._is_inside(frame) and self.applies(frame):
             self._strike()
+
+    def _is_inside(self, frame: FrameType) -> bool:
+        inner: Optional[FrameType] = frame
+        while inner is not None and not inner.f_code.co_filename.startswith(self.root):
+            inner = inner.f_back
+        return inner is not None
 
 
 def injectors(least: int, step: int = 1) -> Iterator[Injector]:
