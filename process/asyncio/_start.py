@@ -21,7 +21,7 @@ from typing import Any, List, Optional, Set
 
 from process import _platform
 from process._descriptor import Descriptor
-from process._handover import offer
+from process._handover import Offer, offer
 from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
@@ -162,27 +162,34 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     Raises:
         Exception: whatever has prevented it. Nothing is left behind.
     """
-    stdin: Optional[File] = PIPE if isinstance(to.stdin, bytes) else to.stdin
-    offered = offer(stdin)
-    if offered is not None:
-        stdin = offered.descriptor.fileno()
+    offers: List[Offer] = []
+
+    def given(file: Optional[File]) -> Optional[File]:
+        offered = offer(file)
+        if offered is None:
+            return file
+        offers.append(offered)
+        return offered.descriptor.fileno()
+
     started = Start(asyncio.get_running_loop(), buffer_size)
     try:
-        child = await started.wait(arguments, to, stdin)
-        if offered is not None:
+        stdin = PIPE if isinstance(to.stdin, bytes) else given(to.stdin)
+        outputs = to._replace(stdout=given(to.stdout), stderr=given(to.stderr))
+        child = await started.wait(arguments, outputs, stdin)
+        for offered in offers:
             offered.accept(child.monitor.flow)
         if isinstance(to.stdin, bytes):
             child.feed(to.stdin)
         return child
     except BaseException as error:
-        if offered is not None:
+        for offered in offers:
             offered.withdraw()
         started.cancel()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             await started.over()
         raise
     finally:
-        if offered is not None:
+        for offered in offers:
             offered.descriptor.close()
         del started  # as in `Start.wait`
 
