@@ -15,13 +15,12 @@
 
 import asyncio
 import contextlib
-import os
 import sys
-from collections import deque
 from functools import partial
 from typing import Any, List, Optional, Set
 
 from process import _platform
+from process._descriptor import Descriptor
 from process._handover import Offer, offer
 from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
@@ -215,11 +214,4 @@ def _reserve_descriptors(loop: asyncio.AbstractEventLoop, count: int) -> None:
     """
     if isinstance(loop, asyncio.BaseEventLoop) and not _POPEN_LEAKS:
         return
-    numbers: List[int] = []
-    try:
-        # Each of these is one call into C, so no exception can strike between making a descriptor
-        # and noting it, or while half of them are closed.
-        numbers.extend(map(os.open, [os.devnull], [os.O_RDONLY]))
-        numbers.extend(map(os.dup, numbers * (count - 1)))
-    finally:
-        deque(map(os.close, numbers), maxlen=0)
+    Descriptor.reserve(count)
