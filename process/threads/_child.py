@@ -11,6 +11,7 @@ monitor's lock included. So it takes no lock, and every wait in it has a time li
 `GRACE` seconds, SIGKILL. A `Child` is in `alive` until it has been closed or ended.
 """
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -64,6 +65,8 @@ class Child:
         self.stderr: Union[Reader, RawReader, None] = None
         self.sink: Optional[Sink] = None
         self.sources: List[Source] = []
+        #: Held by the thread that rolls back.
+        self._rolling_back = _thread.allocate_lock()
         #: A fork inherits this object, but not the child.
         self.owner = os.getpid()
 
@@ -161,8 +164,13 @@ class Child:
     def roll_back(self) -> None:
         """End what was begun, when it cannot be completed. Nothing is left behind."""
         try:
-            run_uninterrupted(self._roll_back)
+            run_uninterrupted(self._roll_back_once)
         except RuntimeError:  # a thread cannot be started
+            self._roll_back()
+
+    def _roll_back_once(self) -> None:
+        """The same, after another thread that does it for a caller that was interrupted."""
+        with self._rolling_back:
             self._roll_back()
 
     def _roll_back(self) -> None:
