@@ -301,8 +301,10 @@ class Inbound:
 
     @property
     def uncollected(self) -> Buffer:
-        """The same, without the bytes of a collection."""
+        """The same, but for what a collection under way has gathered, which is left alone."""
         self._recall()
+        if not self.busy:
+            self._reclaim()
         return self._buffer
 
     def _reclaim(self) -> None:
