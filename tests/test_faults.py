@@ -386,6 +386,35 @@ def test_no_memory_to_gather_in(
     assert process.error() == b""
 
 
+@pytest.mark.parametrize("exposed", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize(
+    "way",
+    [lambda process: process.close(), lambda process: process.__exit__(None, None, None)],
+    ids=["close", "leave"],
+)
+def test_no_memory_to_gather_in_while_it_is_closed_once(
+    monkeypatch: pytest.MonkeyPatch, way: Callable[[Any], Any], held: bool, exposed: bool
+) -> None:
+    """Nothing is left behind the error, and the other stream is kept."""
+    before, threads = descriptors(), threading.active_count()
+    process = Process(python(f"put(2, b'error'); put(1, pattern({MIB}))")).run()
+    if exposed:
+        process.stdout.fileno()
+    process.stdout.read(1)  # so there is something to be gathered, whatever happens next
+    if held:
+        process.join()
+    with monkeypatch.context() as patch:
+        patch.setattr("process.core._inbound.io.BytesIO", _Cramped)
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            way(process)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    until(lambda: threading.active_count() == threads)
+    assert descriptors() == before
+    assert b"error".startswith(process.error()[:5])  # the rest is about a broken pipe
+
+
 def test_no_memory_to_go_on_gathering_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same if it has been going well for some chunks."""
     process = Process(["cat"], stdin=pattern(MIB)).run()

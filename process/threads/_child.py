@@ -28,6 +28,7 @@ from process._lifecycle import GRACE, SIGKILL, Redirections
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.core.constants import PIPE
+from process.core.errors import ProcessError
 from process.core.types import File
 from process.threads._files import RawReader, RawWriter, Reader, Writer
 from process.threads._monitor import Monitor, Waiter, limited
@@ -248,15 +249,25 @@ class Child:
             self.stdin.close_soon()
         ours = [source for source in self.sources if source.reclaim()]
         open_ones: List[str] = []
-        try:
-            open_ones = self.keep(ours, join=True)
-            for source in ours:
-                source.keep_rest()
-        except MemoryError as error:  # it is closed all the same, and what is left is lost
-            for source in ours:
-                source.fail(error)
-            self.close_streams()
-            self.wait()
+        kept = False
+        while not kept:
+            try:
+                open_ones = self.keep(ours, join=True)
+                for source in ours:
+                    source.keep_rest()
+                kept = True
+            except ProcessError:
+                # Some of a stream is lost, which is reported below: keep what the other one has.
+                others = [source for source in ours if source.reader.failure is None]
+                if len(others) == len(ours):
+                    raise
+                ours = others
+            except MemoryError as error:  # it is closed all the same, and what is left is lost
+                for source in ours:
+                    source.fail(error)
+                self.close_streams()
+                self.wait()
+                kept = True
         self.close_streams()
         self.alive.discard(self)
         self.monitor.release()
