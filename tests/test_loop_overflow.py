@@ -10,7 +10,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
 import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
