@@ -533,6 +533,39 @@ async def test_cancelled_in_the_middle_of_a_job(
         assert await process.output() == pattern(SIZE, 1)
 
 
+@pytest.mark.parametrize("way", ["read", "readexactly", "readline", "output", "leave", "close"])
+async def test_cancelled_after_each_turn_of_the_loop(loops: Kit, disk: Disk, way: str) -> None:
+    """Wherever the call waits: what it has gathered so far is there for the next one."""
+    async with spilled(loops, disk) as process:
+        stdout = process.stdout
+        calls = {
+            "read": stdout.read,
+            "readexactly": lambda: stdout.readexactly(SIZE),
+            "readline": lambda: stdout.readuntil(b"no such bytes"),
+            "output": process.output,
+            "leave": lambda: process.__aexit__(None, None, None),
+            "close": process.close,
+        }
+        for turns in range(30):
+            task = asyncio.ensure_future(calls[way]())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                break
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        found = b""
+        if not task.cancelled() and way in ("read", "readexactly"):
+            found = await task
+        elif not task.cancelled() and way == "readline":
+            error = task.exception()
+            assert isinstance(error, asyncio.IncompleteReadError)
+            found = error.partial
+        assert found + await process.output() == pattern(SIZE, 1)
+    assert disk.files == []
+
+
 @pytest.mark.parametrize("way", ["read", "readline", "readexactly"])
 async def test_interrupted_at_each_point_of_a_read_from_a_file(
     loops: Kit, disk: Disk, way: str
