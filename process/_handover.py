@@ -16,7 +16,7 @@ from process.core._flow import Flow
 class Offer(Protocol):
     """A stream that is about to be handed over."""
 
-    #: What the receiver inherits; closed by whoever has asked for the offer.
+    #: What the receiver inherits; closed by the caller that asked for the offer.
     descriptor: Descriptor
 
     def accept(self, flow: Flow) -> None:

@@ -661,7 +661,7 @@ def in_a_finalizer(frame: Any) -> bool:
 
 
 def await_stop(pid: int) -> None:
-    """Return when a child that has been sent SIGSTOP stands still; whoever reaps it still can."""
+    """Return when a child that has been sent SIGSTOP has stopped; it can still be reaped."""
     if hasattr(os, "waitid"):  # not on macOS before Python 3.13
         result = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         assert result is not None

@@ -315,7 +315,7 @@ async def test_a_signal_for_a_child_that_has_just_ended(
 
 
 async def test_an_exit_code_does_not_go_away(loops: Kit) -> None:
-    """Once `exit_code` has been seen it stays, whoever reaps the child meanwhile."""
+    """Once `exit_code` has been seen it stays, even if something else reaps the child."""
     for _ in range(30):
         async with loops.opened(["sh", "-c", "exit 3"]) as process:
             while process.exit_code is None:

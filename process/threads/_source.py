@@ -21,7 +21,6 @@ from functools import partial
 from threading import get_ident
 from typing import Callable, Iterator, Optional, Union
 
-from process import _platform
 from process._descriptor import Descriptor
 from process._interpreter import atomic_between_calls
 from process.core._buffer import Buffer
@@ -589,9 +588,7 @@ class Source:
                 if relay is None:
                     self.inbound.close()
                 else:
-                    relay.close()
-                    if not relay.ended and not _platform.has_reader(relay.outlet):
-                        relay.broken = True
+                    relay.leave()
                 self.reader.look()
                 self.monitor.wake_all()
             if relay is None or relay.broken:

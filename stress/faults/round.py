@@ -71,7 +71,7 @@ class Round:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Whoever is in this block is prepared for `Interrupted`."""
+        """The code in this block is prepared for `Interrupted`."""
         self.may_be_interrupted = True
         try:
             yield
