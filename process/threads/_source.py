@@ -259,7 +259,7 @@ class Source:
             relay = self.relay
             if relay is not None:
                 relay.resume(waiter)
-                if not relay.suspended and not self._closed:
+                if not relay.suspended and not self._closed and not self.handed_over:
                     self._put_back(relay)
 
     def _suspend(self, waiter: Waiter) -> Waiter:
@@ -558,6 +558,7 @@ class Source:
                     relay.suspend(waiter, reader.on_abandoned)
                     if relay.is_handed_over(self.inbound.uncollected):
                         self._closed = True
+                        reader.look()
                         return False
                     reader.relay = None
                     return True
