@@ -264,6 +264,9 @@ class PipeEnd:
     #: Whether reads and writes return at once, and waits can be woken.
     pollable = True
 
+    #: How many bytes a pipe takes wholly or not at all.
+    atomic = _ATOMIC_WRITE
+
     def __init__(self, descriptor: Descriptor, writing: bool) -> None:
         #: Owned by nothing once the pipe is closed.
         self.descriptor = descriptor

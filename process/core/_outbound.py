@@ -59,7 +59,7 @@ class Outbound:
     def open_tail(self, data: bytes) -> None:
         """Hand over `data`, and let small writes follow it in place."""
         self.tail = None
-        if not self.broken and data:
+        if not self.broken:
             tail = bytearray(data)
             self._buffer.append_open(tail)
             self.tail = tail
@@ -81,7 +81,7 @@ class Outbound:
 
     def sent(self, size: int) -> None:
         """The first `size` bytes are in the pipe."""
-        self._buffer.skip(size)
+        self._buffer.advance(min(size, len(self._buffer)))
         self._buffer.discard()  # it may be the caller's input, and there may be no next call
 
     def break_off(self) -> None:

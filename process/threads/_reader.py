@@ -117,7 +117,8 @@ class ReaderThread(StreamThread):
 
     def _record(self, data: bytes) -> None:
         inbound = self.inbound
-        self.end.moved(len(data) >= self.end.chunk, inbound.bulk)
+        full = len(data) >= self.end.chunk
+        self.end.moved(full, full and inbound.bulk)
         with self.monitor.lock:
             inbound.ending.arrived(time.monotonic())
             spills = bool(data) and inbound.spills(len(data))
@@ -246,7 +247,7 @@ class ReaderThread(StreamThread):
         now = time.monotonic()
         if (
             self._busy
-            or self._in_flight
+            or self._in_flight.chunks
             or inbound.spilled
             or not inbound.room()
             or self.end.pending()
@@ -272,7 +273,7 @@ class ReaderThread(StreamThread):
         inbound = self.inbound
         if not self.claimable or not self.directly_readable:
             return False
-        if self._in_flight:  # of a call that was interrupted
+        if self._in_flight.chunks:  # of a call that was interrupted
             self.commit()
             return True
         room = inbound.room(self.end.chunk)
@@ -301,7 +302,7 @@ class ReaderThread(StreamThread):
             self.relay.commit(self.inbound.uncollected)
             if self.relay.broken and self.discards:
                 self.inbound.discard()
-        if not self._in_flight:
+        if not self._in_flight.chunks:
             return
         try:
             size = self._in_flight.record()
@@ -310,7 +311,8 @@ class ReaderThread(StreamThread):
                 raise  # it is still in flight
             self.fail(error)
             return
-        self.end.moved(size >= self.end.chunk, self.inbound.bulk)
+        full = size >= self.end.chunk
+        self.end.moved(full, full and self.inbound.bulk)
         self.monitor.notify()
         self.touch()
 

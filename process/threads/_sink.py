@@ -73,7 +73,32 @@ class Sink:
                 self._check()
                 self.writer.write_directly()
                 if not outbound.pending:
+                    if outbound.broken:
+                        self._check_broken()
+                    if not self._monitor.flow.busy:
+                        outbound.open_tail(b"")  # for the next small write
+                    return
+            self._wait(lambda: not outbound.pending)
+
+    def write_through(self, chunk: bytes) -> None:
+        """Wait until everything, and behind it `chunk`, is in the child's pipe.
+
+        Raises:
+            BrokenPipeError: the child has closed its end.
+            ValueError: the stream is closed.
+        """
+        outbound, writer = self.outbound, self.writer
+        with self._monitor:
+            with self._monitor.lock:
+                self._check()
+                done = writer.write_at_once(chunk)
+                if not done:
+                    outbound.put(chunk)
+                    writer.write_directly()
+                    done = not outbound.pending
+                if outbound.broken:
                     self._check_broken()
+                if done:
                     return
             self._wait(lambda: not outbound.pending)
 
@@ -179,9 +204,11 @@ class Sink:
                 writer.pass_on()
 
     def _check(self) -> None:
-        if self.outbound.closing:
+        outbound = self.outbound
+        if outbound.closing:
             raise ValueError("write to closed file")
-        self._check_broken()
+        if outbound.broken or self.writer.failure is not None:
+            self._check_broken()
 
     def _check_broken(self) -> None:
         self.writer.check()

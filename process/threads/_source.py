@@ -164,10 +164,11 @@ class Source:
                 try:
                     while True:
                         with monitor.lock:
-                            self._check_open()
+                            if self._closed or reader.failure is not None:
+                                self._check_open()
                             if reader.relay is not None:  # since this call began, perhaps
                                 waiter = self._suspend(waiter or Waiter())
-                            if inbound.taken_by_other(get_ident()):
+                            if inbound.gathered and inbound.taken_by_other(get_ident()):
                                 waiter = waiter or Waiter()
                                 waiter.condition = partial(_not_busy, inbound)
                                 polls = False
@@ -177,7 +178,7 @@ class Source:
                                 monitor.enter(waiter)
                             else:
                                 buffer = inbound.buffer
-                                count = self._decide(decide, size)
+                                count = self._decide(decide, buffer, size)
                                 if count < 0 and self._gives_up:
                                     if not buffer:
                                         return None
@@ -217,18 +218,19 @@ class Source:
                 self.unread(data)
             raise
 
-    def _decide(self, decide: Decide, size: int) -> int:
+    def _decide(self, decide: Decide, buffer: Buffer, size: int) -> int:
         """How many bytes to take, after direct reads if need be. The lock is held.
 
         Not a part of `_take`: since CPython 3.12 the jump at the end of a loop, where signal
         handlers are run, may lie outside of the `with` block that the loop ends, so that the lock
         would be left locked.
         """
-        inbound = self.inbound
-        count = decide(inbound.buffer, inbound.at_eof, size)
-        while count < 0 and self.reader.read_directly():
-            self._check_open()
-            count = decide(inbound.buffer, inbound.at_eof, size)
+        inbound, reader = self.inbound, self.reader
+        count = decide(buffer, inbound.at_eof, size)
+        while count < 0 and reader.read_directly():
+            if reader.failure is not None:
+                reader.check()
+            count = decide(buffer, inbound.at_eof, size)
         return count
 
     @property
@@ -275,9 +277,9 @@ class Source:
         inbound, reader = self.inbound, self.reader
         if not len(inbound.uncollected):
             reader.read_directly()
-        relay.push(inbound.uncollected)
+        pushed = relay.push(inbound.uncollected)
         reader.touch()
-        if relay.empty or reader.done:
+        if reader.done or (not pushed and relay.empty):
             relay.little = False  # a caller may be about to wait for it: the thread moves at once
             reader.look()
 
