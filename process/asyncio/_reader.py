@@ -21,8 +21,9 @@ It is an `asyncio.StreamReader` by type and by behaviour, except that
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, Tuple, Union
 
+from process._handover import belongs_to_loop
 from process.asyncio._monitor import LoopMonitor
 from process.asyncio._read_operation import ALL, LINE, ReadOperation
 from process.asyncio._spool import Spool
@@ -367,6 +368,9 @@ class Reader(asyncio.StreamReader):
         """The task that collected is gone; what it has not kept goes to the next."""
         collection.abandon()
         self._monitor.notify()
+
+    def _hand_over(self) -> NoReturn:
+        raise belongs_to_loop(self.name)
 
     def close(self) -> None:
         """Close the reading end and throw away what has not been read."""
