@@ -409,17 +409,22 @@ class PipeEnd:
         number = outlet.fileno()
         if number < 0:
             return False, False, False, False  # closed by a caller, at this very moment
-        wanted = {event.fileno(): _IN, number: _OUT if write else 0}
+        woken, source = event.fileno(), self.descriptor.fileno()
+        wanted = {woken: _IN, number: _OUT if write else 0}
         if read:
-            wanted[self.descriptor.fileno()] = _IN
+            wanted[source] = _IN
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
             wanted[watched] = _IN
         events = _poll(wanted)
-        if event.fileno() in events:
+        if woken in events:
             event.clear()
         state = events.get(number, 0)
-        readable = self.descriptor.fileno() in events
+        readable = source in events
+        if readable and hasattr(os, "sched_yield"):
+            # Woken by the first page. A writer on the same core fills the pipe now, so that bytes
+            # are moved in few large pieces.
+            os.sched_yield()
         return readable, bool(state & _OUT), bool(state & ~_OUT), watched in events
 
     def stop_blocking(self) -> None:
@@ -468,11 +473,11 @@ class PipeEnd:
         """
         _enlarged.discard(self)
         event, self._event = self._event, None
-        if event is not None:
-            event.set()
         descriptor, self.descriptor = self.descriptor, _CLOSED
         if not in_use:
             descriptor.close()
+        elif event is not None:
+            event.set()
         if self._given is not None:
             self._given.close()
 

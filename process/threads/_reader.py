@@ -81,7 +81,7 @@ class ReaderThread(StreamThread):
             return inbound.ending.eof and not inbound.spilled
         if relay.broken:
             return not self.discards or inbound.ending.eof
-        return not relay.suspended and inbound.at_eof and not len(inbound.buffer)
+        return inbound.at_eof and not relay.suspended and not len(inbound.buffer)
 
     def _move(self) -> None:
         inbound = self.inbound
@@ -101,6 +101,8 @@ class ReaderThread(StreamThread):
             self._wait()
             self._fresh = False
             self._active = not self.end.hung_up
+            if not self._active:
+                self._record(b"")  # what a read would give
         elif not reads:
             self._emptied = False
             self._wait()
@@ -156,6 +158,12 @@ class ReaderThread(StreamThread):
             if (inbound.at_eof and not waiting) or relay.ended:
                 return
             self._starved = not room
+        while self._move_once(relay, room, waiting):
+            waiting = False
+
+    def _move_once(self, relay: Relay, room: int, waiting: bool) -> bool:
+        """Do so once; whether it is to be done again, since nothing but bytes has changed."""
+        inbound = self.inbound
         readable, writable, broken, ended = self.end.wait_relay(
             relay.outlet, room > 0, waiting or self._full, self.monitor.pending_watch
         )
@@ -164,12 +172,12 @@ class ReaderThread(StreamThread):
             self.monitor.process_ended()
         if broken:
             relay.broken = True
-            return
+            return False
         if writable:
             self._full = False
         with self.monitor.lock:
             if not self._relays:
-                return  # callers have come meanwhile
+                return False  # callers have come meanwhile
             # An interrupted caller may have taken bytes out of the second pipe: they come first.
             relay.commit(inbound.uncollected)
             if waiting:
@@ -177,13 +185,25 @@ class ReaderThread(StreamThread):
                 if writable and relay.push(inbound.uncollected):
                     inbound.taken()
                     self.end.relayed()
-            elif readable and not self._full and self._splice(relay, room):
-                return
+            elif readable and not self._full and self._splice(relay):
+                return not self._disturbed(relay)
             self._busy = readable and self.end.pollable
         if readable:
             self._read(room)
+        return False
 
-    def _splice(self, relay: Relay, room: int) -> bool:
+    def _disturbed(self, relay: Relay) -> bool:
+        """Whether there may be more to do than to move bytes from pipe to pipe. The lock is held."""
+        return (
+            self._stopping
+            or relay.little
+            or self._owner is not None
+            or self._request is not None
+            or relay.broken
+            or self.inbound.at_eof
+        )
+
+    def _splice(self, relay: Relay) -> bool:
         """Let the kernel move bytes, if it can; whether it has, or has ended. The lock is held."""
         inbound = self.inbound
         if _splice is None or len(inbound.uncollected) or inbound.spilled:

@@ -64,6 +64,8 @@ class Relay:
     @property
     def suspended(self) -> bool:
         """Whether a caller reads by way of the stream object."""
+        if not self._suspensions:
+            return False
         return True in [reference() is not None for reference in list(self._suspensions.values())]
 
     @property
