@@ -193,7 +193,7 @@ class ReaderThread(StreamThread):
         return False
 
     def _disturbed(self, relay: Relay) -> bool:
-        """Whether there may be more to do than to move bytes from pipe to pipe. The lock is held."""
+        """Whether more may be to be done than to pass bytes on. The lock is held."""
         return (
             self._stopping
             or relay.little
