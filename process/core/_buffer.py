@@ -86,6 +86,15 @@ class Buffer:
         offset = self._position - start
         return memoryview(chunk)[offset : offset + size]
 
+    @property
+    def front_size(self) -> int:
+        """The number of bytes that are held of the first chunk."""
+        self.discard()
+        if not self._chunks:
+            return 0
+        start, chunk = self._chunks[0]
+        return start + len(chunk) - self._position
+
     def peek(self, size: int, offset: int = 0) -> bytes:
         """The bytes from `offset` on, at most `size`, which stay held."""
         position = self._position + offset

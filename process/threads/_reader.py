@@ -179,13 +179,14 @@ class ReaderThread(StreamThread):
             if not self._relays:
                 return False  # callers have come meanwhile
             # An interrupted caller may have taken bytes out of the second pipe: they come first.
-            relay.commit(inbound.uncollected)
+            buffer = inbound.uncollected
+            relay.commit(buffer)
             if waiting:
                 # None of these calls blocks, so the lock may be held.
-                if writable and relay.push(inbound.uncollected):
+                if writable and relay.push(buffer):
                     inbound.taken()
                     self.end.relayed()
-            elif readable and not self._full and self._splice(relay):
+            elif readable and not self._full and not len(buffer) and self._splice(relay):
                 return not self._disturbed(relay)
             self._busy = readable and self.end.pollable
         if readable:
@@ -204,9 +205,12 @@ class ReaderThread(StreamThread):
         )
 
     def _splice(self, relay: Relay) -> bool:
-        """Let the kernel move bytes, if it can; whether it has, or has ended. The lock is held."""
+        """Let the kernel move bytes, if it can; whether it has, or has ended.
+
+        The buffer is empty, and the lock is held.
+        """
         inbound = self.inbound
-        if _splice is None or len(inbound.uncollected) or inbound.spilled:
+        if _splice is None or inbound.spilled:
             return False
         source, outlet = self.end.descriptor.fileno(), relay.outlet.fileno()
         try:
@@ -217,7 +221,8 @@ class ReaderThread(StreamThread):
         except BrokenPipeError:
             relay.broken = True
             return True
-        inbound.ending.arrived(time.monotonic())
+        if inbound.ending.running:
+            inbound.ending.arrived(time.monotonic())
         if count:
             inbound.uncollected.pass_by(count)
         else:

@@ -39,7 +39,8 @@ class Sink:
         outbound, writer = self.outbound, self.writer
         with self._monitor:
             with self._monitor.lock:
-                self._check()
+                if outbound.closing or outbound.broken or writer.failure is not None:
+                    self._check()
                 if isinstance(chunk, bytes) and len(chunk) < buffer_size:
                     if outbound.tail is None:
                         outbound.open_tail(chunk)
@@ -70,7 +71,8 @@ class Sink:
         outbound = self.outbound
         with self._monitor:
             with self._monitor.lock:
-                self._check()
+                if outbound.closing or outbound.broken or self.writer.failure is not None:
+                    self._check()
                 self.writer.write_directly()
                 if not outbound.pending:
                     if outbound.broken:
@@ -90,7 +92,8 @@ class Sink:
         outbound, writer = self.outbound, self.writer
         with self._monitor:
             with self._monitor.lock:
-                self._check()
+                if outbound.closing or outbound.broken or writer.failure is not None:
+                    self._check()
                 done = writer.write_at_once(chunk)
                 if not done:
                     outbound.put(chunk)
@@ -204,11 +207,9 @@ class Sink:
                 writer.pass_on()
 
     def _check(self) -> None:
-        outbound = self.outbound
-        if outbound.closing:
+        if self.outbound.closing:
             raise ValueError("write to closed file")
-        if outbound.broken or self.writer.failure is not None:
-            self._check_broken()
+        self._check_broken()
 
     def _check_broken(self) -> None:
         self.writer.check()

@@ -89,7 +89,7 @@ class Source:
         This and the other reads give `None`, or for lines `b""`, if there is nothing yet and a
         caller has made the descriptor non-blocking.
         """
-        if self._gives_up:
+        if self.reader.relay is not None and self._gives_up:
             return self._take(_any_at_all, size, 1, self._open_pieces)
         if size < 0 or size > BOUND:
             return self._read_large(math.inf if size < 0 else size)
@@ -234,8 +234,8 @@ class Source:
         inbound, reader = self.inbound, self.reader
         count = decide(buffer, inbound.at_eof, size)
         while count < 0 and reader.read_directly():
-            if reader.failure is not None:
-                reader.check()
+            if self._closed or reader.failure is not None:  # a finalizer may have closed it
+                self._check_open()
             count = decide(buffer, inbound.at_eof, size)
         return count
 
@@ -314,8 +314,7 @@ class Source:
         """How many bytes of the first chunk are whole blocks of that size, if there are some."""
         if size <= 0:
             return 0
-        with buffer.front(BOUND) as view:
-            blocks = len(view) // size
+        blocks = min(buffer.front_size, BOUND) // size
         return blocks * size if blocks >= _WORTHWHILE else 0
 
     # Collecting: everything to the end, as one `bytes` object.
@@ -361,12 +360,12 @@ class Source:
                     return True
                 if not inbound.collecting(collection):  # a signal handler has taken its bytes
                     self._gather(collection, waiter)
-                if inbound.collected(collection) or self._silent():
+                remaining = self._until_silence()
+                if inbound.collected(collection) or (remaining == 0 and self.reader.silent()):
                     inbound.keep(collection)
                     monitor.notify()  # it is the next caller's turn
                     self.reader.touch()
                     return inbound.at_eof
-                remaining = self._until_silence()
                 waiter.condition = partial(self._collected, collection)
                 monitor.enter(waiter)
             waiter.sleep(remaining)
@@ -551,6 +550,8 @@ class Source:
             Whether the stream is ours.
         """
         monitor, reader = self.monitor, self.reader
+        if reader.relay is None:
+            return not self.handed_over
         waiter = Waiter()
         with monitor:
             try:
@@ -572,10 +573,9 @@ class Source:
 
         What was read before is not lost.
         """
-        waiter = Waiter()
-        collection = Collection()
         with self.monitor.lock:
             if not self._closed and self.inbound.held:
+                waiter, collection = Waiter(), Collection()
                 self._gather(collection, waiter)
                 self.inbound.keep(collection)
 
