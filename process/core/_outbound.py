@@ -6,7 +6,8 @@ and then waits until no more than the bound is left. So a `write` that is interr
 has still handed over all its bytes: none is lost and none is sent twice.
 
 Small writes go to the `tail`, a `bytearray` that is the last chunk of the queue and grows in place:
-one call into C. It is sealed, by a single store, before anybody looks at its bytes.
+one call into C. It is sealed, by a single store, before anybody looks at its bytes. A flush leaves
+an empty one, so that the next small write need not open it.
 
 A child may close its stdin at any time: the rest is thrown away and `broken` says so.
 
@@ -57,7 +58,11 @@ class Outbound:
             self._buffer.append(chunk)
 
     def open_tail(self, data: bytes) -> None:
-        """Hand over `data`, and let small writes follow it in place."""
+        """Hand over `data`, and let small writes follow it in place.
+
+        It may be empty if nothing is left to be sent: what is sent later could drop an empty chunk
+        behind it.
+        """
         self.tail = None
         if not self.broken:
             tail = bytearray(data)

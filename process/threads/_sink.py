@@ -42,10 +42,10 @@ class Sink:
                 if outbound.closing or outbound.broken or writer.failure is not None:
                     self._check()
                 if isinstance(chunk, bytes) and len(chunk) < buffer_size:
-                    if outbound.tail is None:
-                        outbound.open_tail(chunk)
-                    else:
+                    if outbound.tail is not None:
                         outbound.tail += chunk
+                    elif chunk:
+                        outbound.open_tail(chunk)
                 else:
                     outbound.put(chunk)
                 if len(outbound) < buffer_size and not self._monitor.flow.busy:

@@ -3,7 +3,8 @@
 Callers hand bytes over by way of an `Outbound`. While the thread does not move, a caller that has
 just handed some over writes to the pipe itself, without blocking, and the rest is the thread's.
 What a caller has written is noted within the call into C that writes, so that an interrupted caller
-neither loses bytes nor sends them twice.
+neither loses bytes nor sends them twice. What a pipe takes wholly or not at all needs no note: if
+nothing is queued it goes past the queue.
 """
 
 import os
@@ -139,8 +140,10 @@ class WriterThread(StreamThread):
         self.look()
 
     def commit(self) -> None:
+        outbound = self.outbound
+        # The thread looks, perhaps since a caller waits for a connected process; see above.
+        outbound.tail = None
         if self._written:
-            outbound = self.outbound
             for count in self._written:
                 if outbound.position == self._written_begin:
                     outbound.sent(count)
