@@ -243,7 +243,11 @@ class ReaderThread(StreamThread):
 
     @property
     def serves_others(self) -> bool:
-        return self.relay is not None and not self.relay.broken
+        relay = self.relay
+        if relay is None or relay.broken or relay.ended:
+            return False
+        # Asked here, since the thread may not have looked since the last reader has left.
+        return _platform.has_reader(relay.outlet)
 
     def process_ended(self, now: float) -> None:
         self.inbound.ending.process_ended(now)
