@@ -229,9 +229,7 @@ def test_the_abstract_class_wants_a_buffer_size() -> None:
         {"buffer_size": 1.5},
         {"buffer_size": "1"},
     ],
-    ids=lambda options: "-".join(
-        f"{name}-{type(given).__name__}" for name, given in options.items()
-    ),
+    ids=lambda options: "-".join([f"{name}-{type(options[name]).__name__}" for name in options]),
 )
 async def test_wrong_streams_and_sizes(kit: Kit, options: Any) -> None:
     """The constructor looks at `arguments` alone; `run` reports the rest, with the cause."""

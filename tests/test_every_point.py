@@ -102,7 +102,7 @@ def _interrupt_reads(way: Callable[[Any], bytes], buffer_size: int) -> None:
     assert b"".join(found) + rest == data
 
 
-@pytest.mark.xfail(strict=False, reason="struck where a wait is left, a read loses its bytes")
+@_LOSES_BYTES
 @pytest.mark.usefixtures("looks_again")
 @pytest.mark.parametrize(
     "way",
