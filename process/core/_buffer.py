@@ -120,7 +120,7 @@ class Buffer:
     def take_exactly(self, size: int) -> bytes:
         """Hand out `size` bytes if that leaves some of the first chunk, which is of `bytes`.
 
-        Else, nothing is handed out. This and `take_until` are for callers who do what depends on
+        Else, nothing is handed out. This and `take_until` are for callers that do what depends on
         how much is held once a chunk rather than once a call. No call into C lies between the
         store that makes it true and the return.
         """

@@ -61,7 +61,7 @@ def test_a_child_that_closes_its_end_gets_no_more() -> None:
 
 
 def test_small_writes_grow_the_tail() -> None:
-    """What is appended to the tail follows in place, until somebody looks at the bytes."""
+    """What is appended to the tail follows in place, until the bytes are used."""
     outbound = Outbound()
     outbound.put(b"ab")
     outbound.open_tail(b"c")
@@ -92,7 +92,7 @@ def test_the_tail_is_sealed(seal: Callable[[Outbound], object]) -> None:
 
 
 def test_no_tail_where_nothing_is_to_be_sent() -> None:
-    """An empty tail could not be told from none, and nobody reads that of a broken pipe."""
+    """An empty tail could not be told from none, and that of a broken pipe is not read."""
     outbound = Outbound()
     outbound.open_tail(b"")
     assert outbound.tail is None
