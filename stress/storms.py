@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 INTERVAL = 0.0005
 
 #: Exceptions in one call at most.
-_BURST = int(os.environ.get('BURST', 3))
+_BURST = int(os.environ.get("BURST", 3))
 
 #: Seconds that what was let go of has to go away.
 _PATIENCE = 10.0
@@ -459,7 +459,9 @@ def main(arguments: Sequence[str]) -> int:
         faulthandler.dump_traceback_later(options.seconds + options.limit, exit=True)
         storm = blow(name, options.seconds)
         faulthandler.cancel_dump_traceback_later()
-        print(f"{name}: {storm.strikes:,} exceptions", *storm.problems[:20], sep="\n    ", flush=True)
+        print(
+            f"{name}: {storm.strikes:,} exceptions", *storm.problems[:20], sep="\n    ", flush=True
+        )
         bad += bool(storm.problems)
     return 1 if bad else 0
 
