@@ -38,7 +38,11 @@ from tests.support import (
     start_library,
     until,
 )
-from tests.test_cancellation_points import InterruptedAt
+from tests.test_cancellation_points import (
+    _BETWEEN_CALL_AND_AWAIT,
+    _LOST_BETWEEN_FRAMES,
+    InterruptedAt,
+)
 
 #: More than is held in memory, in the queue and in the pieces under way.
 SIZE = 5 * LARGE
@@ -403,7 +407,7 @@ async def test_no_memory_for_what_comes_back(
 async def test_an_executor_whose_threads_wait_for_the_stream(
     loops: Kit, disk: Disk, stuck: Stuck
 ) -> None:
-    """Work of the program's that waits for what the stream brings holds up nothing."""
+    """Work of the program that waits for the stream blocks nothing."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
     async with loops.opened(flood()) as process:
@@ -484,7 +488,7 @@ async def test_an_executor_that_is_shut_down(loops: Kit, disk: Disk, when: str) 
 async def test_no_thread_can_be_started(
     loops: Kit, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then what overflows stays in memory; nobody does a job late that has been given up."""
+    """Then what overflows stays in memory; a job that was withdrawn is not done late."""
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -566,6 +570,8 @@ async def test_cancelled_after_each_turn_of_the_loop(loops: Kit, disk: Disk, way
     assert disk.files == []
 
 
+@_LOST_BETWEEN_FRAMES
+@_BETWEEN_CALL_AND_AWAIT
 @pytest.mark.parametrize("way", ["read", "readline", "readexactly"])
 async def test_interrupted_at_each_point_of_a_read_from_a_file(
     loops: Kit, disk: Disk, way: str
@@ -663,7 +669,7 @@ def _no_noise(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 class _Unlocked:
-    """Whether nobody has a lock; a closure would keep what has the lock."""
+    """Whether a lock is free; a closure would keep its owner alive."""
 
     def __init__(self, lock: Any) -> None:
         self._lock = lock

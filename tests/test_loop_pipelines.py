@@ -188,7 +188,7 @@ async def _run(process: Any) -> None:
 
 
 async def test_asyncio_processes_connected_by_a_pipe(loops: Kit) -> None:
-    """The way that the error names; nobody knows of the connection, so all are waited for."""
+    """The way that the error names; the connection is not known, so all are waited for."""
     data = pattern(LARGE)
     read, write = os.pipe()
     try:
