@@ -74,7 +74,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                 self._conclude(reference, child)
         finally:
             self._conclude(reference, child)  # an exception may have struck in the middle of that
-        self._stdin = None  # the thread has it now, and lets go of it once it is fed
+        self._stdin = None  # the thread has it now, and releases it once it is written
         return self
 
     def _begin(self, reference: "ref[_Run]") -> None:

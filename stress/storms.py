@@ -464,7 +464,9 @@ def main(arguments: Sequence[str]) -> int:
         faulthandler.dump_traceback_later(options.seconds + options.limit, exit=True)
         storm = blow(name, options.seconds)
         faulthandler.cancel_dump_traceback_later()
-        print(f"{name}: {storm.strikes:,} exceptions", *storm.problems[:20], sep="\n    ")
+        print(
+            f"{name}: {storm.strikes:,} exceptions", *storm.problems[:20], sep="\n    ", flush=True
+        )
         bad += bool(storm.problems)
     return 1 if bad else 0
 
