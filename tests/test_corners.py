@@ -112,6 +112,21 @@ def test_fileno_waits_for_its_turn() -> None:
     assert child.output() == b""
 
 
+def test_a_small_write_does_not_wait_for_a_flush_while_a_caller_waits() -> None:
+    """Not even the first one after a flush, which takes no lock as long as nobody waits."""
+    with Process(["cat"], stdin=PIPE) as child:
+        child.stdin.write(b"a\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"a\n"
+        lines: List[bytes] = []
+        reader = threading.Thread(target=lambda: lines.append(child.stdout.readline()))
+        reader.start()
+        until(lambda: child.stdout.source.monitor.flow.busy)  # type: ignore[union-attr]
+        child.stdin.write(b"b\n")
+        reader.join()
+        assert lines == [b"b\n"]
+
+
 def test_the_abstract_class_has_a_repr() -> None:
     """For variants that add nothing of their own."""
     kind: Any = type("Variant", (AbstractProcess,), {})
@@ -334,7 +349,7 @@ def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -
             hand.record()
     hand.read(read, 4)
     assert hand.record() == 6
-    assert not hand
+    assert not hand.chunks
     os.close(read)
     os.close(write)
     assert inbound.buffer.take(10) == b"abcdef"
@@ -446,7 +461,7 @@ def test_silence_is_not_believed_while_bytes_are_on_their_way(state: str) -> Non
             if state == "busy":
                 thread._busy = True
             elif state == "hand":
-                thread._in_flight._chunks.append((b"x",))
+                thread._in_flight.chunks.append((b"x",))
             elif state == "spilled":
                 thread.inbound.spilled = 1
             else:
@@ -454,7 +469,7 @@ def test_silence_is_not_believed_while_bytes_are_on_their_way(state: str) -> Non
             assert thread.inbound.ending.remaining(time.monotonic()) == 0
             assert not thread.silent()
             thread._busy = False
-            thread._in_flight._chunks.clear()
+            thread._in_flight.chunks.clear()
             thread.inbound.spilled = 0
             thread.inbound.buffer.take(BOUND)
 

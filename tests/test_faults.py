@@ -20,7 +20,17 @@ from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.threads import _child
 from process.threads._in_flight import InFlight
-from tests.support import LARGE, MIB, PROMPT, Kit, descriptors, pattern, python, refuse_threads
+from tests.support import (
+    LARGE,
+    MIB,
+    PROMPT,
+    Kit,
+    descriptors,
+    pattern,
+    python,
+    refuse_threads,
+    until,
+)
 
 #: Beyond what is held in memory.
 FLOOD = 10 * MIB
@@ -302,6 +312,7 @@ def test_no_memory_for_what_a_thread_is_to_write(monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         _out_of_memory(patch, Outbound, "front", "process-")
         process = Process(["cat"], stdin=pattern(LARGE)).run()
+        until(lambda: process._child.sink.writer.done)  # type: ignore[union-attr]
         with pytest.raises(ProcessError, match="stdin has failed: MemoryError"):
             process.close()
     assert threading.active_count() == threads

@@ -13,6 +13,8 @@ from stress.soak.lines import BLOCK, STDERR, command, line
 
 #: How many blocks of stderr are left unread before they are read: more than stays in memory.
 _UNREAD = 128
+#: How many blocks a child writes to each output before it is joined: more than stays in memory.
+_JOINED = 256
 _INPUT = 16 * 1024 * 1024
 
 
@@ -135,6 +137,22 @@ def _dropped(collector: Collector) -> None:
 _RESTARTS = (_left, _closed, _joined, _killed, _dropped)
 
 
+def joins(collector: Collector) -> None:
+    """Asyncio processes that are joined first, so that their output overflows, again and again."""
+
+    async def main() -> None:
+        while not collector.over:
+            async with AsyncProcess(command(_JOINED)) as process:
+                await process.join()
+                for stream, begin in ((process.stdout, 0), (process.stderr, STDERR)):
+                    for number in range(begin, begin + _JOINED * BLOCK):
+                        collector.verify(await stream.readline(), number)
+            del process, stream
+            collector.rest()
+
+    asyncio.run(main())
+
+
 def inputs(collector: Collector) -> None:
     """Large inputs that are given at the start and come back, repeatedly."""
     data = pattern(_INPUT)
@@ -149,5 +167,5 @@ def inputs(collector: Collector) -> None:
 
 #: By name.
 COLLECTORS: Dict[str, Callable[[Collector], Any]] = {
-    collect.__name__: collect for collect in (unread, tasks, restarts, inputs)
+    collect.__name__: collect for collect in (unread, tasks, joins, restarts, inputs)
 }
