@@ -28,7 +28,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     __doc__ = AbstractProcess.__doc__
 
     _default_buffer_size = DEFAULT_BUFFER_SIZE
-    #: Set while somebody runs the process, and once it has been run.
+    #: Set while a call runs the process, and once it has been run.
     _runner: object
 
     @property
@@ -66,7 +66,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                 self._conclude(runner, child)
         finally:
             self._conclude(runner, child)  # an exception may have struck in the middle of that
-        self._stdin = None  # the thread has it now, and lets go of it once it is fed
+        self._stdin = None  # the thread has it now, and releases it once it is written
         return self
 
     def _conclude(self, runner: object, child: "Optional[Child]") -> None:

@@ -199,7 +199,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) 
     assert len(refused) == 1
     assert descriptors() == before
     assert threading.active_count() == threads
-    assert _child.Child.alive == alive  # nobody will end it once more
+    assert _child.Child.alive == alive  # it is not ended again
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert process.run().output() == pattern(LARGE)
@@ -360,7 +360,7 @@ class _Cramped(io.BytesIO):
 def test_no_memory_to_gather_in(
     monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], Any], exposed: bool, held: bool
 ) -> None:
-    """What was gathered is lost, and nobody is given the rest for the whole; nothing is left."""
+    """What was gathered is lost, and no call returns incomplete data; nothing is left."""
     before, threads = descriptors(), threading.active_count()
     process = Process(["cat"], stdin=pattern(MIB)).run()
     if exposed:

@@ -8,7 +8,7 @@ twice, so nothing can disagree.
 Invariant. Each mutation becomes visible by a single store (`append` of the queue, or the
 assignment of the offset). An exception raised between any two lines, by a signal handler for
 example, therefore leaves a buffer in which every byte is held exactly once: chunks that lie wholly
-before the offset are rubbish, and are thrown away by whoever comes next.
+before the offset are garbage, which the next call discards.
 
 Cost. `append` and `take` copy each byte at most once (twice below `_SMALL`, where chunks are
 merged so that a child that writes byte by byte does not cost an object a byte); `find` looks at
@@ -137,7 +137,7 @@ class Buffer:
     def take_exactly(self, size: int) -> bytes:
         """Hand out `size` bytes if that leaves some of the first chunk, which is of `bytes`.
 
-        Else, nothing is handed out. This and `take_until` are for callers who do what depends on
+        Else, nothing is handed out. This and `take_until` are for callers that do what depends on
         how much is held once a chunk rather than once a call. No call into C lies between the
         store that makes it true and the return.
         """

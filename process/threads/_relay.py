@@ -172,10 +172,25 @@ class Relay:
             return False
         self.little = False
         self.outlet, ended = outlet, self.outlet
-        self.push(buffer)
+        # In the thread of a caller a write may raise SIGPIPE, and the receiver may leave at any
+        # time. So there is a reader of our own meanwhile; without one the thread writes.
+        reader = _platform.reopen(outlet.fileno(), os.O_RDONLY)
+        if reader is not None or ended is not outlet:
+            self.push(buffer)
+        if reader is not None:
+            reader.close()
         if ended is not outlet and not len(buffer):
             outlet.close()
         return True
+
+    def leave(self) -> None:
+        """Close our end, and find out whether nobody else has it, unless that has been done."""
+        if self.descriptor.fileno() < 0:
+            return
+        duplicated = _platform.is_duplicated(self.descriptor)
+        self.close()
+        if not self.ended and not duplicated and not _platform.has_reader(self.outlet):
+            self.broken = True
 
     def commit(self, buffer: Buffer) -> None:
         """Record what callers have taken back and put back."""

@@ -21,7 +21,6 @@ from functools import partial
 from threading import get_ident
 from typing import Callable, Iterator, Optional, Union
 
-from process import _platform
 from process._descriptor import Descriptor
 from process._interpreter import atomic_between_calls
 from process.core._buffer import Buffer
@@ -178,14 +177,14 @@ class Source:
                                 waiter = waiter or Waiter()
                                 waiter.condition = partial(_not_busy, inbound)
                                 polls = False
-                                reader.release(
-                                    waiter
-                                )  # the caller whose turn it is needs the thread
+                                # The caller whose turn it is needs the thread.
+                                reader.release(waiter)
                                 monitor.enter(waiter)
                             else:
                                 buffer = inbound.buffer
                                 count = self._decide(decide, buffer, size)
-                                if count < 0 and self._gives_up:
+                                gives_up = count < 0 and self._gives_up
+                                if gives_up and not reader.moving:
                                     if not buffer:
                                         return None
                                     count = len(buffer)
@@ -206,12 +205,20 @@ class Source:
                                         reader.touch()
                                     return data
                                 waiter = waiter or Waiter()
-                                polls = reader.directly_readable and reader.claim(waiter)
-                                if not polls:
-                                    reader.release(waiter)
-                                goal = need or inbound.held + BOUND
-                                waiter.condition = partial(self._satisfied, decide, size, goal)
-                                monitor.enter(waiter, inbound, goal)
+                                if gives_up:
+                                    # Only without the thread can the child's pipe be looked at.
+                                    # It stops at once: it has nothing to do for the relay.
+                                    polls = False
+                                    reader.request(waiter)
+                                    waiter.condition = lambda: not reader.moving
+                                    monitor.enter(waiter)
+                                else:
+                                    polls = reader.directly_readable and reader.claim(waiter)
+                                    if not polls:
+                                        reader.release(waiter)
+                                    goal = need or inbound.held + BOUND
+                                    waiter.condition = partial(self._satisfied, decide, size, goal)
+                                    monitor.enter(waiter, inbound, goal)
                         if polls:
                             reader.poll(None)
                         else:
@@ -262,7 +269,7 @@ class Source:
             relay = self.relay
             if relay is not None:
                 relay.resume(waiter)
-                if not relay.suspended and not self._closed:
+                if not relay.suspended and not self._closed and not self.handed_over:
                     self._put_back(relay)
 
     def _suspend(self, waiter: Waiter) -> Waiter:
@@ -562,6 +569,7 @@ class Source:
                     relay.suspend(waiter, reader.on_abandoned)
                     if relay.is_handed_over(self.inbound.uncollected):
                         self._closed = True
+                        reader.look()
                         return False
                     reader.relay = None
                     return True
@@ -591,9 +599,7 @@ class Source:
                 if relay is None:
                     self.inbound.close()
                 else:
-                    relay.close()
-                    if not relay.ended and not _platform.has_reader(relay.outlet):
-                        relay.broken = True
+                    relay.leave()
                 self.reader.look()
                 self.monitor.wake_all()
             if relay is None or relay.broken:

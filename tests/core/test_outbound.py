@@ -61,7 +61,7 @@ def test_a_child_that_closes_its_end_gets_no_more() -> None:
 
 
 def test_small_writes_grow_the_tail() -> None:
-    """What is appended to the tail follows in place, until somebody looks at the bytes."""
+    """What is appended to the tail follows in place, until the bytes are used."""
     outbound = Outbound()
     outbound.put(b"ab")
     outbound.open_tail(b"c")
