@@ -106,7 +106,9 @@ class Relay:
                 else:
                     break
                 self._recalled.extend(map(os.read, (number,), (_LEAST,)))
-                if len(self._recalled[-1]) < _LEAST:
+                if not self._recalled[-1] or (
+                    self._own is not None and len(self._recalled[-1]) < _LEAST
+                ):
                     break  # nothing is written to the pipe meanwhile: that was all
         except BlockingIOError:
             pass
