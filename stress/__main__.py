@@ -15,7 +15,7 @@ _COMMANDS = (demonstration, bench, soak, faults, pipelines, storms, explore)
 def main(arguments: List[str]) -> int:
     """Run one command and return the exit code: 0 if the library has passed."""
     parser = argparse.ArgumentParser(
-        prog="python -m stress", description="Shows what the library promises."
+        prog="python -m stress", description="Tests the library from outside."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:

@@ -12,7 +12,7 @@ from typing import Any, List
 import pytest
 
 import process.threads._source
-from process import PIPE, AbstractProcess, Process
+from process import PIPE, AbstractProcess, Process, _platform
 from process.core._ending import Ending
 from process.core._flow import BOUND, Flow
 from process.core._inbound import Inbound
@@ -513,6 +513,22 @@ def test_what_is_left_in_an_exposed_pipe_after_the_silence(monkeypatch: pytest.M
         child.stdin.close()
         until(lambda: thread.done)
         assert child.output(join=False) == data
+
+
+def test_the_second_pipe_is_closed_while_a_read_looks_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By another thread, just before the look: the read says that the stream is closed."""
+    with Process(["cat"], stdin=PIPE) as process:
+        process.stdout.fileno()
+
+        def close_first(descriptor: int) -> bool:
+            process.stdout.close()
+            return os.get_blocking(descriptor)
+
+        monkeypatch.setattr(_platform, "is_blocking", close_first)
+        with pytest.raises(ValueError, match="closed"):
+            process.stdout.read(1)
 
 
 def test_stdin_is_closed_while_its_descriptor_is_asked_for() -> None:

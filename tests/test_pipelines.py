@@ -196,7 +196,7 @@ _AFTERWARDS: Dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("how", list(_GIVE))
 @pytest.mark.parametrize("receiver", ["Process", "Popen"])
 def test_the_receiver_gets_every_byte(receiver: str, how: str, afterwards: str, read: int) -> None:
-    """Whatever becomes of the first process, and whoever closes what."""
+    """The end of the first process, and closed copies, make no difference."""
     data = pattern(SIZE)
     first = Process(CAT, stdin=data).run()
     assert first.stdout.read(read) == data[:read]
