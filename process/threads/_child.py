@@ -11,19 +11,32 @@ monitor's lock included. So it takes no lock, and every wait in it has a time li
 `GRACE` seconds, SIGKILL. A `Child` is in `alive` until it has been closed or ended.
 """
 
+import _thread
 import atexit
 import contextlib
 import os
 import signal
 import time
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, Iterable, List, Optional, Set, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ClassVar,
+    Iterable,
+    List,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 
 from process import _platform
 from process._descriptor import Descriptor
 from process._handover import Offer, offer
-from process._interpreter import popen_class
+from process._interpreter import popen_class, run_uninterrupted
 from process._lifecycle import GRACE, SIGKILL, Redirections
+from process._polling import poll_until
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.core.constants import PIPE
@@ -33,7 +46,7 @@ from process.threads._monitor import Monitor, Waiter, limited
 from process.threads._reader import ReaderThread
 from process.threads._sink import Sink
 from process.threads._source import Source
-from process.threads._thread import StreamThread, run_uninterrupted
+from process.threads._thread import StreamThread
 from process.threads._thread import start as start_threads
 from process.threads._writer import WriterThread
 
@@ -47,6 +60,8 @@ class Child:
     #: Those that have not been closed or ended. Here, since a finalizer may run when the
     #: interpreter has emptied the module already.
     alive: ClassVar[Set["Child"]] = set()
+    #: Those that a finalizer is in the middle of ending.
+    ending: ClassVar[Set["Child"]] = set()
 
     def __init__(self) -> None:
         #: Initialised when it is spawned; so it is known even if an exception strikes late.
@@ -190,12 +205,36 @@ class Child:
         self.alive.discard(self)
         self.monitor.release()
 
+    @property
+    def over(self) -> bool:
+        """Whether it has been closed or ended, so that nothing is left to be done."""
+        return self not in self.alive
+
     def drop(self) -> None:
         """The process object has been collected: end the child. Safe in finalizers."""
         if self in self.alive and not self.inherited:
             for source in self.sources:
                 source.drop()
             end([self])
+
+    def drop_elsewhere(self) -> Callable[[], object]:
+        """What drops the child when it is called, in C, and leaves the work to another thread.
+
+        If there is no thread for that, it is this thread that drops it.
+        """
+        dropped = _thread.allocate_lock()
+        dropped.acquire()
+
+        def await_drop() -> None:  # pragma: no cover - tracers do not get to see this thread
+            _platform.block_signals()
+            dropped.acquire()  # ends when the process object is freed, or closed
+            self.drop()
+
+        try:
+            _thread.start_new_thread(await_drop, ())
+        except RuntimeError:
+            return self.drop
+        return dropped.release
 
     def keep(self, sources: Iterable[Source], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -353,13 +392,19 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     child.theirs, child.ours = [], []
 
 
-_popen_class = popen_class()
-_popen_init: Any = _popen_class.__init__
+class _Popen(popen_class()):  # type: ignore[misc] # it is a class, and found out late
+    # That of `Popen` polls children it does not wait for, which are ended or awaited here. It is
+    # replaced by a call into C: no signal handler, whose exception would be lost, can run there.
+    __del__: Any = bool
+
+
+_Popen.__name__ = _Popen.__qualname__ = "Popen"  # which is what its `repr` says
+_popen_init: Any = _Popen.__init__
 
 
 def _new_popen() -> "subprocess.Popen[bytes]":
-    make: Any = _popen_class.__new__
-    popen: subprocess.Popen[bytes] = make(_popen_class)
+    make: Any = _Popen.__new__
+    popen: subprocess.Popen[bytes] = make(_Popen)
     return popen
 
 
@@ -405,6 +450,7 @@ def end(children: List[Child]) -> None:
     """
     mine = [child for child in children if not child.inherited and child in Child.alive]
     for child in mine:
+        Child.ending.add(child)
         Child.alive.discard(child)
         if child.sink is not None:
             child.sink.writer.stop()
@@ -428,6 +474,7 @@ def end(children: List[Child]) -> None:
         for source in child.sources:
             source.release()
         child.monitor.release()
+        Child.ending.discard(child)
 
 
 def _await_all(children: List[Child]) -> None:
@@ -440,8 +487,12 @@ def _await_all(children: List[Child]) -> None:
 
 
 def end_all() -> None:
-    """End every child that is still there: the interpreter exits."""
+    """End every child that is still there: the interpreter exits.
+
+    Another thread may be in the middle of that, and would not get to the end of it.
+    """
     end(list(Child.alive))
+    poll_until(lambda: not Child.ending, 3 * GRACE)
 
 
 atexit.register(end_all)

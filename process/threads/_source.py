@@ -13,6 +13,7 @@ serves the calls that follow (`core._inbound.Front`). Any other use of the strea
 `_PipeOffer`.
 """
 
+import contextlib
 import io
 import math
 import os
@@ -583,8 +584,12 @@ class Source:
         if relay is None:
             self.inbound.discard()
             self.reader.nudge()
-        else:
-            relay.close()
+            return
+        relay.close()
+        with contextlib.suppress(ValueError):  # the thread closes it just now
+            if not relay.ended and not _platform.has_reader(relay.outlet):
+                relay.broken = True  # so the thread serves nobody, and is waited for
+                self.reader.nudge()
 
     def release(self) -> None:
         """The child has ended: what still comes is for a receiver alone. Safe in finalizers."""
