@@ -48,6 +48,17 @@ mermaid_config = {
         "wrappingWidth": 300,
         "subGraphTitleMargin": {"top": 4, "bottom": 14},
     },
+    "sequence": {
+        "actorFontSize": 18,
+        "messageFontSize": 18,
+        "noteFontSize": 18,
+        "messageMargin": 25,
+        "noteMargin": 8,
+        "actorMargin": 70,
+        "width": 130,
+        "height": 45,
+        "mirrorActors": False,
+    },
     "xyChart": {
         "width": 1000,
         "height": 560,

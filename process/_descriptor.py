@@ -74,6 +74,19 @@ class Descriptor:
         deque(map(list[int].append, [end._number for end in ends], numbers), maxlen=0)
         return ends
 
+    @classmethod
+    def reserve(cls, count: int) -> None:
+        """See that there are as many descriptors left, by making them; they are closed at once.
+
+        Raises:
+            OSError: there are fewer.
+        """
+        held = cls.own(os.open, os.devnull, os.O_RDONLY)
+        try:
+            held._number.extend(map(os.dup, held._number * (count - 1)))
+        finally:
+            del held  # an error refers to this frame
+
     def fileno(self) -> int:
         """The number, or -1 once closed."""
         number = self._number

@@ -6,6 +6,7 @@ what was offered is the receiver's; if the start fails the offer is withdrawn, a
 it was before.
 """
 
+import io
 from typing import Any, Callable, Optional, Protocol
 
 from process._descriptor import Descriptor
@@ -15,7 +16,7 @@ from process.core._flow import Flow
 class Offer(Protocol):
     """A stream that is about to be handed over."""
 
-    #: What the receiver inherits; closed by whoever has asked for the offer.
+    #: What the receiver inherits; closed by the caller that asked for the offer.
     descriptor: Descriptor
 
     def accept(self, flow: Flow) -> None:
@@ -30,7 +31,15 @@ def offer(file: Any) -> Optional[Offer]:
 
     Raises:
         ValueError: the stream is closed.
-        OSError: there are no descriptors left.
+        OSError: there are no descriptors left, or the stream belongs to a loop.
     """
     hand_over: Optional[Callable[[], Offer]] = getattr(file, "_hand_over", None)
     return None if hand_over is None else hand_over()
+
+
+def belongs_to_loop(name: str) -> io.UnsupportedOperation:
+    """The error of a stream that cannot be handed over."""
+    return io.UnsupportedOperation(
+        f"{name} of an asyncio process belongs to its loop and has no descriptor to hand over; "
+        "connect the two processes with os.pipe()"
+    )

@@ -11,23 +11,31 @@ from typing import Any, Callable, Dict, List, Tuple, Type
 __all__ = [
     "atomic_between_calls",
     "import_uninterrupted",
+    "interrupted_between_instructions",
     "popen_class",
     "raised_by_signal_handler",
     "run_uninterrupted",
 ]
 
 
+def interrupted_between_instructions() -> bool:
+    """Whether a signal handler may run between almost any two instructions.
+
+    CPython looks for signals, and lets other threads run, only after calls, on the way back in a
+    loop and where a function is entered. It has been so since 3.10 (bpo-42693).
+    """
+    return sys.implementation.name != "cpython" or sys.version_info < (3, 10)
+
+
 def atomic_between_calls() -> bool:
     """Whether nothing else runs between two calls of one thread's Python code.
 
-    CPython looks for signals, and lets other threads run, only after calls, on the way back in a
-    loop and where a function is entered. It has been so since 3.10 (bpo-42693); before, that may
-    happen after almost any instruction. Without a global interpreter lock other threads run at any
-    time. Where this holds, a `for` statement over an iterator written in C takes an item and
-    returns it without a point at which a signal handler could make it disappear.
+    Neither do signal handlers, see above, nor other threads, which without a global interpreter
+    lock run at any time. Where this holds, a `for` statement over an iterator written in C takes an
+    item and returns it without a point at which a signal handler could make it disappear.
     """
     has_gil: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
-    return sys.implementation.name == "cpython" and sys.version_info >= (3, 10) and has_gil()
+    return not interrupted_between_instructions() and has_gil()
 
 
 def raised_by_signal_handler(error: BaseException) -> bool:

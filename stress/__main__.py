@@ -4,12 +4,12 @@ import argparse
 import sys
 from typing import List
 
-from stress import demonstration, faults, soak
+from stress import demonstration, faults, pipelines, soak
 from stress.bench import command as bench
 from stress.explore import command as explore
 
 #: Each adds a command of its own.
-_COMMANDS = (demonstration, bench, soak, faults, explore)
+_COMMANDS = (demonstration, bench, soak, faults, pipelines, explore)
 
 
 def main(arguments: List[str]) -> int:

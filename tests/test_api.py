@@ -229,7 +229,7 @@ def test_the_abstract_class_wants_a_buffer_size() -> None:
         {"buffer_size": 1.5},
         {"buffer_size": "1"},
     ],
-    ids=str,
+    ids=lambda options: "-".join([f"{name}-{type(options[name]).__name__}" for name in options]),
 )
 async def test_wrong_streams_and_sizes(kit: Kit, options: Any) -> None:
     """The constructor looks at `arguments` alone; `run` reports the rest, with the cause."""

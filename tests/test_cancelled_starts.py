@@ -145,7 +145,7 @@ def test_run_is_cancelled_twice(loops: Kit, turns: int, again: int) -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_a_loop_shuts_down_in_the_middle_of_a_start(loops: Kit, turns: int) -> None:
-    """Whoever is torn out of `run` leaves no child; whoever goes on has one that has ended."""
+    """A cancelled `run` leaves no child; one that returns has a child that has ended."""
     process = AsyncProcess(["cat"], stdin=PIPE)
     task: Any = None
 

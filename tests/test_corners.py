@@ -315,7 +315,7 @@ def test_dropped_without_pipes() -> None:
 
 @pytest.mark.parametrize("fed", [False, True])
 def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -> None:
-    """Whoever interrupts it, before or after the bytes were fed, they come once."""
+    """Interrupted before or after the bytes were fed, they come once."""
     feed = Inbound.feed
 
     def interrupt(inbound: Inbound, data: bytes) -> None:
@@ -341,7 +341,7 @@ def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -
 
 
 def test_a_thread_goes_on_where_an_interrupted_caller_has_read() -> None:
-    """What he has read and not recorded comes before what it reads."""
+    """What the caller has read and not recorded comes before what the thread reads."""
     data = pattern(300_000)
     with Process(["cat"], stdin=data) as child:
         thread: Any = child.stdout.source.reader  # type: ignore[union-attr]
@@ -355,7 +355,7 @@ def test_a_thread_goes_on_where_an_interrupted_caller_has_read() -> None:
 
 
 def test_a_thread_goes_on_where_an_interrupted_caller_has_written() -> None:
-    """What he has written and not recorded is not written again."""
+    """What the caller has written and not recorded is not written again."""
     with Process(["cat"], stdin=PIPE) as child:
         thread: Any = child.stdin.sink.writer  # type: ignore[union-attr]
         with thread.monitor.lock:
@@ -391,7 +391,7 @@ def test_a_handler_reads_just_before_the_read_it_has_interrupted(
 
 
 def test_dropped_in_the_middle_of_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipe is not closed under the write, which would go to whoever is given its number."""
+    """The pipe is not closed under the write, which would go to the next file of that number."""
     box = [Process(["cat"], stdin=PIPE).run()]
     stdin: Any = box[0].stdin
     thread = stdin.sink.writer

@@ -102,7 +102,7 @@ def _interrupt_reads(way: Callable[[Any], bytes], buffer_size: int) -> None:
     assert b"".join(found) + rest == data
 
 
-@pytest.mark.xfail(strict=False, reason="struck where a wait is left, a read loses its bytes")
+@_LOSES_BYTES
 @pytest.mark.usefixtures("looks_again")
 @pytest.mark.parametrize(
     "way",
@@ -310,7 +310,7 @@ def test_interrupted_at_every_point_of_fileno() -> None:
 def test_interrupted_at_every_point_of_a_read_of_the_callers_pipe(
     way: Callable[[Any], bytes],
 ) -> None:
-    """After `fileno()`, others read on: another thread, and whoever has the descriptor."""
+    """After `fileno()`, others read on: another thread, and the owner of the descriptor."""
     data = b"".join(b"%d\n" % number for number in range(40_000))
     for injector in injectors(least=30, step=3):  # a process each: not every point, but all parts
         found: List[bytes] = []

@@ -102,7 +102,7 @@ async def test_every_byte_of_input_in_every_size(kit: Kit) -> None:
 
 
 async def test_input_may_be_changed_after_write(kit: Kit) -> None:
-    """What a caller writes from a `bytearray` is what it held when he wrote it."""
+    """What is written from a `bytearray` is what it held at the time of the call."""
     data = bytearray(pattern(100_000))
     expected = bytes(data)
     async with kit.opened(CAT, stdin=PIPE) as process:
@@ -305,7 +305,7 @@ async def test_a_stream_is_closed_while_a_loop_starts_its_borrower(loops: Kit) -
 
 
 async def test_a_stream_whose_borrower_cannot_be_started(loops: Kit, tmp_path: Path) -> None:
-    """It is lent no longer: what is left when the lender is left is kept for him."""
+    """Nothing was handed over: all of it is kept for the first process."""
     data = pattern(LARGE)
     with Process(CAT, stdin=data) as lender, pytest.raises(ProcessError):
         await loops.Process([tmp_path / "none"], stdin=lender.stdout).run()

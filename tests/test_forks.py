@@ -1,4 +1,4 @@
-"""Rule 10: a fork of the caller neither delays an end of file nor touches his children."""
+"""Rule 10: a fork of the caller neither delays an end of file nor touches its children."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Rule 4: lines that are iterated over come once, in order, whoever else reads in between."""
+"""Rule 4: lines that are iterated over come once, in order, even if others read in between."""
 
 import io
 import sys

@@ -20,6 +20,7 @@ from tests.support import (
     PROMPT,
     Gate,
     Kit,
+    held_to_the_end,
     lines,
     needs_waitid,
     pattern,
@@ -93,13 +94,6 @@ async def test_the_loop_runs_while_megabytes_pass(loops: Kit) -> None:
     assert after - before > 4  # libuv, the greediest, takes up to 2 MiB a turn
 
 
-async def _hold(process: Any) -> None:
-    """Wait until all that the child writes is held."""
-    await process.join()
-    while not process.stdout.inbound.ending.eof:
-        await asyncio.sleep(0.001)
-
-
 @contextlib.contextmanager
 def _counted_turns() -> Iterator[List[int]]:
     """A list that grows by one with each turn of the loop."""
@@ -122,7 +116,7 @@ async def test_the_loop_runs_while_what_is_held_is_read(loops: Kit, way: str) ->
     """Calls that find all they want give it a turn after a bound of bytes, or two."""
     data = pattern(LARGE)
     async with loops.opened(["cat"], stdin=data) as process:
-        await _hold(process)
+        await held_to_the_end(process)
         stdout = process.stdout
         found: List[bytes] = []
         with _counted_turns() as turns:
@@ -147,7 +141,7 @@ async def test_the_loop_runs_while_what_is_held_is_gathered(loops: Kit, way: str
     """What makes one `bytes` object of megabytes that were held copies some of them in a turn."""
     data = pattern(2 * LARGE)
     async with loops.opened(["cat"], stdin=data) as process:
-        await _hold(process)
+        await held_to_the_end(process)
         with _counted_turns() as turns:
             if way == "output":
                 assert await process.output() == data
@@ -186,7 +180,7 @@ async def test_the_loop_runs_while_tiny_lines_are_read(loops: Kit) -> None:
     """Many calls count as well, however little each of them finds."""
     count = 20_000
     async with loops.opened(["cat"], stdin=b"\n" * count) as process:
-        await _hold(process)
+        await held_to_the_end(process)
         with _counted_turns() as turns:
             assert [line async for line in process.stdout] == [b"\n"] * count
             assert len(turns) >= count // 2000
@@ -197,7 +191,7 @@ async def test_cancelled_while_the_loop_has_its_turn(loops: Kit, way: str) -> No
     """A call that has taken nothing yet loses nothing."""
     data = pattern(LARGE)
     async with loops.opened(["cat"], stdin=data) as process:
-        await _hold(process)
+        await held_to_the_end(process)
         assert await process.stdout.read(BOUND) == data[:BOUND]
         task = asyncio.ensure_future(getattr(process.stdout, way)())
         await asyncio.sleep(0)
@@ -321,7 +315,7 @@ async def test_a_signal_for_a_child_that_has_just_ended(
 
 
 async def test_an_exit_code_does_not_go_away(loops: Kit) -> None:
-    """Once `exit_code` has been seen it stays, whoever reaps the child meanwhile."""
+    """Once `exit_code` has been seen it stays, even if something else reaps the child."""
     for _ in range(30):
         async with loops.opened(["sh", "-c", "exit 3"]) as process:
             while process.exit_code is None:

@@ -29,6 +29,7 @@ from tests.support import (
     PROMPT,
     Gate,
     Kit,
+    held_to_the_end,
     lines,
     make_loop,
     pattern,
@@ -138,6 +139,12 @@ def stuck() -> Iterator[Stuck]:
     stuck.go_on()
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An executor that is slow because the machine is busy is not given up on."""
+    monkeypatch.setattr(_spool, "_PATIENCE", 3 * PROMPT)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An executor that has no thread for a job is given up on soon."""
@@ -148,16 +155,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def spilled(loops: Kit, disk: Disk, size: int = SIZE) -> AsyncIterator[Any]:
     """A process that has ended, and of whose output a part is in a file, and no job under way."""
     async with loops.opened(flood(size)) as process:
-        await process.join()
-        await reached(lambda: settled(process.stdout))
+        await settle(process)
         assert process.stdout.inbound.spilled
         assert disk.files
         yield process
 
 
-def settled(stream: Any) -> bool:
-    """Whether all that is to be written has been."""
-    return bool(stream.inbound.ending.eof and not stream.spool.busy and not stream.spool._queue)
+async def settle(process: Any) -> None:
+    """Wait until the process has ended, and all that overflows is written."""
+    await held_to_the_end(process)
+    spool = process.stdout.spool
+    await reached(lambda: not spool.busy and not spool._queue)
 
 
 async def read_all(stream: Any, size: int = 1_000_003) -> bytes:
@@ -383,8 +391,7 @@ async def test_a_file_that_cannot_be_read(loops: Kit, disk: Disk, usable: bool) 
 
     disk.before_read = fail
     process = await loops.start(flood())
-    await process.join()
-    await reached(lambda: settled(process.stdout))
+    await settle(process)
     process.stdout.spool._usable = usable
     for call in (lambda: read_all(process.stdout), process.output, process.close):
         with pytest.raises(ProcessError, match="stdout has failed: OSError"):
@@ -400,8 +407,7 @@ async def test_no_memory_for_what_comes_back(
         raise MemoryError
 
     process = await loops.start(flood())
-    await process.join()
-    await reached(lambda: settled(process.stdout))
+    await settle(process)
     with monkeypatch.context() as patch:
         patch.setattr(Inbound, "feed", fail)
         for call in (process.stdout.read, process.output, process.close):
@@ -536,8 +542,7 @@ async def test_cancelled_in_the_middle_of_a_job(
         disk.before_read = stuck
     async with loops.opened(flood()) as process:
         if way != "join":
-            await process.join()
-            await reached(lambda: settled(process.stdout))
+            await settle(process)
         task = asyncio.ensure_future(calls[way](process))
         await reached(stuck.begun.is_set)
         task.cancel()
@@ -716,8 +721,7 @@ def test_a_loop_that_is_closed_before_a_job_has_begun(
 
     async def begin() -> Any:
         process = await loops.start(flood(), stdin=PIPE)
-        await process.join()
-        await reached(lambda: settled(process.stdout))
+        await settle(process)
         executor.submit(stuck)
         reading = asyncio.ensure_future(process.output())
         await reached(lambda: process.stdout.spool.busy)

@@ -47,8 +47,14 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """A platform that has what POSIX has, and nothing else."""
     other = SimpleNamespace(platform="darwin", version_info=sys.version_info)
     monkeypatch.setattr(_posix, "sys", other)
-    for name in ("waitid", "pidfd_open", "eventfd", "splice"):
+    for name in ("waitid", "eventfd", "splice"):
         monkeypatch.delattr(os, name, raising=False)
+
+    def no_pidfd(_: int) -> Descriptor:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    # Not `os.pidfd_open`: a loop that has seen it before would miss it.
+    monkeypatch.setattr(_posix, "_make_pidfd", no_pidfd)
     monkeypatch.setattr(_reader, "_splice", None)
 
 

@@ -355,7 +355,7 @@ _WAITS: List[Any] = [
 async def test_a_wait_that_begins_when_the_pipes_are_full(
     loops: Kit, wait: Callable[[Any], Any]
 ) -> None:
-    """The loop had stopped reading, and begins again for whoever waits."""
+    """The loop had stopped reading, and begins again when a caller waits."""
     process = await loops.start(python(FLOOD_BOTH, LARGE))
     await reached(lambda: process.stdout._paused_pipe and process.stderr._paused_pipe)
     found = await asyncio.wait_for(wait(process), 3 * PROMPT)

@@ -220,7 +220,7 @@ async def test_leaving_ends_with_silence(kit: Kit, tmp_path: Path, leave: str) -
 async def test_silence_while_another_task_reads_to_end_of_file(
     loops: Kit, tmp_path: Path, way: str, size: int
 ) -> None:
-    """Nobody else waits for that; what the reader has gathered is his, and ends with a close."""
+    """No other call waits for that; a close ends it, and it returns what it has gathered."""
     async with Grandchild(loops, tmp_path) as family:
         process = family.process
         stdout = process.stdout

@@ -271,7 +271,7 @@ def test_a_pipeline_that_the_caller_waits_for_in_order() -> None:
 
 
 def test_bytes_read_before_are_not_lent() -> None:
-    """What the caller has read is his; the next process has the rest."""
+    """What the caller has read is not passed on; the next process gets the rest."""
     data = lines(40_000)
     with Process(["cat"], stdin=b"".join(data)) as first:
         assert first.stdout.readline() == data[0]
@@ -292,7 +292,7 @@ def test_leaving_the_lender_first_steals_nothing() -> None:
 
 @pytest.mark.parametrize("close", [True, False])
 def test_a_reader_that_leaves_early_is_passed_on(close: bool) -> None:
-    """`yes | head`: the writer gets SIGPIPE, whether or not the caller closes his copy."""
+    """`yes | head`: the writer gets SIGPIPE, whether or not the caller closes its copy."""
     with Process(["yes"]) as first, Process(["head", "-n", "3"], stdin=first.stdout) as second:
         if close:
             first.stdout.close()

@@ -159,13 +159,13 @@ def _write_on(process: Any) -> None:
     ],
 )
 def test_a_signal_that_another_thread_has_got(call: Callable[[Any], Any]) -> None:
-    """Nothing wakes the caller; his handler runs all the same, and ends what he waits for."""
+    """Nothing wakes the caller; the handler runs all the same, and ends the wait."""
     with Process(["sleep", "1000"], stdin=PIPE) as process:
         flow: Any = process._started.monitor.flow
 
         def send() -> None:
             until(lambda: flow._waits)
-            time.sleep(0.02)  # he is on his way; if not there yet, the handler runs by itself
+            time.sleep(0.02)  # time to begin the wait; if it has not, the handler runs anyway
             signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
 
         sender = threading.Thread(target=send)

@@ -11,16 +11,17 @@ pytest.importorskip("psutil", reason="psutil has no wheel for PyPy")
 pytest.importorskip("resource", reason="limits and signals are a matter of POSIX")
 
 from process.core._inbound import Inbound
-from stress import census
+from stress import census, faults
 from stress.__main__ import main
 from stress.faults import plan as plans
 from stress.faults import worker
 from stress.faults.ledger import STDERR, STDOUT, Conversation, Ledger, check_records
-from stress.faults.plan import ASYNCIO, SYNC, UVLOOP, Plan, draw
+from stress.faults.plan import Plan, draw
 from stress.faults.tally import Tally
-from stress.faults.watch import Found, watch
 from stress.faults.works import WORKS
 from stress.pattern import flipped
+from stress.watch import Found, watch
+from stress.worker import ASYNCIO, SYNC, UVLOOP
 
 _ROUNDS = [
     *(Plan(1, 1, SYNC, work, ("stop",)) for work in plans.WORKS[True]),
@@ -152,7 +153,7 @@ def test_what_nobody_can_catch_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_hang_is_noticed_and_the_next_round_is_played() -> None:
     """A round that takes longer than it may is reported with the stacks of its threads."""
     found: List[Found] = []
-    watch(iter([1, 2]), seed=1, limit=0.001, workers=1, report=found.append)
+    watch(faults.WORKER, iter([1, 2]), seed=1, limit=0.001, workers=1, report=found.append)
     assert [one.round for one in found] == [1, 2]
     for one in found:
         (problem,) = one.problems

@@ -98,7 +98,7 @@ class Child:
         """Wait until the child has ended and its pipes and files are closed; whether that is so."""
 
         def gone() -> bool:
-            return self.protocol.gone and not any(stream.spool.busy for stream in self.readers)
+            return self.protocol.gone and True not in [each.spool.busy for each in self.readers]
 
         return await self._wait_until(gone, timeout)
 
@@ -136,7 +136,8 @@ class Child:
         """
         open_ones: List[str] = []
         wait = Wait()
-        collections = [(stream, Collection()) for stream in streams]
+        # There is nothing to come on the others.
+        collections = [(stream, Collection()) for stream in streams if not stream.at_eof()]
         try:
             wanted: List[Tuple[Reader, Collection]] = []
             for stream, collection in collections:

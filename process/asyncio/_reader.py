@@ -21,8 +21,10 @@ It is an `asyncio.StreamReader` by type and by behaviour, except that
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, Tuple, Union
 
+from process._handover import belongs_to_loop
+from process._interpreter import interrupted_between_instructions
 from process.asyncio._monitor import LoopMonitor
 from process.asyncio._read_operation import ALL, LINE, ReadOperation
 from process.asyncio._spool import Spool
@@ -38,6 +40,9 @@ _PIECE = 1024 * 1024
 
 #: What a call costs, in bytes whose handing out takes about as long.
 _CALL = 256
+
+#: Whether a call may take from the first chunk without noting what it has taken.
+_HAS_FRONTS = not interrupted_between_instructions()
 
 #: Bytes held up to which there is room for more whatever callers do.
 _ROOMY = BOUND // 2
@@ -60,7 +65,7 @@ class Reader(asyncio.StreamReader):
         self._lost = False
         #: The buffer, if the next call may take from its first chunk and has nothing else to do
         #: unless it uses it up; else `None`.
-        self._direct: Optional[Buffer] = self.inbound.buffer
+        self._direct: Optional[Buffer] = self.inbound.buffer if _HAS_FRONTS else None
         #: Bytes handed out, and what the calls have cost, since the event loop had its turn.
         self._unpaid = 0
         #: The position up to which bytes are part of `_unpaid`.
@@ -223,7 +228,7 @@ class Reader(asyncio.StreamReader):
             buffer.discard()
             if self._direct is None:
                 inbound.taken()
-                if not inbound.closed:
+                if _HAS_FRONTS and not inbound.closed:
                     self._direct = buffer
             if self._monitor.held_back:
                 self.advance()
@@ -367,6 +372,9 @@ class Reader(asyncio.StreamReader):
         """The task that collected is gone; what it has not kept goes to the next."""
         collection.abandon()
         self._monitor.notify()
+
+    def _hand_over(self) -> NoReturn:
+        raise belongs_to_loop(self.name)
 
     def close(self) -> None:
         """Close the reading end and throw away what has not been read."""

@@ -15,14 +15,13 @@
 
 import asyncio
 import contextlib
-import os
 import sys
-from collections import deque
 from functools import partial
 from typing import Any, List, Optional, Set
 
 from process import _platform
-from process._handover import offer
+from process._descriptor import Descriptor
+from process._handover import Offer, offer
 from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
@@ -163,27 +162,34 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     Raises:
         Exception: whatever has prevented it. Nothing is left behind.
     """
-    stdin: Optional[File] = PIPE if isinstance(to.stdin, bytes) else to.stdin
-    offered = offer(stdin)
-    if offered is not None:
-        stdin = offered.descriptor.fileno()
+    offers: List[Offer] = []
+
+    def given(file: Optional[File]) -> Optional[File]:
+        offered = offer(file)
+        if offered is None:
+            return file
+        offers.append(offered)
+        return offered.descriptor.fileno()
+
     started = Start(asyncio.get_running_loop(), buffer_size)
     try:
-        child = await started.wait(arguments, to, stdin)
-        if offered is not None:
+        stdin = PIPE if isinstance(to.stdin, bytes) else given(to.stdin)
+        outputs = to._replace(stdout=given(to.stdout), stderr=given(to.stderr))
+        child = await started.wait(arguments, outputs, stdin)
+        for offered in offers:
             offered.accept(child.monitor.flow)
         if isinstance(to.stdin, bytes):
             child.feed(to.stdin)
         return child
     except BaseException as error:
-        if offered is not None:
+        for offered in offers:
             offered.withdraw()
         started.cancel()
         if isinstance(error, (Exception, asyncio.CancelledError)):
             await started.over()
         raise
     finally:
-        if offered is not None:
+        for offered in offers:
             offered.descriptor.close()
         del started  # as in `Start.wait`
 
@@ -208,11 +214,4 @@ def _reserve_descriptors(loop: asyncio.AbstractEventLoop, count: int) -> None:
     """
     if isinstance(loop, asyncio.BaseEventLoop) and not _POPEN_LEAKS:
         return
-    numbers: List[int] = []
-    try:
-        # Each of these is one call into C, so no exception can strike between making a descriptor
-        # and noting it, or while half of them are closed.
-        numbers.extend(map(os.open, [os.devnull], [os.O_RDONLY]))
-        numbers.extend(map(os.dup, numbers * (count - 1)))
-    finally:
-        deque(map(os.close, numbers), maxlen=0)
+    Descriptor.reserve(count)

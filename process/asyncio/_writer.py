@@ -17,8 +17,9 @@ import errno
 import os
 from collections import deque
 from operator import length_hint
-from typing import Any, Iterable, Iterator, Optional, Tuple
+from typing import Any, Iterable, Iterator, NoReturn, Optional, Tuple
 
+from process._handover import belongs_to_loop
 from process.asyncio._monitor import LoopMonitor
 from process.core._flow import BOUND
 from process.core._outbound import Outbound
@@ -147,6 +148,9 @@ class Writer(asyncio.StreamWriter):
     async def wait_closed(self) -> None:
         while not self._lost:
             await self._monitor.changed()
+
+    def _hand_over(self) -> NoReturn:
+        raise belongs_to_loop("stdin")
 
     def abort(self) -> None:
         """Throw away what has not been sent, and close the pipe."""

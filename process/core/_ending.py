@@ -38,7 +38,7 @@ class Ending:
         self._heard = max(self._heard, now)
 
     def process_ended(self, now: float) -> None:
-        """The process itself has ended, whoever else may hold its pipes."""
+        """The process itself has ended, even if another process still holds its pipes."""
         if self._over is None:
             self._over = now
 

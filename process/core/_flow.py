@@ -1,20 +1,20 @@
-"""Who may hold beyond the bound.
+"""How much each stream of a process may hold, from what callers wait for.
 
-Theory of operation. A plain pipe protects memory and stalls; a library that always reads never
-stalls and protects nothing. The way out is to look at the caller. While no caller waits, a stream
-holds at most its bound, and a child that writes on is blocked by its pipe: backpressure. While a
-caller waits for something, everything it is *not* waiting for must move without bound, because the
-child may not get to what is wanted before it has got rid of the rest.
+Theory of operation. A plain pipe bounds memory and can deadlock; a library that always reads cannot
+deadlock, but does not bound memory. So it depends on the callers. While no caller waits, a stream
+holds at most its bound, and then the child blocks in its next write: backpressure. While a caller
+waits for something, everything it is *not* waiting for must move without bound, because the child
+may have to write that first.
 
 Invariant (progress). For a caller that waits, every stream of the process has room, except the one
 it reads itself, and that one has room until it holds what was asked for. So whatever the child does
-next, it can do: no cycle child -> full pipe -> caller -> child can close.
+next, it can do: there is no cycle child -> full pipe -> caller -> child.
 
 A poll (`running`, `exit_code`) is a wait of no duration. It grants each stream room for one more
 bound; and polled again without having been read, one more than it holds by then. So a loop of polls
-ends, and a caller who looks once before each read piles up nothing.
+ends, and a caller that polls once before each read accumulates nothing.
 
-This module does no I/O and takes no lock: whoever shares a `Flow` between threads guards it.
+This module does no I/O and takes no lock: a `Flow` that threads share needs one around it.
 """
 
 import math
@@ -38,18 +38,18 @@ class Stream(Protocol):
 class Wait:
     """One wait of one caller, for as long as it is referred to.
 
-    A caller leaves explicitly; but an exception may strike just where he was about to. A wait that
-    nobody left is over all the same when the caller's frame, and this object with it, is gone.
+    A caller calls `Flow.leave`, but an exception may be raised just before that. The wait then ends
+    when the caller's frame, and this object with it, is gone.
     """
 
     __slots__ = ("__weakref__",)
 
 
 class Shell(Protocol):
-    """What surrounds a `Flow`, as seen by connected processes. Called in any thread."""
+    """The owner of a `Flow`, as connected processes see it. Called in any thread."""
 
     def wake(self) -> None:
-        """See that the streams of this flow move if they may. Takes no lock."""
+        """Wake the streams of this flow that may move. Takes no lock."""
 
     def poll(self) -> None:
         """A caller has polled a connected process."""
@@ -58,8 +58,8 @@ class Shell(Protocol):
 class Flow:
     """The waits of all callers of one process.
 
-    Processes are connected where one reads what another one writes. A caller that waits for one of
-    them may depend on all, so its wait counts for all.
+    Processes are connected if one reads what the other writes. A caller that waits for one of them
+    may depend on all, so its wait counts for all.
     """
 
     __slots__ = ("__weakref__", "_connected", "_shell", "_streams", "_waits")
@@ -72,16 +72,16 @@ class Flow:
         self._waits: Dict[int, Tuple[weakref.ref[Wait], Optional[Stream], float]] = {}
 
     def add(self, stream: Stream) -> None:
-        """Make `stream` one that moves while a caller waits."""
+        """Let `stream` move while a caller waits."""
         self._streams.append(weakref.ref(stream))
 
     def enter(self, wait: Wait, own: Optional[Stream] = None, need: float = 0) -> None:
-        """A caller begins to wait, or has changed what he waits for.
+        """Register a caller that begins to wait, or that now waits for something else.
 
         Args:
-            wait: made by the caller, and referred to by him alone.
-            own: the stream whose bytes he waits for; `None` where he waits for something else.
-            need: how many bytes of it have to be held before he can go on.
+            wait: made by the caller; nothing else refers to it.
+            own: the stream whose bytes the caller waits for; `None` if it waits for something else.
+            need: how many bytes of `own` have to be held before the caller can go on.
         """
         if self._waits:
             for key, (reference, _, _) in list(self._waits.items()):
@@ -94,13 +94,13 @@ class Flow:
                 shell.wake()
 
     def connect(self, other: "Flow") -> None:
-        """One of the two processes reads what the other one writes."""
+        """Connect two processes, of which one reads what the other writes."""
         self._connected = [*self._connected, weakref.ref(other)]
         other._connected = [*other._connected, weakref.ref(self)]
 
     @property
     def connected(self) -> "List[Flow]":
-        """The flows of all processes that are connected with this one, directly or not."""
+        """The flows of all processes connected with this one, directly or not."""
         if not self._connected:
             return []
         found: List[Flow] = [self]
@@ -113,18 +113,18 @@ class Flow:
 
     @property
     def shells(self) -> List[Shell]:
-        """What surrounds the connected flows."""
+        """The owners of the connected flows."""
         if not self._connected:
             return []
         shells = [other._shell() for other in self.connected if other._shell is not None]
         return [shell for shell in shells if shell is not None]
 
     def leave(self, wait: Wait) -> None:
-        """The caller no longer waits, if he ever did."""
+        """End the wait of a caller, if it was registered."""
         self._waits.pop(id(wait), None)
 
     def poll(self) -> None:
-        """A caller has looked whether the process still runs."""
+        """Grant room to all streams: a caller has asked whether the process still runs."""
         for reference in self._streams:
             stream = reference()
             if stream is not None:
@@ -132,7 +132,7 @@ class Flow:
 
     @property
     def busy(self) -> bool:
-        """Whether a caller waits, be it for a connected process."""
+        """Whether a caller waits for this process or a connected one."""
         if not self._waits and not self._connected:
             return False
         return self._waited or True in [other._waited for other in self.connected]
@@ -142,14 +142,14 @@ class Flow:
         return True in [wait() is not None for wait, _, _ in list(self._waits.values())]
 
     def waited_by_other(self, wait: Wait) -> bool:
-        """Whether a caller waits other than the one whose `wait` this is."""
+        """Whether a caller other than the one of `wait` waits."""
         others = [reference() for reference, _, _ in list(self._waits.values())]
         if True in [other is not None and other is not wait for other in others]:
             return True
         return True in [other._waited for other in self.connected]
 
     def need(self, stream: Stream) -> float:
-        """How many bytes of `stream` the callers who read it want to have at hand."""
+        """How many bytes of `stream` its readers need to have held."""
         return max(
             (need for wait, own, need in self._waits.values() if own is stream and wait()),
             default=0,

@@ -1,24 +1,24 @@
-"""What comes from the child on one stream: from the pump's hands to the caller's.
+"""The receive buffer of one output stream of the child.
 
-Theory of operation. The pump feeds chunks and end of file; callers take. In between the bytes lie,
-in this order, in
+Theory of operation. The reader (the stream's thread, a caller that has the claim, or the loop)
+feeds chunks and end of file; callers take bytes. In between the bytes lie, in this order, in
 
 1. `kept`: what an earlier `output()` has already returned, to be returned again;
-2. the collection: what a caller who wants everything as one `bytes` object is gathering;
+2. the collection: what is gathered for a caller that wants everything as one `bytes` object;
 3. the buffer: bytes in memory;
-4. the overflow: `spilled` bytes that are beyond memory, in the pump's care.
+4. the overflow: `spilled` bytes, which the reader keeps elsewhere.
 
-Whatever moves bytes from one to the next prepares the move and then makes it true by a single
-assignment, so that an exception raised anywhere (`KeyboardInterrupt` between two lines) finds every
-byte in exactly one place. A collection that its caller has had to abandon stays where it is; the
-next caller gets its bytes back in front of the buffer.
+A move of bytes from one to the next takes effect by a single assignment, so an exception raised
+anywhere (`KeyboardInterrupt` between two lines) finds every byte in exactly one place. A collection
+that its caller has abandoned stays where it is; the next caller gets its bytes back in front of the
+buffer.
 
-A collection grows in a `BytesIO`, which gives its bytes up without a copy: what is asked for as
+A collection grows in a `BytesIO`, which returns its bytes without a copy: what is asked for as
 `bytes` is in memory once.
 
-How much may be held is decided by `room`, from the bound and from who waits (`_flow`).
+`room` decides how much may be held, from the bound and the waits of callers (`_flow`).
 
-This module does no I/O and takes no lock: whoever shares an `Inbound` between threads guards it.
+This module does no I/O and takes no lock: an `Inbound` that threads share needs one around it.
 """
 
 import io
@@ -34,26 +34,26 @@ from process.core._flow import BOUND, Flow, Wait
 #: Bytes of one stream held in memory before the rest overflows.
 MEMORY = 4 * 1024 * 1024
 
-#: Bytes that a pump moves at once, if it has no reason to move more.
+#: Bytes that are moved at once, unless there is a reason to move more.
 CHUNK = 64 * 1024
 
 
-#: Is called when a caller was interrupted before it could say that it no longer waits.
+#: Called when a caller was interrupted before it could say that it no longer waits.
 OnAbandoned = Callable[["weakref.ref[Any]"], object]
 
 
 class Collection:
     """Bytes being gathered for a caller, up to `goal` of them.
 
-    How many they are follows from how far the buffer has got since it was attached. Writing is by
-    that position, so a write that an exception has cut off from its record is simply done again.
+    Their number is the distance that the buffer has advanced since `attach`. Bytes are written at
+    that position, so a write that was interrupted before it was recorded is simply done again.
     """
 
     __slots__ = ("_buffer", "_data", "_owner", "_start", "goal", "thread")
 
     def __init__(self, goal: float = math.inf, thread: object = None) -> None:
         self.goal = goal
-        #: Who gathers, if that matters; see `Inbound.taken_by_other`.
+        #: The thread of the caller, if that matters; see `Inbound.taken_by_other`.
         self.thread = thread
         self._owner: Optional[weakref.ref[Wait]] = None
         self._data = io.BytesIO()
@@ -62,25 +62,25 @@ class Collection:
 
     @property
     def active(self) -> bool:
-        """Whether its caller waits for it; else it is what an interrupted caller has left."""
+        """Whether its caller still waits; if not, the caller was interrupted."""
         return self._owner is not None and self._owner() is not None
 
     def activate(self, wait: Wait, on_abandoned: Optional[OnAbandoned]) -> None:
-        """It is gathered for as long as its caller waits."""
+        """Gather for as long as the caller waits."""
         self._owner = weakref.ref(wait, on_abandoned)
 
     def abandon(self) -> None:
-        """Its caller no longer waits."""
+        """Record that the caller no longer waits."""
         self._owner = None
 
     def attach(self, buffer: Buffer) -> None:
-        """Gather what comes out of `buffer` from now on."""
+        """Gather what is taken from `buffer` from now on."""
         self._data = io.BytesIO()
         self._start = buffer.position
         self._buffer = buffer
 
     def adopt(self, other: "Collection") -> None:
-        """Go on with what `other` has gathered, which is over."""
+        """Continue with what `other`, which has ended, has gathered."""
         self._data = other._data
         self._start = other._start
         self._buffer = other._buffer
@@ -89,7 +89,7 @@ class Collection:
     def lost(self) -> bool:
         """Whether what was gathered is gone.
 
-        A `BytesIO` that is to grow, and finds no memory, has let go of what it had.
+        A `BytesIO` that fails to grow for lack of memory loses its contents.
         """
         return self._data.closed
 
@@ -98,11 +98,11 @@ class Collection:
 
     @property
     def missing(self) -> float:
-        """How many bytes are still wanted."""
+        """How many more bytes are wanted."""
         return self.goal - len(self)
 
     def absorb(self, size: float) -> None:
-        """Take over at most `size` bytes of what the buffer holds, as far as they are wanted."""
+        """Take at most `size` bytes from the buffer, and no more than are wanted."""
         while self._buffer and self.missing > 0 and size > 0:
             piece = self._buffer.front(int(min(self.missing, CHUNK, size)))
             self._write(piece)
@@ -110,7 +110,7 @@ class Collection:
             size -= len(piece)
 
     def add(self, data: bytes) -> None:
-        """Take `data` over directly: the buffer is empty."""
+        """Add `data` directly: the buffer is empty."""
         self._write(data)
         self._buffer.pass_by(len(data))
 
@@ -119,19 +119,19 @@ class Collection:
         self._data.write(data)
 
     def getvalue(self) -> bytes:
-        """What has been gathered, without a copy."""
+        """The gathered bytes, without a copy."""
         self._data.truncate(len(self))
         return self._data.getvalue()
 
 
 class Front:
-    """The chunk that callers take by single calls into C, until somebody else wants the bytes.
+    """A chunk that callers consume by single calls into C, until another call needs the bytes.
 
     The bytes stay in the buffer meanwhile. Only the `BytesIO` knows how many have been taken; the
-    buffer learns of it when the front is recalled. To recall it, what is left is read, which tells
-    how much was taken and ends every iterator over it. That, too, is one call into C, so it can be
-    interrupted and done again. Between threads, one call is one step only where there is a GIL;
-    elsewhere no front is made.
+    buffer is told when the front is recalled. The recall reads what is left, which shows how much
+    was taken and ends every iterator over it. That, too, is one call into C, so it can be
+    interrupted and done again. Between threads a call is atomic only with the GIL; without it no
+    front is made.
     """
 
     __slots__ = ("_begin", "_rest", "_size", "chunk")
@@ -159,7 +159,7 @@ class _Parts(NamedTuple):
 
 
 class Inbound:
-    """The bytes of one output stream of the child, between pump and callers."""
+    """The bytes of one output stream of the child, between its reader and the callers."""
 
     def __init__(self, flow: Flow, bound: int = BOUND, memory: float = MEMORY) -> None:
         self.ending = Ending()
@@ -169,7 +169,7 @@ class Inbound:
         self._bound = bound
         self._memory = memory
         self._granted = 0
-        #: A caller has polled since he last took bytes.
+        #: A caller has polled since bytes were last taken.
         self._polled = False
         self._closed = False
         self._discards = False
@@ -178,23 +178,23 @@ class Inbound:
         self._front: Optional[Front] = None
         flow.add(self)
 
-    # The pump's side.
+    # The reader's side.
 
     @property
     def held(self) -> int:
-        """Bytes that wait to be read, in memory or beyond."""
+        """Bytes not yet taken, in memory or in the overflow."""
         collection = self._parts.collection
         gathered = 0 if collection is None else len(collection)
         return gathered + len(self._buffer) + self.spilled
 
     @property
     def position(self) -> int:
-        """The offset in the stream of the next byte that callers take, or gather."""
+        """The offset in the stream of the next byte to be taken or gathered."""
         return self._buffer.position
 
     @property
     def end(self) -> int:
-        """The offset in the stream behind everything that was fed, the overflow aside."""
+        """The offset in the stream after everything that was fed, without the overflow."""
         return self._buffer.end
 
     def room(self, chunk: int = CHUNK) -> int:
@@ -212,7 +212,7 @@ class Inbound:
         needed = self._flow.limit(self)
         if held < needed:
             return int(min(max(needed, self._bound) - held, chunk))
-        # Between the marks the pump rests: waking it for every few bytes costs more than it brings.
+        # Low-water mark: waking the thread for every few bytes costs more than it gains.
         room = max(self._bound, self._granted) - held
         return min(room, chunk) if room >= self._bound // 4 else 0
 
@@ -223,7 +223,7 @@ class Inbound:
 
     @property
     def bulk(self) -> bool:
-        """Whether a caller wants all there is."""
+        """Whether a caller reads to the end of the stream."""
         collection = self._collecting()
         return collection is not None and collection.goal == math.inf
 
@@ -240,14 +240,14 @@ class Inbound:
         """How many bytes should come back from the overflow now."""
         if not self.spilled or self._closed:
             return 0
-        # Enough to go on with; but a caller who wants a longer line than that has to get it.
+        # Enough to go on with; but a caller may wait for a longer line than that.
         enough = max(self._memory // 2, self._flow.need(self))
         if self._collecting() is None and len(self._buffer) >= enough:
             return 0
         return min(self.spilled, CHUNK)
 
     def feed(self, data: bytes) -> None:
-        """Bytes from the pipe, or back from the overflow, become available to callers."""
+        """Make bytes from the pipe, or from the overflow, available to callers."""
         if self._closed or self._discards:
             return
         collection = self._collecting()
@@ -258,15 +258,15 @@ class Inbound:
         self._buffer.append(data)
 
     def feed_eof(self) -> None:
-        """The child, and everybody else, has closed the other end."""
+        """Record end of file: all copies of the other end are closed."""
         self.ending.eof = True
 
     def discard(self) -> None:
-        """Nobody is left to want what comes from now on: it is thrown away. Safe in finalizers."""
+        """Discard what comes from now on: there is no caller left. Safe in finalizers."""
         self._discards = True
 
     def close(self) -> None:
-        """The reading end is closed: nothing more is wanted, what is held is thrown away."""
+        """Close the reading end, and discard what is held."""
         self._closed = True
         self._recall()
         self._buffer = Buffer()
@@ -291,9 +291,9 @@ class Inbound:
 
     @property
     def buffer(self) -> Buffer:
-        """The bytes a caller can take now; what an abandoned collection has gathered included.
+        """The bytes that a caller can take now, including those of an abandoned collection.
 
-        Not to be asked for while a collection is under way in another thread.
+        Not to be used while a collection is active in another thread.
         """
         self._recall()
         self._reclaim()
@@ -301,7 +301,7 @@ class Inbound:
 
     @property
     def uncollected(self) -> Buffer:
-        """The same, but for what a collection has gathered, which is left alone."""
+        """The same, without the bytes of a collection."""
         self._recall()
         return self._buffer
 
@@ -312,7 +312,7 @@ class Inbound:
             self._parts = _Parts(self._parts.kept, None)
 
     def open_front(self, size: int) -> io.BytesIO:
-        """The next `size` bytes, to be taken by calls into C without the lock."""
+        """Return the next `size` bytes, to be taken by calls into C without the lock."""
         buffer = self.buffer
         self._front = Front(buffer.position, buffer.peek(size))
         return self._front.chunk
@@ -332,30 +332,30 @@ class Inbound:
 
     @property
     def busy(self) -> bool:
-        """Whether a collection is under way: other callers take their turn after it."""
+        """Whether a collection is active: other callers have to wait for its end."""
         collection = self._parts.collection
         return collection is not None and collection.active
 
     def taken_by_other(self, thread: object) -> bool:
         """The same, unless the collection is that of `thread` itself.
 
-        A signal handler may interrupt a caller who collects and call for the same bytes. Waiting
-        for its turn it would wait for ever, so it takes what there is, as from an abandoned one.
+        A signal handler may interrupt a caller that collects, and ask for the same bytes. To wait
+        for that caller would be a deadlock, so the handler takes what has been collected.
         """
         collection = self._parts.collection
         return collection is not None and collection.active and collection.thread != thread
 
     def collecting(self, collection: Collection) -> bool:
-        """Whether `collection` is under way: nobody has taken its bytes."""
+        """Whether `collection` is the current one: no other call has taken its bytes."""
         return self._parts.collection is collection
 
     def taken(self) -> None:
-        """The caller has taken bytes: what polls have granted is used up."""
+        """Revoke what polls have granted: a caller has taken bytes."""
         self._polled = False
         self._granted = 0
 
     def grant(self) -> None:
-        """A poll allows one more bound; polls without a read in between one more each."""
+        """Allow one more bound for a poll, and one more for each that follows without a read."""
         self._granted = (self.held if self._polled else self._bound) + self._bound
         self._polled = True
 
@@ -365,14 +365,14 @@ class Inbound:
         wait: Wait,
         on_abandoned: Optional[OnAbandoned] = None,
     ) -> None:
-        """Begin to gather, from what is held and what will come.
+        """Begin to gather what is held and what will come.
 
-        What an interrupted caller has gathered is part of it.
+        This includes what an interrupted caller has gathered.
 
         Args:
-            collection: what is gathered into.
-            wait: made by the caller, and referred to by him alone.
-            on_abandoned: is called if the caller is interrupted before it can `abandon`.
+            collection: the destination.
+            wait: made by the caller; nothing else refers to it.
+            on_abandoned: called if the caller is interrupted before it can `abandon`.
         """
         self.begin(collection, wait, on_abandoned)
         self.gather(math.inf)
@@ -383,7 +383,7 @@ class Inbound:
         wait: Wait,
         on_abandoned: Optional[OnAbandoned] = None,
     ) -> None:
-        """The same, and leave it to `gather` to take over what is held."""
+        """The same, without taking over what is held: see `gather`."""
         self._recall()
         before = self._parts.collection
         if before is not None and len(before) <= collection.goal:
@@ -394,9 +394,9 @@ class Inbound:
         collection.activate(wait, on_abandoned)
 
     def gather(self, size: float) -> bool:
-        """Take at most `size` bytes of what is held into the collection; whether that was all.
+        """Move at most `size` bytes of what is held into the collection; whether that was all.
 
-        Until it is all, what comes meanwhile has to wait its turn in the buffer.
+        Until it is, new bytes are queued behind it in the buffer.
         """
         collection = self._collecting()
         if collection is None:
@@ -406,22 +406,22 @@ class Inbound:
 
     @property
     def lost(self) -> bool:
-        """Whether there was too little memory to gather in, and what was gathered is gone."""
+        """Whether what was gathered is lost, for lack of memory."""
         collection = self._parts.collection
         return collection is not None and collection.lost
 
     def collected(self, collection: Collection) -> bool:
-        """Whether `collection` has all it can get without waiting for silence."""
+        """Whether `collection` is complete, apart from the silence timer."""
         return collection.missing <= 0 or (self.at_eof and not self._buffer)
 
     def finish(self, collection: Collection) -> bytes:
-        """The gathered bytes, which now belong to the caller."""
+        """End the collection and return its bytes to the caller."""
         data = collection.getvalue()
         self._parts = _Parts(self._parts.kept, None)
         return data
 
     def keep(self, collection: Collection) -> None:
-        """The gathered bytes are kept, behind what was kept before."""
+        """End the collection and keep its bytes, after those kept before."""
         data = collection.getvalue()
         kept = self._parts.kept
         self._parts = _Parts(kept + data if kept and data else kept or data, None)

@@ -160,7 +160,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
         ...
 
     def join(self, timeout: Optional[float] = None) -> Returns[None]:
-        """Wait until the process itself has ended, whoever may still hold its pipes.
+        """Wait until the process itself has ended, even if another process still holds its pipes.
 
         Args:
             timeout: in seconds; `None` waits as long as it takes.

@@ -166,6 +166,15 @@ class Relay:
             outlet.close()
         return True
 
+    def leave(self) -> None:
+        """Close our end, and find out whether nobody else has it, unless that has been done."""
+        if self.descriptor.fileno() < 0:
+            return
+        duplicated = _platform.is_duplicated(self.descriptor)
+        self.close()
+        if not self.ended and not duplicated and not _platform.has_reader(self.outlet):
+            self.broken = True
+
     def commit(self, buffer: Buffer) -> None:
         """Record what callers have taken back and put back."""
         if self._recalled:

@@ -22,7 +22,6 @@ from functools import partial
 from threading import get_ident
 from typing import Callable, Iterator, Optional, Union
 
-from process import _platform
 from process._descriptor import Descriptor
 from process._interpreter import atomic_between_calls
 from process.core._buffer import Buffer
@@ -57,6 +56,8 @@ class Source:
         self.inbound = reader.inbound
         self.has_fronts = atomic_between_calls()
         self._closed = False
+        #: A caller has the number of the second pipe, so only a caller can know who uses it.
+        self._number_given = False
 
     @property
     def closed(self) -> bool:
@@ -67,6 +68,8 @@ class Source:
     def exhausted(self) -> bool:
         """Whether everything has been handed out or kept, and nothing will come."""
         with self.monitor.lock:
+            if self.handed_over:
+                return True
             return self.inbound.at_eof and not self.inbound.held and self.relay is None
 
     @property
@@ -166,6 +169,8 @@ class Source:
                     while True:
                         with monitor.lock:
                             self._check_open()
+                            if self.handed_over:
+                                return b""
                             if reader.relay is not None:  # since this call began, perhaps
                                 waiter = self._suspend(waiter or Waiter())
                             if inbound.taken_by_other(get_ident()):
@@ -261,7 +266,7 @@ class Source:
     def _suspend(self, waiter: Waiter) -> Waiter:
         """Read by way of the stream object, if there is a second pipe. The lock is held."""
         relay = self.relay
-        if relay is not None and not relay.suspended_by(waiter):
+        if relay is not None and not self.handed_over and not relay.suspended_by(waiter):
             relay.suspend(waiter, self.reader.on_abandoned)
             relay.recall(self.inbound.uncollected)
             if not self.reader.end.pollable:
@@ -326,7 +331,7 @@ class Source:
         monitor, inbound = self.monitor, self.inbound
         while True:
             with monitor.lock:
-                if self._closed:
+                if self._closed or self.handed_over:
                     return False
                 if not inbound.taken_by_other(get_ident()):
                     self._gather(collection, waiter)
@@ -415,6 +420,8 @@ class Source:
                     while True:
                         with monitor.lock:
                             self._check_open()
+                            if self.handed_over:
+                                return b""
                             if not inbound.collecting(collection):  # as in `complete`
                                 self._gather(collection, waiter)
                             if inbound.collected(collection):
@@ -443,6 +450,10 @@ class Source:
             ValueError: the stream is closed, or has been handed over.
             OSError: there is no descriptor left.
         """
+        self._number_given = True
+        return self._ensure_relay()
+
+    def _ensure_relay(self) -> int:
         monitor, inbound, reader = self.monitor, self.inbound, self.reader
         waiter = Waiter()
         with monitor:
@@ -511,10 +522,23 @@ class Source:
                 self._leave(waiter)
                 raise
             self._leave(waiter)
-        self.fileno()
+        self._ensure_relay()
         with monitor, monitor.lock:
             self._check_open()
             return _RelayOffer(self)
+
+    def pass_on(self) -> None:
+        """Leave the second pipe to the receiver that has inherited it.
+
+        A caller that has the number of the pipe may use it, too, and closes it when it likes.
+        """
+        with self.monitor.lock:
+            relay = self.relay
+            if relay is not None and not self._number_given:
+                self.handed_over = True
+                relay.close()
+                self.reader.look()
+                self.monitor.wake_all()
 
     # Closing.
 
@@ -530,7 +554,7 @@ class Source:
             try:
                 with monitor.lock:
                     relay = reader.relay
-                    if relay is None or self._closed:
+                    if relay is None or self._closed or self.handed_over:
                         return not self.handed_over
                     relay.suspend(waiter, reader.on_abandoned)
                     if relay.is_handed_over(self.inbound.uncollected):
@@ -565,9 +589,7 @@ class Source:
                 if relay is None:
                     self.inbound.close()
                 else:
-                    relay.close()
-                    if not relay.ended and not _platform.has_reader(relay.outlet):
-                        relay.broken = True
+                    relay.leave()
                 self.reader.look()
                 self.monitor.wake_all()
             if relay is None or relay.broken:
@@ -639,7 +661,11 @@ class _PipeOffer:
 
 
 class _RelayOffer:
-    """The second pipe: some bytes have been read already."""
+    """The second pipe: some bytes have been read already.
+
+    Unless a caller has its number, our copy is closed: while it is open, the pipe has a reader, and
+    the child would not get its SIGPIPE when the receiver leaves.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -648,8 +674,9 @@ class _RelayOffer:
         self.descriptor = Descriptor.own(os.dup, relay.descriptor.fileno())
 
     def accept(self, flow: Flow) -> None:
-        """The receiver has been started."""
+        """The receiver has been started: here the stream is at its end, if that is known."""
         self._source.monitor.flow.connect(flow)
+        self._source.pass_on()
 
     def withdraw(self) -> None:
         """The receiver has not been started."""

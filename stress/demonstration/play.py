@@ -1,7 +1,7 @@
 """Plays one scenario with one library, in this process: `python -m stress.demonstration.play`.
 
 The arguments are the name of the scenario, the value of the `Library`, and a file in which the play
-is recorded as JSON. One that hangs records nothing, and is killed by whoever has started it.
+is recorded as JSON. One that hangs records nothing, and is killed by the process that started it.
 """
 
 import asyncio

@@ -167,7 +167,7 @@ class Machine:
         return state
 
     def _see_end(self, state: State) -> State:
-        """Whoever waited for a pipe sees the end of the process as well."""
+        """A party that waits for a pipe sees the end of the process as well."""
         if state.child.alive or state.ended:
             return state
         self.label += " sees that the process has ended"

@@ -3,8 +3,7 @@
 import random
 from typing import Dict, NamedTuple, Sequence, Tuple
 
-#: Who runs the child: the synchronous variant, or the asyncio one on one of the loops.
-SYNC, ASYNCIO, UVLOOP = "sync", "asyncio", "uvloop"
+from stress.worker import SYNC
 
 _BOTH = ("capture", "echo", "talk", "lines", "reads", "leave", "abort", "drop")
 #: What the caller does, by whether the variant is the synchronous one; see `works`.

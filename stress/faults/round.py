@@ -15,7 +15,8 @@ import process as library
 from process import ProcessAlreadyRunError, ProcessError
 from stress.faults import child
 from stress.faults.ledger import STDERR, STDOUT, Ledger
-from stress.faults.plan import SYNC, Plan
+from stress.faults.plan import Plan
+from stress.worker import SYNC
 
 #: Of the causes of a start that fails, those that a fault may bring about.
 _SHORTAGES = (OSError, RuntimeError, MemoryError)
@@ -70,7 +71,7 @@ class Round:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Whoever is in this block is prepared for `Interrupted`."""
+        """The code in this block is prepared for `Interrupted`."""
         self.may_be_interrupted = True
         try:
             yield

@@ -5,7 +5,7 @@ from typing import Any, Dict, List
 from typing import Counter as CounterType
 
 from stress.faults.plan import FAULTS
-from stress.faults.watch import Found
+from stress.watch import Found
 
 
 class Tally:

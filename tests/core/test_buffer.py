@@ -184,7 +184,7 @@ def test_each_separator_is_searched_by_itself() -> None:
 
 
 def test_a_search_for_many_separators_remembers_some() -> None:
-    """Whoever asks for ever new ones piles up nothing, and finds what is there."""
+    """Searching for ever new ones accumulates nothing, and finds what is there."""
     buffer = _buffer(b"x" * SMALL, b"yz")
     for number in range(1000):
         assert buffer.find(b"%d" % number) == -1

@@ -131,7 +131,7 @@ class FakeShell:
 
 
 def test_a_wait_for_a_connected_process_frees_every_stream() -> None:
-    """Whoever waits for one of three stages waits for all, whichever it is."""
+    """A wait for one of three stages is a wait for all, whichever it is."""
     flows = [Flow(), Flow(), Flow()]
     flows[0].connect(flows[1])
     flows[1].connect(flows[2])

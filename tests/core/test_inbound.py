@@ -486,7 +486,7 @@ def test_a_handler_takes_from_the_collection_of_its_own_thread() -> None:
 
 
 def test_an_abandoned_caller_is_reported() -> None:
-    """When the frame of a caller goes, whoever has to know of it is called."""
+    """When the frame of a caller goes, the callback is called."""
     inbound = _inbound(b"abc")
     seen: List[object] = []
     wait = Wait()

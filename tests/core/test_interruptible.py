@@ -134,7 +134,7 @@ def test_unread_can_be_done_again() -> None:
     ],
 )
 def test_looking_changes_nothing(look: Callable[[Buffer], object]) -> None:
-    """Whoever only looks leaves everything where it is."""
+    """Looking changes nothing."""
     strike_everywhere(lambda: _buffer(1), look, lambda buffer: _is_sound(buffer, EVERYTHING[1:]))
 
 

@@ -28,7 +28,9 @@ class Found(NamedTuple):
 
 
 def watch(
+    module: str,
     numbers: Iterator[int],
+    *,
     seed: int,
     limit: float,
     workers: int,
@@ -37,6 +39,7 @@ def watch(
     """Play rounds until there are no more.
 
     Args:
+        module: that plays them, see `worker.main`.
         numbers: of the rounds.
         seed: of the run.
         limit: seconds after which a round has hung.
@@ -56,7 +59,7 @@ def watch(
             if not batch:
                 return
             while batch:
-                batch = _play(batch, seed, limit, report_one)
+                batch = _play(module, batch, seed, limit, report_one)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
     for thread in threads:
@@ -65,9 +68,11 @@ def watch(
         thread.join()
 
 
-def _play(batch: List[int], seed: int, limit: float, report: Callable[[Found], None]) -> List[int]:
+def _play(
+    module: str, batch: List[int], seed: int, limit: float, report: Callable[[Found], None]
+) -> List[int]:
     """Play rounds in a process of their own; which of them are left, if it has not survived one."""
-    command = [sys.executable, "-m", "stress.faults.worker"]
+    command = [sys.executable, "-m", module]
     command += ["--seed", str(seed), "--limit", str(limit), "--rounds", *map(str, batch)]
     left = list(batch)
     with tempfile.TemporaryFile() as complaints:
@@ -89,6 +94,6 @@ def _last_words(worker: "subprocess.Popen[bytes]", complaints: IO[bytes]) -> str
     """How a worker has ended that should not have."""
     complaints.seek(0)
     text = complaints.read().decode(errors="replace").strip()
-    if text.startswith("Timeout"):
+    if "Timeout (" in text:
         return f"hung:\n{text}"
     return f"crashed, exit code {worker.returncode}:\n{text}"
