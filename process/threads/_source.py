@@ -607,11 +607,9 @@ class Source:
             self.inbound.discard()
             self.reader.nudge()
             return
-        relay.close()
-        with contextlib.suppress(ValueError):  # the thread closes it just now
-            if not relay.ended and not _platform.has_reader(relay.outlet):
-                relay.broken = True  # so the thread serves nobody, and is waited for
-                self.reader.nudge()
+        with contextlib.suppress(ValueError):  # the thread closes its end just now
+            relay.leave()
+        self.reader.nudge()
 
     def release(self) -> None:
         """The child has ended: what still comes is for a receiver alone. Safe in finalizers."""
