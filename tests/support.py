@@ -668,8 +668,16 @@ def await_stop(pid: int) -> None:
         assert result.si_code == os.CLD_STOPPED
 
 
+def _free() -> None:
+    """Where references are not counted, have dropped what nothing refers to any more."""
+    if not hasattr(sys, "getrefcount"):
+        gc.collect()
+        gc.collect()  # what finalizers have let go of
+
+
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process."""
+    """Whether there is such a process, once what was dropped has been ended."""
+    _free()
     if sys.platform == "win32":  # where signal 0 is CTRL_C_EVENT, and is sent
         import psutil
 
@@ -686,6 +694,7 @@ def descriptors() -> Optional[List[str]]:
     directory = Path("/proc/self/fd")
     if not directory.is_dir():
         return None
+    _free()
     found = []
     for entry in os.listdir(directory):  # noqa: PTH208
         with contextlib.suppress(OSError):  # the descriptor of the listing itself

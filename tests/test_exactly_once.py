@@ -10,6 +10,7 @@ from typing import Optional
 import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from process.constants import DEFAULT_BUFFER_SIZE
 from tests.support import (
     CAT,
     DEAF,
@@ -143,7 +144,7 @@ async def test_an_explicit_write_reports_a_broken_pipe(kit: Kit) -> None:
             await kit.send(process.stdin, b"once more")
 
 
-@pytest.mark.parametrize("size", [100 * KIB, LARGE])
+@pytest.mark.parametrize("size", [DEFAULT_BUFFER_SIZE + 64 * KIB, LARGE])
 @pytest.mark.parametrize("buffer_size", [0, None])
 def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[int]) -> None:
     """More than a stream buffer holds is not left to a flush: `write` itself says so."""

@@ -240,6 +240,7 @@ del child
     assert not is_alive(int(ended.stdout))
 
 
+@needs_refcounts
 def test_a_live_thread_does_not_keep_a_process_alive() -> None:
     """Reference counting alone drops a process with all its threads at work."""
     gc.disable()

@@ -177,7 +177,10 @@ def test_a_wait_ends_with_the_child() -> None:
     watch = ExitWatch(popen)
     read, _ = _ends()
     popen.communicate()
-    assert read.wait(watch, FOREVER) is (watch.fileno() >= 0)
+    if watch.fileno() < 0:
+        watch.release()
+        pytest.skip("the end of a child cannot be polled (no os.pidfd_open)")
+    assert read.wait(watch, FOREVER)
     watch.release()
 
 

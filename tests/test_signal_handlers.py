@@ -12,7 +12,7 @@ from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from process.core._inbound import Inbound
 from process.threads._child import Child
 from process.threads._monitor import Monitor, Waiter
-from tests.support import LARGE, MIB, alarms, pattern, python, until
+from tests.support import LARGE, MIB, alarms, needs_waitid, pattern, python, until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -257,6 +257,7 @@ def test_a_storm_of_handlers_that_call() -> None:
     assert results
 
 
+@needs_waitid
 def test_called_while_the_interrupted_call_reaps() -> None:
     """`Popen` has a lock of its own for that, and tells nobody else that the process has ended."""
     process = Process(["cat"], stdin=PIPE).run()

@@ -165,6 +165,8 @@ async def test_a_child_that_is_stopped_and_continued(kit: Kit) -> None:
         assert first + await kit.get(process.output()) == data
 
 
+# The interpreter does not know that threads of the library are no harm to a fork.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_of_the_caller_does_not_delay_end_of_file() -> None:
     """A forked copy of the caller that lives on holds no pipe of its children."""
     hold, release = os.pipe()

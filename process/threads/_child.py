@@ -62,6 +62,7 @@ class Child:
     alive: ClassVar[Set["Child"]] = set()
     #: Those that a finalizer is in the middle of ending.
     ending: ClassVar[Set["Child"]] = set()
+    _get_pid: ClassVar[Callable[[], int]] = os.getpid
 
     def __init__(self) -> None:
         #: Initialised when it is spawned; so it is known even if an exception strikes late.
@@ -94,7 +95,7 @@ class Child:
         No thread of the library runs in a fork, and its copies of the pipes are closed: there is
         nothing to wait for.
         """
-        return self.owner != os.getpid()
+        return self.owner != type(self)._get_pid()
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended.
