@@ -106,7 +106,11 @@ class Child:
         watch = self.monitor.watch
         if watch is None or self.inherited:
             return code
-        return watch.look()
+        code = watch.look()
+        if code is not None:
+            for source in self.sources:
+                source.reader.notice()
+        return code
 
     def poll(self) -> Optional[int]:
         """The exit code, if the child has ended; a caller that asks again and again is waiting."""
