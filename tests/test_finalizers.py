@@ -333,6 +333,7 @@ async def test_an_async_process_dropped_by_another_thread(loops: Kit) -> None:
     await reached(lambda: not is_alive(pid))
 
 
+@needs_refcounts
 @pytest.mark.parametrize("command", ["yes", "echo y", "cat"])
 async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, command: str) -> None:
     """Its child is ended before the stream is read, which says so, or has what came until then."""

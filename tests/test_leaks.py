@@ -154,6 +154,7 @@ async def test_input_is_let_go_of(kit: Kit, leave: str) -> None:
         await kit.get(process.close())
 
 
+@needs_refcounts
 def test_no_record_is_left_of_descriptors() -> None:
     """Not even while the process that they were for is kept."""
     gc.collect()
@@ -195,6 +196,7 @@ def test_no_temporary_file_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_refcounts
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("leave", ["close", "drop"])
 @pytest.mark.parametrize("use", _USES)
