@@ -366,8 +366,14 @@ while os.path.exists(sys.argv[1]): time.sleep(0.001)
             self.path.write_bytes(data)
             return
         assert not data, "this gate carries no data"
-        until(self.path.exists)
-        self.path.unlink()
+        until(self._remove)
+
+    def _remove(self) -> bool:
+        try:
+            self.path.unlink()
+        except (FileNotFoundError, PermissionError):  # not made yet, or not closed yet
+            return False
+        return True
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
