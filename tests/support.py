@@ -674,6 +674,12 @@ def await_stop(pid: int) -> None:
         assert result.si_code == os.CLD_STOPPED
 
 
+def has_gil() -> bool:
+    """Whether one thread runs at a time."""
+    ask: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return ask()
+
+
 def _free() -> None:
     """Where references are not counted, have dropped what nothing refers to any more."""
     if not hasattr(sys, "getrefcount"):
