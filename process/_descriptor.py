@@ -1,11 +1,11 @@
 """Descriptors that belong to the library.
 
 A descriptor is a number, and the kernel reuses a closed number at once. Code that closes a number
-twice, or reads one that has been closed elsewhere, closes or reads somebody else's file. So every
-descriptor has one owner, a `Descriptor`, which closes it exactly once and is -1 from then on. A
-descriptor that several threads use is closed when the last reference to its owner goes: a thread
-that polls it holds a reference, so it is not closed during the poll, and an interrupted thread
-drops its reference all the same.
+twice, or reads one that was closed elsewhere, closes or reads another file. So every descriptor has
+one owner, a `Descriptor`, which closes it exactly once and is -1 from then on. A descriptor that
+several threads use is closed when the last reference to its owner is dropped: a thread that polls
+it holds a reference, so it is not closed during the poll, and an interrupted thread drops its
+reference, too.
 
 A fork inherits every descriptor. The forked copy of a stdin pipe would keep the child from ever
 seeing end of file, so all of them are closed in a process that the caller forks.
@@ -22,8 +22,8 @@ from typing import Any, Callable, ClassVar, Dict, Iterator, List, Tuple
 def consume(items: List[Any], function: Callable[..., object], *arguments: Any) -> bool:
     """Take an item out of `items` and call `function` with it; whether there was one.
 
-    Both happen within one call into C: neither an exception from a signal handler nor a second
-    thread can come between them, so no item is lost or used twice.
+    Both happen in one call into C: neither an exception from a signal handler nor another thread
+    can interrupt them, so no item is lost or used twice.
     """
     try:
         item = islice(iter(items.pop, None), 1)
@@ -36,9 +36,8 @@ def consume(items: List[Any], function: Callable[..., object], *arguments: Any) 
 class Descriptor:
     """Owner of one descriptor.
 
-    Making the descriptor and noting its number, or taking that out and closing it, happens inside
-    one call into C, so that neither an exception from a signal handler nor a second thread can come
-    between the two.
+    To open a descriptor and store its number, or to remove the number and close it, is one call
+    into C, so neither an exception from a signal handler nor another thread can interrupt it.
     """
 
     __slots__ = ("__weakref__", "_number")
@@ -49,10 +48,10 @@ class Descriptor:
     def __init__(self) -> None:
         number: List[int] = []
         self._number = number
-        # Instead of a finalizer, which would be Python code: a signal handler might run in it, and
-        # what that raises would be lost. `sum` makes the calls; the filter lets no result through.
-        # `close` takes the reference out of `owners`; but where there is no GIL the reference may
-        # outlive that (another thread counts it down later), and then nothing is left to be done.
+        # Instead of a finalizer in Python, in which a signal handler might run and raise, and the
+        # exception would be lost. `sum` makes the calls; the filter drops their results. `close`
+        # removes the reference from `owners`; without the GIL it may live a little longer (another
+        # thread decrements it later), and then there is nothing left to do.
         calls: Iterator[Any] = chain(
             map(os.close, number), map(self.owners.pop, (id(self),), (None,))
         )
@@ -107,7 +106,7 @@ def _close_all_after_fork() -> None:
         try:
             if descriptor is not None:
                 descriptor.close()
-        except OSError:  # closed behind our back; in a fork that is not worth a word
+        except OSError:  # closed by other code; in a fork that is no reason to raise
             pass
 
 

@@ -23,7 +23,7 @@ class Offer(Protocol):
         """The receiver, whose flow this is, has been started: the two processes are connected."""
 
     def withdraw(self) -> None:
-        """It has not, and will not be. Harmless after `accept`, and when done twice."""
+        """The receiver has not been started. Harmless after `accept`, and when called twice."""
 
 
 def offer(file: Any) -> Optional[Offer]:

@@ -1,11 +1,11 @@
-"""What both variants know of the life of a child."""
+"""The life cycle of a child: what both variants share."""
 
 import signal
 from typing import NamedTuple, Optional, Union
 
 from process.core.types import File
 
-#: Seconds that a child has between SIGTERM and SIGKILL when nobody waits for it.
+#: Grace period: seconds between SIGTERM and SIGKILL for a child that no caller waits for.
 GRACE = 1.0
 
 #: Windows has no SIGKILL; there SIGTERM means `TerminateProcess`, which is as final.

@@ -29,7 +29,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     __doc__ = AbstractProcess.__doc__
 
     _default_buffer_size = DEFAULT_BUFFER_SIZE
-    #: Set while somebody runs the process, and once it has been run.
+    #: Set while a call runs the process, and once it has been run.
     _runner: object
     #: What the finalizer calls. Whenever that is possible it is a call into C, in which no signal
     #: handler can run: what a handler raises in a finalizer is lost.
@@ -73,7 +73,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                 self._conclude(runner, child)
         finally:
             self._conclude(runner, child)  # an exception may have struck in the middle of that
-        self._stdin = None  # the thread has it now, and lets go of it once it is fed
+        self._stdin = None  # the thread has it now, and releases it once it is written
         return self
 
     def _conclude(self, runner: object, child: "Optional[Child]") -> None:

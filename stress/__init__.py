@@ -1,1 +1,1 @@
-"""Shows, from outside, what the library promises: run `python -m stress`."""
+"""Tests of the library from outside, in separate processes: run `python -m stress`."""

@@ -13,7 +13,7 @@ _COMMANDS = (demonstration, bench, soak, faults, pipelines, explore)
 
 
 def main(arguments: List[str]) -> int:
-    """Run one command and return the exit code: 0 if the library has kept its promise."""
+    """Run one command and return the exit code: 0 if the library has passed."""
     parser = argparse.ArgumentParser(
         prog="python -m stress", description="Shows what the library promises."
     )
@@ -21,7 +21,7 @@ def main(arguments: List[str]) -> int:
     for command in _COMMANDS:
         command.add_command(commands)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
-        arguments = ["demo", *arguments]  # what a newcomer wants to see
+        arguments = ["demo", *arguments]  # the command for newcomers
     options = parser.parse_args(arguments)
     exit_code: int = options.run(options)
     return exit_code

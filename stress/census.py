@@ -1,4 +1,4 @@
-"""What this process has: descriptors, threads, children. Taken before and after, it shows leaks."""
+"""The descriptors, threads and children of this process. Taken before and after, it shows leaks."""
 
 import gc
 import os
@@ -8,7 +8,7 @@ from typing import Any, List, NamedTuple
 
 import psutil
 
-#: Seconds that what was let go of has to go away: a thread to end, a child to be reaped.
+#: Seconds for what was released to end: a thread to exit, a child to be reaped.
 PATIENCE = 1.0
 
 
@@ -29,7 +29,7 @@ def take() -> Census:
 
 
 def growth(before: Census, after: Census) -> List[str]:
-    """What there is more of, in words; empty if nothing has leaked."""
+    """What has leaked, in words."""
     return [
         f"{name} +{now - then}"
         for name, then, now in zip(Census._fields, before, after)
@@ -38,7 +38,7 @@ def growth(before: Census, after: Census) -> List[str]:
 
 
 def settle(before: Census, patience: float = PATIENCE) -> List[str]:
-    """Wait until everything that has come since `before` is gone; what is left in the end."""
+    """Wait until everything that was added since `before` is gone; return what is left."""
     deadline = time.monotonic() + patience
     while True:
         gc.collect()

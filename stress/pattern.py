@@ -1,9 +1,9 @@
-"""Bytes in which nothing occurs twice, so that a loss, a copy or a swap of any size shows."""
+"""Bytes without repetition, so that a loss, a copy or a swap of any size shows."""
 
 import array
 from typing import Optional
 
-#: Turns every bit round, for a second stream that must not be taken for the first.
+#: Flips every bit, for a second stream that must not be mistaken for the first.
 _FLIP = bytes(255 - byte for byte in range(256))
 
 
@@ -13,7 +13,7 @@ def pattern(size: int) -> bytes:
 
 
 def flipped(data: bytes) -> bytes:
-    """`data` with every bit turned round."""
+    """`data` with every bit flipped."""
     return data.translate(_FLIP)
 
 

@@ -1,4 +1,4 @@
-"""Helper processes that are ended together with whatever they have left behind."""
+"""Helper processes that are ended together with all their descendants."""
 
 import contextlib
 import os
@@ -14,12 +14,12 @@ def start(
 ) -> "subprocess.Popen[bytes]":
     """Start a process in a session of its own, so that Ctrl-C is left to us.
 
-    With the standard library, of course: nothing that is to be watched may watch.
+    This uses the standard library: the library must not watch itself.
 
     Args:
         command: the program and its arguments.
         stdout: where its output goes.
-        stderr: where its complaints go.
+        stderr: where its errors go.
         environment: what is set there besides what is set here.
     """
     return subprocess.Popen(
@@ -32,7 +32,7 @@ def start(
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill the process and whatever it has left behind."""
+    """Kill the process and all that is left of its session."""
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Has rounds played in processes of their own, and notices if one of them hangs or crashes."""
+"""Plays rounds in separate processes, and detects those that hang or crash."""
 
 import json
 import subprocess
@@ -15,10 +15,10 @@ _BATCH = 20
 
 
 class Found(NamedTuple):
-    """What has become of a round."""
+    """The outcome of a round."""
 
     round: int
-    #: What was played, in words; empty if that process has not lived to tell.
+    #: What was played, in words; empty if that process has crashed.
     plan: str
     variant: str
     seconds: float
@@ -71,7 +71,7 @@ def watch(
 def _play(
     module: str, batch: List[int], seed: int, limit: float, report: Callable[[Found], None]
 ) -> List[int]:
-    """Play rounds in a process of their own; which of them are left, if it has not survived one."""
+    """Play rounds in a separate process; return those that are left if it has crashed."""
     command = [sys.executable, "-m", module]
     command += ["--seed", str(seed), "--limit", str(limit), "--rounds", *map(str, batch)]
     left = list(batch)
@@ -91,7 +91,7 @@ def _play(
 
 
 def _last_words(worker: "subprocess.Popen[bytes]", complaints: IO[bytes]) -> str:
-    """How a worker has ended that should not have."""
+    """How a worker has crashed."""
     complaints.seek(0)
     text = complaints.read().decode(errors="replace").strip()
     if "Timeout (" in text:

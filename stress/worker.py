@@ -23,7 +23,7 @@ SYNC, ASYNCIO, UVLOOP = "sync", "asyncio", "uvloop"
 
 
 class Played(NamedTuple):
-    """What has become of a round."""
+    """The outcome of a round."""
 
     #: What was played, in words.
     plan: str
@@ -34,7 +34,7 @@ class Played(NamedTuple):
 
 
 def variants() -> List[str]:
-    """The variants that there are here."""
+    """The variants that can be tested here."""
     try:
         import uvloop
     except ImportError:
@@ -74,7 +74,7 @@ def run_without_a_loop(work: Any) -> None:
 
 @contextlib.contextmanager
 def complaints(problems: List[str]) -> Iterator[None]:
-    """What is raised where nobody can catch it is a problem."""
+    """What is raised where no caller can catch it is a problem."""
     hooks = sys.unraisablehook, threading.excepthook
 
     def complain(complaint: Any) -> None:
@@ -106,8 +106,8 @@ def main(arguments: Sequence[str], play: Callable[[int, int, List[str]], Played]
     parser.add_argument("--limit", type=float, required=True)
     options = parser.parse_args(arguments)
     warnings.simplefilter("error")
-    # That an end was silence is what some rounds are about; that threads and forks do not go
-    # together is a warning to those who do something in the fork.
+    # Some rounds end streams by silence; and the warning about forks with threads is for programs
+    # that do more in the fork.
     warnings.simplefilter("ignore", RuntimeWarning)
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     there = variants()

@@ -114,7 +114,7 @@ def _no_leaks(_temporary: Path) -> Iterator[None]:
     before = descriptors()
     threads = set(threading.enumerate())
     yield
-    # What a test has let go of may need a moment: a thread that was told to end, for example.
+    # What a test has released may need a moment: a thread that was told to end, for example.
     deadline = time.monotonic() + 5
     while True:
         # First the threads: what one has kept to its end is collected then, rather than frozen.

@@ -225,7 +225,7 @@ class Kit:
             await asyncio.sleep(0)
 
     async def settle(self) -> None:
-        """Let the loop, if there is one, close what has been let go of: it takes some turns."""
+        """Let the loop, if there is one, close what was released: this takes some iterations."""
         if self.is_async:
             await _turns(5)
 
@@ -465,7 +465,7 @@ class InterruptedByTestError(BaseException):
 
 
 def run_without_thread(monkeypatch: pytest.MonkeyPatch, number: int) -> str:
-    """See that a run fails for want of the thread of that number, which would have had this name.
+    """Check that a run fails if the thread of that number, which has this name, cannot start.
 
     Nothing is left of it, and the next run works.
     """
@@ -492,7 +492,7 @@ def _interrupt() -> None:
     raise InterruptedByTestError
 
 
-#: The signal that the injectors make pending; nobody else uses it in this process.
+#: The signal that the injectors make pending; nothing else uses it in this process.
 _SIGNAL = int(getattr(signal, "SIGUSR1", signal.SIGINT))
 
 _IS_CPYTHON = sys.implementation.name == "cpython"

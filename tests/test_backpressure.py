@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: thread has in its hands, what the transport or a relay holds, and what the kernel's pipes hold.
 SLACK = 1 * MIB
 
-#: libuv reads a pipe up to 32 times before it lets anybody see what it has read, or pause it.
+#: libuv reads a pipe up to 32 times before it reports what it has read, or can be paused.
 LIBUV = 32 * 64 * KIB
 
 #: A child stops by itself here, so that a failure does not fill the machine.
@@ -101,7 +101,7 @@ async def test_a_poll_commits_to_little(kit: Kit) -> None:
 
 
 async def test_what_polls_have_granted_is_used_up_by_reading(kit: Kit) -> None:
-    """A caller who looks at `running` before each read does not pile up room."""
+    """A caller that looks at `running` before each read does not pile up room."""
     async with Meter(kit) as meter:
         taken = 0
         for _ in range(200):
@@ -163,7 +163,7 @@ async def test_yes_read_slowly_and_closed(kit: Kit) -> None:
 
 
 async def test_input_to_a_child_that_does_not_read_waits(kit: Kit) -> None:
-    """A caller who writes without end to a child that reads by and by is held up at the bound."""
+    """A caller that writes without end to a child that reads slowly blocks at the bound."""
     script = f"""
 import select
 for _ in range(16):

@@ -165,7 +165,7 @@ def test_the_disk_is_full(monkeypatch: pytest.MonkeyPatch, fill: int) -> None:
 @pytest.mark.parametrize("way", ["output", "close", "leave", "read"])
 @needs_tracemalloc
 async def test_what_is_asked_for_is_in_memory_once(kit: Kit, way: str) -> None:
-    """Capturing costs the captured bytes, not twice of them."""
+    """Capturing takes the memory of the captured bytes once, not twice."""
     size = 32 * MIB
     command = python(f"[put(1, pattern({MIB}, 1)) for _ in range({size // MIB})]")
     import tracemalloc

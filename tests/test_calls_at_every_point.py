@@ -18,7 +18,7 @@ from tests.support import Injector
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs `cat` and `sh`")
 
-#: More than a stream holds while nobody waits; each piece of it is there once.
+#: More than a stream holds while nobody waits, without repetition.
 _DATA = b"".join(b"%07d\n" % number for number in range(75_000))
 
 #: How many points of a call are tried. Other calls try others, so all together leave out few.
@@ -152,7 +152,7 @@ class Calls:
     def rounds(self, run: Runner, script: str, stdin: Any) -> Iterator[Any]:
         """A process for each point that is tried, after both calls have been made for it."""
         key = self._calls[0], run.way
-        if key not in _points:  # often not the same each time: it depends on who is how fast
+        if key not in _points:  # varies with the speed of each side
             injector = self._round(run(script, stdin), 0)
             self.handled()
             yield self._ended()

@@ -277,7 +277,7 @@ async def test_cancelled_at_each_point_of_drain(loops: Kit, woken: bool) -> None
         cancelled = True
         while cancelled:
             point += 1 + point // 4  # there are many, and all alike
-            sent.append(pattern(2 * MIB, point))  # more than `cat` can take while nobody waits
+            sent.append(pattern(2 * MIB, point))  # more than `cat` can read while nobody waits
             process.stdin.write(sent[-1])
             cancelled, _ = await cancelled_at(point, woken, process.stdin.drain())
             await nobody_waits(process)

@@ -1,4 +1,4 @@
-"""Rule 1: a caller that moves the bytes itself holds up nobody when it is kept from that."""
+"""Rule 1: a caller that has the claim, and is kept from reading, blocks no other caller."""
 
 import signal
 import threading

@@ -1,7 +1,7 @@
 """`docs/contract.md` names tests that exist, for every rule and both variants, and none is missing.
 
-A file of tests holds a rule if its docstring begins with `Rule` and its number. Nothing is imported
-or run to find out: the files are parsed.
+A file of tests is about a rule if its docstring begins with `Rule` and its number. Nothing is
+imported or run to find out: the files are parsed.
 """
 
 import ast

@@ -112,6 +112,21 @@ def test_fileno_waits_for_its_turn() -> None:
     assert child.output() == b""
 
 
+def test_a_small_write_does_not_wait_for_a_flush_while_a_caller_waits() -> None:
+    """Not even the first one after a flush, which takes no lock as long as nobody waits."""
+    with Process(["cat"], stdin=PIPE) as child:
+        child.stdin.write(b"a\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"a\n"
+        lines: List[bytes] = []
+        reader = threading.Thread(target=lambda: lines.append(child.stdout.readline()))
+        reader.start()
+        until(lambda: child.stdout.source.monitor.flow.busy)  # type: ignore[union-attr]
+        child.stdin.write(b"b\n")
+        reader.join()
+        assert lines == [b"b\n"]
+
+
 def test_the_abstract_class_has_a_repr() -> None:
     """For variants that add nothing of their own."""
     kind: Any = type("Variant", (AbstractProcess,), {})
@@ -120,7 +135,7 @@ def test_the_abstract_class_has_a_repr() -> None:
 
 
 async def test_corners_of_the_async_reader(loops: Kit) -> None:
-    """What `asyncio.StreamReader` promises where nobody looks."""
+    """What `asyncio.StreamReader` promises in its corners."""
     async with loops.opened(["printf", "a;b,c"]) as child:
         with pytest.raises(ValueError, match="less than zero"):
             await child.stdout.readexactly(-1)
@@ -190,7 +205,7 @@ async def test_the_stream_of_a_synchronous_process_as_stdin(loops: Kit) -> None:
 
 
 async def test_corners_of_the_async_writer(loops: Kit) -> None:
-    """What `asyncio.StreamWriter` promises where nobody looks."""
+    """What `asyncio.StreamWriter` promises in its corners."""
     async with loops.opened(["cat"], stdin=PIPE) as child:
         child.stdin.writelines([b"a", bytearray(b"b")])
         child.stdin.write_eof()
@@ -209,7 +224,7 @@ async def test_a_large_read_of_a_closed_stream(loops: Kit) -> None:
 
 
 def test_a_process_that_has_ended_is_dropped_in_its_loop(loops: Kit) -> None:
-    """There is nobody to be ended, only pipes to be closed."""
+    """There is no child to be ended, only pipes to be closed."""
 
     async def scenario() -> None:
         child = await loops.start(["cat"], stdin=b"x")
@@ -237,7 +252,7 @@ def test_a_pipe_that_was_ready_and_is_empty() -> None:
 
 
 def test_fileno_of_stdin_waits_for_a_write_under_way() -> None:
-    """The descriptor blocks from then on, so nobody must be inside a write that must not."""
+    """The descriptor blocks from then on, so no non-blocking write may be under way."""
     with Process(["cat"], stdin=PIPE) as child:
         thread: Any = child.stdin.sink.writer  # type: ignore[union-attr]
         with thread.monitor.lock:
@@ -334,7 +349,7 @@ def test_a_record_that_was_cut_off(monkeypatch: pytest.MonkeyPatch, fed: bool) -
             hand.record()
     hand.read(read, 4)
     assert hand.record() == 6
-    assert not hand
+    assert not hand.chunks
     os.close(read)
     os.close(write)
     assert inbound.buffer.take(10) == b"abcdef"
@@ -369,7 +384,7 @@ def test_a_thread_goes_on_where_an_interrupted_caller_has_written() -> None:
 def test_a_handler_reads_just_before_the_read_it_has_interrupted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What it reads and records makes nobody believe that what comes next was recorded as well."""
+    """What it reads and records does not make what comes next count as recorded."""
     real = os.read
 
     def interrupted(number: int, size: int) -> bytes:
@@ -435,7 +450,7 @@ def test_silence_is_not_believed_while_bytes_wait_in_the_pipe() -> None:
 
 @pytest.mark.parametrize("state", ["busy", "hand", "spilled", "no room"])
 def test_silence_is_not_believed_while_bytes_are_on_their_way(state: str) -> None:
-    """In the hands of a thread or of a caller, in the overflow, or in a pipe that nobody may read.
+    """Held by a thread or a caller, in the overflow, or in a pipe that may not be read now.
 
     The pipe itself is empty each time, so it is this alone that speaks against the silence.
     """
@@ -446,7 +461,7 @@ def test_silence_is_not_believed_while_bytes_are_on_their_way(state: str) -> Non
             if state == "busy":
                 thread._busy = True
             elif state == "hand":
-                thread._in_flight._chunks.append((b"x",))
+                thread._in_flight.chunks.append((b"x",))
             elif state == "spilled":
                 thread.inbound.spilled = 1
             else:
@@ -454,7 +469,7 @@ def test_silence_is_not_believed_while_bytes_are_on_their_way(state: str) -> Non
             assert thread.inbound.ending.remaining(time.monotonic()) == 0
             assert not thread.silent()
             thread._busy = False
-            thread._in_flight._chunks.clear()
+            thread._in_flight.chunks.clear()
             thread.inbound.spilled = 0
             thread.inbound.buffer.take(BOUND)
 

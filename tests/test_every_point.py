@@ -147,7 +147,7 @@ def test_interrupted_at_every_point_of_output() -> None:
 
 
 def test_interrupted_at_every_point_of_join() -> None:
-    """Wherever a signal strikes `join`, nobody is left waiting, and the next call works."""
+    """Wherever a signal strikes `join`, no wait remains, and the next call works."""
     with Process(["cat"], stdin=PIPE) as process:
 
         def join() -> None:

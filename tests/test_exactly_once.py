@@ -113,7 +113,7 @@ async def test_input_may_be_changed_after_write(kit: Kit) -> None:
 
 
 async def test_a_child_that_closes_stdin_is_no_error_for_given_bytes(kit: Kit) -> None:
-    """Bytes given to the constructor, and nobody there to read them: silence."""
+    """Bytes given to the constructor that the child does not read: no error."""
     script = "shut(0); put(1, b'closed'); put(1, b'.')"
     process = await kit.start(python(script), stdin=pattern(LARGE))
     await kit.get(process.join())
@@ -123,7 +123,7 @@ async def test_a_child_that_closes_stdin_is_no_error_for_given_bytes(kit: Kit) -
 
 @pytest.mark.parametrize("leave", ["close", "leave", "close stdin"])
 async def test_a_child_that_closes_stdin_is_no_error_on_closing(kit: Kit, leave: str) -> None:
-    """Written, not flushed, and nobody there to read: `close` and leaving `with` say nothing."""
+    """Written, not flushed, and not read: `close` and leaving `with` raise nothing."""
     async with kit.opened(python(DEAF), stdin=PIPE) as process:
         assert await kit.read_line(process.stdout) == b"closed\n"
         process.stdin.write(b"too late")
@@ -135,7 +135,7 @@ async def test_a_child_that_closes_stdin_is_no_error_on_closing(kit: Kit, leave:
 
 
 async def test_an_explicit_write_reports_a_broken_pipe(kit: Kit) -> None:
-    """A caller who writes to a child that has closed its end is told so."""
+    """A caller that writes to a child that has closed its end gets an error."""
     async with kit.opened(python(DEAF), stdin=PIPE) as process:
         assert await kit.read_line(process.stdout) == b"closed\n"
         with pytest.raises(BrokenPipeError):
@@ -167,7 +167,7 @@ def test_a_write_alone_is_told_while_it_waits(buffer_size: Optional[int]) -> Non
 
 
 async def test_a_write_in_progress_reports_a_broken_pipe(kit: Kit) -> None:
-    """A caller who waits for room is told when the child closes its end, and does not hang."""
+    """When the child closes its end, a caller that waits for room gets an error."""
     script = f"get(100_000); shut(0); put(1, pattern({LARGE}, 1))"
     async with kit.opened(python(script), stdin=PIPE) as process:
         with pytest.raises(BrokenPipeError):
@@ -292,7 +292,7 @@ def test_readers_in_several_threads_share_the_bytes() -> None:
 
 
 async def test_a_stream_is_closed_while_a_loop_starts_its_borrower(loops: Kit) -> None:
-    """It is lent as soon as it has been asked for, and left to the borrower."""
+    """It is offered as soon as it has been asked for, and left to the receiver."""
     data = pattern(LARGE)
     with Process(CAT, stdin=data) as lender:
         borrower = loops.Process(CAT, stdin=lender.stdout)

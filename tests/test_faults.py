@@ -20,7 +20,17 @@ from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.threads import _child
 from process.threads._in_flight import InFlight
-from tests.support import LARGE, MIB, PROMPT, Kit, descriptors, pattern, python, refuse_threads
+from tests.support import (
+    LARGE,
+    MIB,
+    PROMPT,
+    Kit,
+    descriptors,
+    pattern,
+    python,
+    refuse_threads,
+    until,
+)
 
 #: Beyond what is held in memory.
 FLOOD = 10 * MIB
@@ -189,7 +199,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) 
     assert len(refused) == 1
     assert descriptors() == before
     assert threading.active_count() == threads
-    assert _child.Child.alive == alive  # nobody will end it once more
+    assert _child.Child.alive == alive  # it is not ended again
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert process.run().output() == pattern(LARGE)
@@ -302,6 +312,7 @@ def test_no_memory_for_what_a_thread_is_to_write(monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         _out_of_memory(patch, Outbound, "front", "process-")
         process = Process(["cat"], stdin=pattern(LARGE)).run()
+        until(lambda: process._child.sink.writer.done)  # type: ignore[union-attr]
         with pytest.raises(ProcessError, match="stdin has failed: MemoryError"):
             process.close()
     assert threading.active_count() == threads
@@ -349,7 +360,7 @@ class _Cramped(io.BytesIO):
 def test_no_memory_to_gather_in(
     monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], Any], exposed: bool, held: bool
 ) -> None:
-    """What was gathered is lost, and nobody is given the rest for the whole; nothing is left."""
+    """What was gathered is lost, and no call returns incomplete data; nothing is left."""
     before, threads = descriptors(), threading.active_count()
     process = Process(["cat"], stdin=pattern(MIB)).run()
     if exposed:

@@ -146,7 +146,7 @@ async def test_input_is_let_go_of(kit: Kit, leave: str) -> None:
     else:
         way = process.__aexit__ if kit.is_async else process.__exit__
         await kit.get(way(KeyError if leave == "exception" else None, None, None))
-    # The one who feeds may still be on its way out where nobody has waited for it.
+    # The writer may still be ending where no call has waited for it.
     deadline = time.monotonic() + PROMPT
     while sys.getrefcount(data) != before and time.monotonic() < deadline:
         await kit.pause()

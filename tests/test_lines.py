@@ -221,7 +221,7 @@ def test_several_threads_share_one_iterator() -> None:
 
 
 def test_a_loop_that_ends_in_the_middle_of_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has waited for a batch finds that nobody is there any more to take it."""
+    """The thread that has waited for a batch finds that its caller is gone."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
     queue: Any = deque()
     batches = _Batches(lambda: io.BytesIO(b"a\n"), bool, queue)

@@ -303,7 +303,7 @@ async def test_drain_is_woken_by_the_last_piece(loops: Kit) -> None:
 async def test_a_signal_for_a_child_that_has_just_ended(
     loops: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes nowhere, and the loop still gets the exit code: nobody else reaps the child."""
+    """It goes nowhere, and the loop still gets the exit code: nothing else reaps the child."""
     async with loops.opened(["sh", "-c", "exit 3"]) as process:
         with contextlib.suppress(ChildProcessError):  # the watcher of asyncio before 3.12 has it
             os.waitid(os.P_PID, process.id, os.WEXITED | os.WNOWAIT)
@@ -463,7 +463,7 @@ async def test_what_comes_while_silence_is_being_confirmed(
 
 
 async def test_a_pipe_is_lost_after_the_process(loops: Kit) -> None:
-    """In whichever order the loop tells of them, the input is let go of and nobody is stuck."""
+    """In whichever order the loop reports them, the input is released and no call hangs."""
     process = await loops.start(["cat"], stdin=PIPE)
     protocol, stdin = process._child.protocol, process.stdin
     protocol.connection_lost(None)

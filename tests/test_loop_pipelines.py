@@ -112,9 +112,12 @@ async def test_bytes_read_before_are_not_given(loops: Kit, name: str) -> None:
             assert await second.output() == b"".join(data[1:])
 
 
-async def test_a_reader_that_leaves_early_is_passed_on(loops: Kit) -> None:
-    """`yes | head`: the writing child gets SIGPIPE."""
+@pytest.mark.parametrize("read_before", [False, True])
+async def test_a_reader_that_leaves_early_is_passed_on(loops: Kit, read_before: bool) -> None:
+    """`yes | head`: the writing child gets SIGPIPE, and a caller that joins it does not wait on."""
     with Process(["yes"]) as first:
+        if read_before:
+            assert first.stdout.readline() == b"y\n"
         async with loops.opened(["head", "-n", "3"], stdin=first.stdout) as second:
             assert await second.output() == b"y\ny\ny\n"
         await loops.blocking(first.join)
@@ -185,7 +188,7 @@ async def _run(process: Any) -> None:
 
 
 async def test_asyncio_processes_connected_by_a_pipe(loops: Kit) -> None:
-    """The way that the error names; nobody knows of the connection, so all are waited for."""
+    """The way that the error names; the connection is not known, so all are waited for."""
     data = pattern(LARGE)
     read, write = os.pipe()
     try:

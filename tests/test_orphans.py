@@ -34,7 +34,7 @@ STUBBORN = python("import signal; signal.signal(15, signal.SIG_IGN); put(1, b'x'
 
 pytestmark = pytest.mark.usefixtures("forgotten_descriptors")
 
-#: What `Popen` has to say of a child that nobody could end.
+#: The warning of `Popen` about a child that could not be ended.
 _IS_STILL_RUNNING = pytest.mark.filterwarnings("ignore:subprocess .* is still running")
 
 
@@ -158,7 +158,7 @@ def test_an_orphan_is_ended_without_a_thread_and_without_a_descriptor(
 def test_an_orphan_that_has_ended_is_left_alone(
     loops: Kit, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """No signal is sent to a number that may be somebody else's by now."""
+    """No signal is sent to a number that may be that of another process by now."""
     process, loop = abandon(loops, ["cat"], close=False)
     pid = process.id
     os.kill(pid, signal.SIGKILL)
@@ -211,7 +211,7 @@ def test_the_pipes_of_an_orphan_that_are_about_to_be_closed(loops: Kit) -> None:
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_block_that_is_torn_out_of_its_loop(loops: Kit, closed: bool) -> None:
-    """A task that nobody runs any more is collected, and its process with it, in silence."""
+    """A task that no longer runs is collected, and its process with it, silently."""
 
     async def scenario() -> None:
         async with loops.opened(["cat"], stdin=PIPE) as child:

@@ -303,7 +303,7 @@ def test_what_the_portable_way_leaves_to_others() -> None:
 
 
 def test_the_portable_watch_waits_in_a_thread() -> None:
-    """It says when the child has ended, to those who wait and to those who are to be told."""
+    """It reports the end of the child, to waits and to callbacks."""
     popen: Any = Popen()
     told = threading.Event()
     watch = _portable.ExitWatch(popen)

@@ -466,7 +466,7 @@ def test_a_start_that_fails_half_way_does_not_hang(
 def test_a_start_that_fails_while_others_hold_the_pipes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A read that does not end keeps its descriptor, which nobody closes under it."""
+    """A read that does not end keeps its descriptor open."""
     gate = Gate(tmp_path)
     script = f"if os.fork(): os._exit(0)\n{Gate.WAIT}"
     process = Process(python(script, gate))
@@ -491,7 +491,7 @@ def test_a_start_that_fails_while_others_hold_the_pipes(
 
 
 def test_an_end_is_looked_for_again_and_again() -> None:
-    """Where nothing can wake anybody: until it is there, or it is time."""
+    """Where nothing can wake a wait: until the event, or the timeout."""
     looks = iter((False, False, True))
     assert _portable.await_end(os.getpid(), lambda: next(looks), 10)
     assert not _portable.await_end(os.getpid(), lambda: False, 0)

@@ -152,7 +152,7 @@ def test_more_wake_ups_than_a_pipe_holds() -> None:
 
 @pytest.mark.usefixtures("abilities")
 def test_a_wait_ends_when_the_pipe_is_ready() -> None:
-    """Or when somebody wakes it; `read` and `write` say which."""
+    """Or when it is woken; `read` and `write` say which."""
     read, write = _ends()
     assert write.wait(None, None) is False
     assert read.read(10) is None
@@ -207,7 +207,7 @@ def test_a_pipe_that_is_closed_during_a_wait() -> None:
 
 
 def test_a_pipe_that_is_closed_at_once() -> None:
-    """If nobody is in a wait; later waits return, and wake-ups are harmless."""
+    """Without a wait under way; later waits return, and wake-ups are harmless."""
     read, write = _ends()
     number = write.descriptor.fileno()
     write.close()

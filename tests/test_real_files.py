@@ -1,4 +1,4 @@
-"""Rule 6: the streams are files: by type, by behaviour, and by a descriptor for anybody."""
+"""Rule 6: the streams are files: by type, by behaviour, and by their descriptors."""
 
 import io
 import os
@@ -314,7 +314,7 @@ def test_a_reader_of_the_standard_library_leaves_early() -> None:
 
 
 def test_closing_stdout_is_passed_on() -> None:
-    """A caller who closes `stdout` early: the child gets SIGPIPE."""
+    """A caller that closes `stdout` early: the child gets SIGPIPE."""
     with Process(["yes"]) as process:
         assert process.stdout.readline() == b"y\n"
         process.stdout.close()
@@ -334,7 +334,7 @@ def test_a_caller_in_select_while_the_other_stream_floods() -> None:
 
 
 def test_a_stream_is_closed_while_its_borrower_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By another thread, just before the child inherits it: it is the borrower's by then."""
+    """By another thread, just before the child inherits it: it is the receiver's by then."""
     data = pattern(LARGE)
     real = subprocess.Popen.__init__
 
@@ -364,7 +364,7 @@ def test_two_receivers_of_one_stream() -> None:
 
 @needs_refcounts
 def test_a_lender_is_dropped() -> None:
-    """Its child is ended; what has come from it until then is the borrower's."""
+    """Its child is ended; what it has written until then is the receiver's."""
     data = pattern(10_000)
     lender = Process(["cat"], stdin=PIPE).run()
     with Process(["cat"], stdin=lender.stdout) as borrower:

@@ -89,7 +89,7 @@ async def test_a_process_that_is_over_is_freed_when_it_is_dropped(
     use: Callable[[Kit, Dict[str, Any]], Awaitable[Any]],
     options: Dict[str, Any],
 ) -> None:
-    """No part of it is left once nobody refers to it and the loop has had its turns."""
+    """No part of it is left once nothing refers to it and the loop has run some iterations."""
     process = await use(loops, options)
     references = parts(process)
     del process
@@ -99,7 +99,7 @@ async def test_a_process_that_is_over_is_freed_when_it_is_dropped(
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
 async def test_a_stream_does_not_keep_the_rest(loops: Kit, name: str) -> None:
-    """What the other streams have kept is freed though somebody holds on to this one."""
+    """What the other streams have kept is freed though a reference to this one remains."""
     async with loops.opened(["cat"], stdin=PIPE) as process:
         pass
     references = parts(process)

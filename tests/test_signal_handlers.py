@@ -88,7 +88,7 @@ def _join_in_vain(process: Any) -> None:
 
 
 def _read_much(process: Any) -> bytes:
-    """More than a stream may hold for nobody."""
+    """More than a stream may hold while nobody waits."""
     result: bytes = process.stdout.read(MIB)
     return result
 
@@ -259,7 +259,7 @@ def test_a_storm_of_handlers_that_call() -> None:
 
 @needs_waitid
 def test_called_while_the_interrupted_call_reaps() -> None:
-    """`Popen` has a lock of its own for that, and tells nobody else that the process has ended."""
+    """`Popen` has a lock for that, and does not report to others that the process has ended."""
     process = Process(["cat"], stdin=PIPE).run()
     popen: Any = process.process
     with popen._waitpid_lock:

@@ -207,7 +207,7 @@ def test_no_collector_and_no_opponent() -> None:
 
 
 def test_bars_are_on_one_scale() -> None:
-    """The longest of all that is shown fits; who is as fast as the other reaches the mark."""
+    """The longest bar fits; equal times reach the mark."""
     first, second, third = charts.bars([(0.5, 1.1), (1.0, None), (None, 4.0)])
     assert second.length == second.one == first.one
     assert first.length == pytest.approx(first.one / 2)

@@ -122,6 +122,7 @@ def test_what_overflows_is_seen() -> None:
 def test_a_collector_collects(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One turn of each, in this process."""
     monkeypatch.setattr(collectors, "_UNREAD", 2)
+    monkeypatch.setattr(collectors, "_JOINED", 2)
     monkeypatch.setattr(collectors, "_INPUT", MIB)
 
     class OneTurn(Collector):

@@ -1,19 +1,19 @@
 """What differs between operating systems, and nothing else.
 
-`_portable` is right everywhere: blocking reads and writes, a thread that waits for the child.
-`_windows` adds what it has to ask Windows for. `_posix` does better where `poll` exists: every wait
-can be woken, and the end of the child is a descriptor. Both offer the same names:
+`_portable` works everywhere: blocking reads and writes, a thread that waits for the child.
+`_windows` adds what needs calls of Windows. `_posix` does better where `poll` exists: every wait
+can be woken, and the end of the child is a descriptor. Both have the same names:
 
 - `PipeEnd`: the library's end of a pipe, with the waits of the thread that moves its bytes;
 - `ExitWatch`: the end of a child process, its exit code, and signals to it;
-- `spawn_options`: what `subprocess.Popen` is told in addition;
+- `spawn_options`: additional arguments of `subprocess.Popen`;
 - `block_signals`: for threads in which no signal is to be delivered;
 - `make_pipe`: a pipe to relay into, and `relay_write`, a write to it;
 - `reopen`: a second, non-blocking description of a pipe;
 - `is_blocking`: whether reads of a descriptor wait for bytes;
 - `is_duplicated`: whether others have the same end of a pipe;
-- `has_reader`: whether anybody can read what is written to a pipe;
-- `wait_readable`: for descriptors that callers have;
+- `has_reader`: whether a pipe has a reader;
+- `wait_readable`: waits for a descriptor, with a timeout;
 - `await_end`: waits for a child without a thread;
 - `exit_code`: of a child that has ended and has not been reaped;
 - `reap`: the same child, now;

@@ -34,6 +34,9 @@ class PipeEnd:
     #: Whether reads and writes return at once, and waits can be woken.
     pollable = False
 
+    #: See `_posix`; here writes may block, so callers do not make them.
+    atomic = 0
+
     def __init__(self, descriptor: Descriptor, writing: bool) -> None:
         self.descriptor = descriptor
         #: How many bytes to move at once.

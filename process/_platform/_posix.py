@@ -73,8 +73,10 @@ _enlarged: "Set[PipeEnd]" = set()
 #: What a pipe that is closed has as its descriptor.
 _CLOSED = Descriptor()
 
-#: `signal.getsignal` without the enumeration, which takes ten times as long.
+#: The functions of `signal` without the enumerations, which take ten times as long.
 _get_signal: Callable[[int], Any] = getattr(signal, "_signal", signal).getsignal
+_set_mask: Callable[[int, Any], Any] = getattr(signal, "_signal", signal).pthread_sigmask
+_BLOCK = int(signal.SIG_BLOCK)
 _SIGPIPE = int(signal.SIGPIPE)
 _DEFAULT_ACTION = int(signal.SIG_DFL)
 
@@ -182,7 +184,7 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
 
 def block_signals() -> None:
     """Let no signal be delivered to this thread, SIGPIPE included."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    _set_mask(_BLOCK, _ALL_SIGNALS)
 
 
 def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
@@ -263,6 +265,9 @@ class PipeEnd:
 
     #: Whether reads and writes return at once, and waits can be woken.
     pollable = True
+
+    #: How many bytes a pipe takes wholly or not at all.
+    atomic = _ATOMIC_WRITE
 
     def __init__(self, descriptor: Descriptor, writing: bool) -> None:
         #: Owned by nothing once the pipe is closed.
@@ -406,17 +411,22 @@ class PipeEnd:
         number = outlet.fileno()
         if number < 0:
             return False, False, False, False  # closed by a caller, at this very moment
-        wanted = {event.fileno(): _IN, number: _OUT if write else 0}
+        woken, source = event.fileno(), self.descriptor.fileno()
+        wanted = {woken: _IN, number: _OUT if write else 0}
         if read:
-            wanted[self.descriptor.fileno()] = _IN
+            wanted[source] = _IN
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
             wanted[watched] = _IN
         events = _poll(wanted)
-        if event.fileno() in events:
+        if woken in events:
             event.clear()
         state = events.get(number, 0)
-        readable = self.descriptor.fileno() in events
+        readable = source in events
+        if readable and hasattr(os, "sched_yield"):
+            # Woken by the first page. A writer on the same core fills the pipe now, so that bytes
+            # are moved in few large pieces.
+            os.sched_yield()
         return readable, bool(state & _OUT), bool(state & ~_OUT), watched in events
 
     def stop_blocking(self) -> None:
@@ -465,11 +475,11 @@ class PipeEnd:
         """
         _enlarged.discard(self)
         event, self._event = self._event, None
-        if event is not None:
-            event.set()
         descriptor, self.descriptor = self.descriptor, _CLOSED
         if not in_use:
             descriptor.close()
+        elif event is not None:
+            event.set()
         if self._given is not None:
             self._given.close()
 

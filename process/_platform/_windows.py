@@ -1,11 +1,11 @@
-"""Windows: the portable ways, and what only Windows has.
+"""Windows: the portable code, and what only Windows has.
 
-Console control events (`CTRL_C_EVENT`, `CTRL_BREAK_EVENT`) are delivered to process groups; a child
-in the group of its parent could not be sent one without hitting the parent. So it has its own.
+Console control events (`CTRL_C_EVENT`, `CTRL_BREAK_EVENT`) are delivered to process groups. Each
+child has its own group, so an event for it does not reach the parent.
 
-Nothing waits for an anonymous pipe without reading it, but it can be asked what it holds. While a
-thread is inside of a read the pipe answers no other thread that asks (the system takes one request
-at a time for each file), so only a thread that does not block in reads asks for its own.
+An anonymous pipe cannot be polled, but `PeekNamedPipe` says what it holds. While a thread is inside
+a read, `PeekNamedPipe` of another thread blocks (the system serves one request at a time for each
+file), so only the thread that reads a pipe, and does not block in reads, calls it.
 """
 
 import os
@@ -93,7 +93,7 @@ def relay_write(outlet: Descriptor, data: memoryview) -> Iterator[int]:
 def is_duplicated(descriptor: Descriptor) -> bool:
     """Whether others have the same end of a pipe: another process, or a duplicate.
 
-    It is the system that counts the handles, and not the pipe, which would not answer.
+    The system counts the handles, so this does not block while another thread reads the pipe.
     """
     ctypes: Any = import_module("ctypes")
     #: OBJECT_BASIC_INFORMATION, whose third field is the number of handles.
@@ -107,13 +107,13 @@ def is_duplicated(descriptor: Descriptor) -> bool:
 def wait_readable(descriptor: int, timeout: float) -> bool:
     """Whether a read of a pipe would not block, after `timeout` seconds at the latest.
 
-    The pipe is asked again and again.
+    The pipe is polled.
     """
     return poll_until(partial(_readable, descriptor), timeout)
 
 
 def _readable(descriptor: int) -> bool:
-    """Whether a pipe holds bytes, or has come to its end."""
+    """Whether a pipe holds bytes, or is at end of file."""
     try:
         return bool(_winapi().PeekNamedPipe(_handle(descriptor), 0)[0])
     except OSError:

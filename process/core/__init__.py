@@ -1,6 +1,6 @@
 """What the synchronous and the asyncio process share.
 
-Public are the contract (`process`, `protocol`), its types, constants and errors. The modules that
+The interface (`process`, `protocol`), its types, constants and errors are public. The modules that
 begin with an underscore are the core of the library: pure state, without a thread, a descriptor or
 a loop.
 """

@@ -1,7 +1,7 @@
-"""What both variants do alike once the process has been run.
+"""What both variants share once the process has been run.
 
-The variants differ in how they start a child and in how they wait for it. What can be answered at
-once is answered here, for any `Child`.
+The variants differ in how they start a child and how they wait for it. What does not wait is here,
+for any `Child`.
 """
 
 import operator
@@ -48,7 +48,7 @@ class Child(Protocol):
         """The exit code, if the child has ended."""
 
     def poll(self) -> Optional[int]:
-        """The same; but who asks again and again is waiting, and gets his streams moved."""
+        """The same for a caller that polls, and so counts as waiting: its streams get more room."""
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended."""
@@ -196,12 +196,12 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
         return stream
 
     def _warn(self, held_open: List[str], stacklevel: int) -> None:
-        """Say which streams were taken as finished though they are open.
+        """Warn of streams that were taken as finished although they are open.
 
         Args:
             held_open: the names of the streams.
-            stacklevel: where the caller's line is, as for `warnings.warn`, counted from here. The
-                frames above a coroutine are those who await it, so it is the same in both variants.
+            stacklevel: of the caller's line, as for `warnings.warn`, counted from here. The frames
+                above a coroutine are those that await it, so it is the same in both variants.
         """
         for name in held_open:
             warnings.warn(

@@ -8,7 +8,7 @@ twice, so nothing can disagree.
 Invariant. Each mutation becomes visible by a single store (`append` of the queue, or the
 assignment of the offset). An exception raised between any two lines, by a signal handler for
 example, therefore leaves a buffer in which every byte is held exactly once: chunks that lie wholly
-before the offset are rubbish, and are thrown away by whoever comes next.
+before the offset are garbage, which the next call discards.
 
 Cost. `append` and `take` copy each byte at most once (twice below `_SMALL`, where chunks are
 merged so that a child that writes byte by byte does not cost an object a byte); `find` looks at
@@ -42,7 +42,11 @@ class Buffer:
     @property
     def end(self) -> int:
         """The offset in the stream behind everything held."""
-        return self._position + len(self)
+        if not self._chunks:
+            return self._position
+        start, chunk = self._chunks[-1]
+        end = start + len(chunk)
+        return end if end > self._position else self._position
 
     def __len__(self) -> int:
         if not self._chunks:
@@ -55,19 +59,22 @@ class Buffer:
         """Add `chunk` behind everything held."""
         if not chunk:
             return
-        if not self._chunks:
-            self._chunks.append((self._position, chunk))
-            return
-        end = self.end
-        if len(chunk) < _SMALL:
-            start, last = self._chunks[-1]
-            if len(last) < _SMALL and start + len(last) == end:
-                self._chunks[-1] = (start, bytes(last) + bytes(chunk))
+        chunks = self._chunks
+        if chunks:
+            start, last = chunks[-1]
+            end = start + len(last)
+            if end <= self._position:
+                chunks.clear()  # all of them have been handed out
+            elif len(chunk) < _SMALL and len(last) < _SMALL:
+                chunks[-1] = (start, bytes(last) + bytes(chunk))
                 return
-        self._chunks.append((end, chunk))
+            else:
+                chunks.append((end, chunk))
+                return
+        chunks.append((self._position, chunk))
 
     def append_open(self, chunk: bytearray) -> None:
-        """Add a chunk, not empty, which may grow until the next one is added or bytes are taken."""
+        """Add a chunk which may grow until the next one is added or bytes are taken."""
         self._chunks.append((self.end, chunk))
 
     def front(self, size: int) -> memoryview:
@@ -79,23 +86,33 @@ class Buffer:
         offset = self._position - start
         return memoryview(chunk)[offset : offset + size]
 
+    @property
+    def front_size(self) -> int:
+        """The number of bytes that are held of the first chunk."""
+        self.discard()
+        if not self._chunks:
+            return 0
+        start, chunk = self._chunks[0]
+        return start + len(chunk) - self._position
+
     def peek(self, size: int, offset: int = 0) -> bytes:
         """The bytes from `offset` on, at most `size`, which stay held."""
         position = self._position + offset
         pieces: List[Chunk] = []
         for start, chunk in self._chunks:
-            if start + len(chunk) <= position:
+            begin = position - start
+            held = len(chunk) - begin
+            if held <= 0:
                 continue
-            if size <= 0:
+            if size <= held:  # the last piece
+                if not pieces:
+                    return bytes(chunk[begin : begin + size])
+                pieces.append(memoryview(chunk)[begin : begin + size])
                 break
-            if start == position and len(chunk) <= size:
-                piece = chunk
-            else:
-                piece = chunk[position - start : position - start + size]
-            pieces.append(piece)
-            position += len(piece)
-            size -= len(piece)
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+            pieces.append(memoryview(chunk)[begin:] if begin else chunk)
+            position += held
+            size -= held
+        return b"".join(pieces)
 
     def skip(self, size: int) -> None:
         """Let go of the first `size` bytes."""
@@ -120,7 +137,7 @@ class Buffer:
     def take_exactly(self, size: int) -> bytes:
         """Hand out `size` bytes if that leaves some of the first chunk, which is of `bytes`.
 
-        Else, nothing is handed out. This and `take_until` are for callers who do what depends on
+        Else, nothing is handed out. This and `take_until` are for callers that do what depends on
         how much is held once a chunk rather than once a call. No call into C lies between the
         store that makes it true and the return.
         """
@@ -172,6 +189,10 @@ class Buffer:
         """
         if not self._chunks:
             return -1
+        start, last = self._chunks[-1]
+        end = start + len(last)
+        if end <= self._position:
+            return -1
         overlap = len(separator) - 1
         begin = max(self._position, self._searched.get(separator, self._position))
         #: The last bytes before a chunk, in which the separator may begin.
@@ -192,7 +213,7 @@ class Buffer:
                 tail = (tail + data[max(low, len(data) - overlap) :])[-overlap:]
         if len(self._searched) >= _SEPARATORS:
             self._searched = {}
-        self._searched[separator] = max(begin, self.end - overlap)
+        self._searched[separator] = max(begin, end - overlap)
         return -1
 
     def find_last(self, separator: bytes) -> int:

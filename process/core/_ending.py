@@ -1,15 +1,14 @@
 """When a stream counts as finished.
 
-Theory of operation. End of file is the plain case, but it does not come while any process holds
-the other end open: a daemon that the child has left behind keeps a reader waiting for ever. A fixed
-delay after the exit truncates the output of a child whose last bytes are still on their way. What
-works is a silence timer: once the process has ended, a stream is finished when nothing has arrived
-on it for `SILENCE` seconds, counted anew from every chunk.
+Theory of operation. Usually a stream ends with end of file, but not while any process holds the
+other end open: a daemon that the child has started keeps a reader waiting for ever. A fixed delay
+after the exit truncates the output of a child whose last bytes are still in transit. So there is a
+silence timer: once the process has ended, a stream is finished when nothing has arrived on it for
+`SILENCE` seconds, restarted by every chunk.
 
-The clock alone decides nothing. A reader that was itself held up (stopped, starved of processor
-time) has heard nothing, and that is not silence. So `remaining` only says when it is time to look,
-and the shell confirms, by looking at the pipe, that nothing waits to be read; if something does, it
-says so with `arrived`.
+A timer alone does not prove silence: the reader may have been stopped, or starved of processor
+time. So `remaining` only says when to check. The caller of this class then polls the pipe, and
+calls `arrived` if there are bytes to be read.
 """
 
 from typing import Optional
@@ -34,7 +33,7 @@ class Ending:
         return self._over is not None
 
     def arrived(self, now: float) -> None:
-        """A chunk has come, or is known to be on its way."""
+        """A chunk has arrived, or is in transit."""
         self._heard = max(self._heard, now)
 
     def process_ended(self, now: float) -> None:
@@ -43,7 +42,7 @@ class Ending:
             self._over = now
 
     def remaining(self, now: float) -> Optional[float]:
-        """Seconds until silence is complete; 0 at once or later; `None`: the timer does not run."""
+        """Seconds until silence is complete, 0 if it is; `None` while the timer does not run."""
         if self._over is None:
             return None
         return max(0.0, max(self._over, self._heard) + SILENCE - now)

@@ -21,7 +21,7 @@ import math
 import weakref
 from typing import Dict, List, Optional, Protocol, Tuple
 
-#: Bytes a stream holds while nobody waits.
+#: Bytes that a stream may hold while no caller waits.
 BOUND = 256 * 1024
 
 #: No limit.
@@ -156,7 +156,7 @@ class Flow:
         )
 
     def limit(self, stream: Stream) -> float:
-        """How many bytes the waiting callers oblige `stream` to hold: 0 while nobody waits."""
+        """How many bytes `stream` has to hold for the waiting callers: 0 if there are none."""
         limit: float = 0
         for wait, own, need in self._waits.values():
             if wait() is None:

@@ -183,9 +183,9 @@ class Inbound:
     @property
     def held(self) -> int:
         """Bytes not yet taken, in memory or in the overflow."""
+        held = len(self._buffer) + self.spilled
         collection = self._parts.collection
-        gathered = 0 if collection is None else len(collection)
-        return gathered + len(self._buffer) + self.spilled
+        return held if collection is None else held + len(collection)
 
     @property
     def position(self) -> int:
@@ -203,10 +203,12 @@ class Inbound:
             return 0
         if self._discards:
             return chunk
-        collection = self._collecting()
-        if collection is not None and collection.missing > len(self._buffer):
-            return int(min(max(collection.missing, CHUNK), chunk))
-        held = self.held
+        held = len(self._buffer) + self.spilled
+        if self._parts.collection is not None:
+            collection = self._collecting()
+            if collection is not None and collection.missing > len(self._buffer):
+                return int(min(max(collection.missing, CHUNK), chunk))
+            held = self.held
         if not held and chunk <= self._bound:
             return chunk
         needed = self._flow.limit(self)
@@ -250,7 +252,7 @@ class Inbound:
         """Make bytes from the pipe, or from the overflow, available to callers."""
         if self._closed or self._discards:
             return
-        collection = self._collecting()
+        collection = None if self._parts.collection is None else self._collecting()
         if collection is not None and not self._buffer:
             wanted = int(min(collection.missing, len(data)))
             collection.add(data if wanted == len(data) else data[:wanted])
@@ -295,14 +297,17 @@ class Inbound:
 
         Not to be used while a collection is active in another thread.
         """
-        self._recall()
-        self._reclaim()
+        if self._front is not None:
+            self._recall()
+        if self._parts.collection is not None:
+            self._reclaim()
         return self._buffer
 
     @property
     def uncollected(self) -> Buffer:
         """The same, without the bytes of a collection."""
-        self._recall()
+        if self._front is not None:
+            self._recall()
         return self._buffer
 
     def _reclaim(self) -> None:
@@ -329,6 +334,11 @@ class Inbound:
             self._buffer.skip_to(front.recall())
             self._front = None
             self.taken()
+
+    @property
+    def gathered(self) -> bool:
+        """Whether there is a collection, under way or abandoned."""
+        return self._parts.collection is not None
 
     @property
     def busy(self) -> bool:

@@ -6,7 +6,8 @@ and then waits until no more than the bound is left. So a `write` that is interr
 has still handed over all its bytes: none is lost and none is sent twice.
 
 Small writes go to the `tail`, a `bytearray` that is the last chunk of the queue and grows in place:
-one call into C. It is sealed, by a single store, before anybody looks at its bytes.
+one call into C. It is sealed, by a single store, before anybody looks at its bytes. A flush leaves
+an empty one, so that the next small write need not open it.
 
 A child may close its stdin at any time: the rest is thrown away and `broken` says so.
 
@@ -57,9 +58,13 @@ class Outbound:
             self._buffer.append(chunk)
 
     def open_tail(self, data: bytes) -> None:
-        """Hand over `data`, and let small writes follow it in place."""
+        """Hand over `data`, and let small writes follow it in place.
+
+        It may be empty if nothing is left to be sent: what is sent later could drop an empty chunk
+        behind it.
+        """
         self.tail = None
-        if not self.broken and data:
+        if not self.broken:
             tail = bytearray(data)
             self._buffer.append_open(tail)
             self.tail = tail
@@ -81,7 +86,7 @@ class Outbound:
 
     def sent(self, size: int) -> None:
         """The first `size` bytes are in the pipe."""
-        self._buffer.skip(size)
+        self._buffer.advance(min(size, len(self._buffer)))
         self._buffer.discard()  # it may be the caller's input, and there may be no next call
 
     def break_off(self) -> None:

@@ -1,16 +1,16 @@
-"""What waiting obliges us to hold beyond memory: a queue of bytes in temporary files.
+"""The overflow of a stream: a queue of bytes in temporary files.
 
-Theory of operation. The queue is a row of segments. A segment is an unnamed temporary file, or,
-once no file can be made or written (no usable directory, no descriptor, disk full), a buffer in
+Theory of operation. The queue is a sequence of segments. A segment is an unnamed temporary file,
+or, once no file can be created or written (no directory, no descriptor, disk full), a buffer in
 memory. Bytes are appended to the last segment and read from the first; a segment that has been read
-to its end is closed, which gives its space back. Segments double in size, so that few are open at
-once and at most about half of what is held is space already consumed.
+to its end is closed, which frees its space. Segments double in size, so few are open at a time, and
+at most about half of their space is already consumed.
 
 Invariant. A byte belongs to the segment that has counted it. A write that fails half way has
 written what it counted; the rest goes to the next segment. So no failure loses or doubles a byte.
 
-Only the pump of the stream touches the queue, hence no lock, and no signal handler can interrupt
-it. Files are made by the `open_file` given to the constructor; this module opens none itself.
+One thread at a time uses the queue, so it has no lock. The `open_file` given to the constructor
+creates the files.
 """
 
 import errno
@@ -33,7 +33,7 @@ class File(Protocol):
 
 
 class _FileSegment:
-    """The part of the queue that lies in one file."""
+    """The part of the queue that is in one file."""
 
     def __init__(self, file: File, capacity: int) -> None:
         self._file = file
@@ -109,7 +109,7 @@ class Overflow:
         return sum(map(len, self._segments))
 
     def append(self, chunk: bytes) -> None:
-        """Add `chunk` behind everything held. Never fails for want of a file."""
+        """Add `chunk` at the end. Does not fail if there is no file."""
         data = memoryview(chunk)
         while data:
             segment = self._segments[-1] if self._segments else None
@@ -123,7 +123,7 @@ class Overflow:
                 self._segments.append(_MemorySegment())
 
     def take(self, size: int) -> bytes:
-        """Hand out bytes from the front, at most `size`, at least one if any are held."""
+        """Return bytes from the front, at most `size`, and at least one if any are held."""
         data = b""
         while self._segments and not data:
             if self._segments[0]:
@@ -133,7 +133,7 @@ class Overflow:
         return data
 
     def close(self) -> None:
-        """Throw away what is held and give its space back."""
+        """Discard what is held and free its space."""
         while self._segments:
             self._segments.popleft().close()
 

@@ -1,4 +1,4 @@
-"""What can go wrong, by name."""
+"""The exceptions of the library."""
 
 __all__ = [
     "ProcessAlreadyRunError",

@@ -1,4 +1,4 @@
-"""What both variants do alike: take the arguments, and say what they are."""
+"""The abstract class of both variants."""
 
 import os
 from abc import ABC, abstractmethod
@@ -38,17 +38,17 @@ class AbstractProcess(ABC, ProcessProtocol[W, R], Generic[W, R]):
 
     Args:
         arguments: the program and its arguments. A string is split as a POSIX shell would, though
-            no shell is involved; a path is one argument; a sequence is taken item by item.
-        stdin: bytes to feed to the process, which are not copied; or a file descriptor or a file
+            no shell is involved; a path is one argument; in a sequence each item is one argument.
+        stdin: bytes to write to the process, which are not copied; or a file descriptor or a file
             that has one; or `None` to inherit, `PIPE`, `DEVNULL`.
         stdout: the same without bytes.
         stderr: the same as `stdout`, or `STDOUT` to send it there.
-        buffer_size: the size in bytes of the stream buffers, 0 for none. `None` stands for the
-            variant's `DEFAULT_BUFFER_SIZE`, as does any negative size; the abstract class has no
-            default, and raises `ValueError` for `None`.
+        buffer_size: the size in bytes of the stream buffers, 0 for none. `None` or a negative size
+            is the variant's `DEFAULT_BUFFER_SIZE`; the abstract class has no default, and raises
+            `ValueError` for `None`.
 
     Raises:
-        ValueError: `arguments` is a string with an open quotation.
+        ValueError: `arguments` is a string with an unclosed quotation.
         TypeError: `arguments` is, or contains, something that is neither a string nor a path.
             Errors in the other parameters are raised by `run`.
     """
@@ -160,7 +160,7 @@ def _split(arguments: Union[StrOrPath, Sequence[StrOrPath]]) -> List[str]:
 
 
 def check_arguments(arguments: List[str]) -> None:
-    """See that `arguments` can be those of a program, whatever the one who starts it makes of them.
+    """Check arguments that `Popen` and the loops treat differently.
 
     Raises:
         ValueError: there is no program, or an argument has a null byte, which would end it.

@@ -16,9 +16,9 @@ __all__ = ["ProcessProtocol"]
 
 
 class ProcessProtocol(Protocol[W_co, R_co]):
-    """A child process whose streams are pumped, so that nobody waits for ever.
+    """A child process whose streams keep moving, so that no call deadlocks.
 
-    Where this says `Returns`, the synchronous variant returns the value and the asyncio variant a
+    Where a type is `Returns`, the synchronous variant returns the value and the asyncio variant a
     coroutine. While a caller waits in any of these members, or in a read or write of one of the
     streams, every piped stream of the process keeps moving.
     """
@@ -50,7 +50,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
 
     @property
     def process(self) -> Any:
-        """The object of the standard library underneath.
+        """The underlying object of the standard library.
 
         Raises:
             ProcessNotRunError: the process has not been run.
@@ -70,7 +70,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
     def running(self) -> bool:
         """Whether the process is still running.
 
-        A loop that polls this, or `exit_code`, counts as waiting: it ends.
+        A loop that polls this, or `exit_code`, counts as waiting: it does not deadlock.
 
         Raises:
             ProcessNotRunError: the process has not been run.
@@ -88,7 +88,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
 
     @property
     def stdin(self) -> W_co:
-        """The stream to the child's stdin. If bytes are fed to it, it reads as closed.
+        """The stream to the child's stdin. If it was given bytes, it is closed.
 
         Raises:
             ProcessNotRunError: the process has not been run.
@@ -142,7 +142,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
         Raises:
             ProcessNotRunError: the process has not been run.
             ProcessInvalidStreamError: stdout was not created with `PIPE`.
-            ProcessError: bytes have been lost for want of memory; the cause is chained.
+            ProcessError: bytes have been lost for lack of memory; the cause is chained.
         """
         ...
 
@@ -155,7 +155,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
         Raises:
             ProcessNotRunError: the process has not been run.
             ProcessInvalidStreamError: stderr was not created with `PIPE`.
-            ProcessError: bytes have been lost for want of memory; the cause is chained.
+            ProcessError: bytes have been lost for lack of memory; the cause is chained.
         """
         ...
 
@@ -206,7 +206,7 @@ class ProcessProtocol(Protocol[W_co, R_co]):
 
         Raises:
             ProcessNotRunError: the process has not been run.
-            ProcessError: bytes have been lost for want of memory; the cause is chained. The process
+            ProcessError: bytes have been lost for lack of memory; the cause is chained. The process
                 has been closed all the same.
         """
         ...

@@ -289,10 +289,10 @@ class _RawStdin(_Writing, _Unseekable):
         self.sink = sink
 
     def write(self, data: "Buffer", /) -> int:
-        self._check_open()
-        chunk = _contiguous(data)
-        self.sink.write(chunk, 0)
-        self.sink.flush()
+        if self.closed:
+            self._check_open()
+        chunk = data if type(data) is bytes else _contiguous(data)
+        self.sink.write_through(chunk)
         return len(chunk)
 
     def flush(self) -> None:

@@ -23,17 +23,15 @@ from process.core._inbound import Inbound
 class InFlight:
     """Chunks on their way from a pipe into an `Inbound`."""
 
-    __slots__ = ("_begun", "_chunks", "_inbound")
+    __slots__ = ("_begun", "_inbound", "chunks")
 
     def __init__(self, inbound: Inbound) -> None:
         self._inbound = inbound
-        #: Each in a tuple of its own, by which it is known: equal bytes may be one object.
-        self._chunks: Deque[Tuple[bytes]] = deque()
+        #: What is to be recorded, each in a tuple of its own, by which it is known: equal bytes may
+        #: be one object.
+        self.chunks: Deque[Tuple[bytes]] = deque()
         #: The chunk whose recording was begun last, and where in the stream it begins.
         self._begun: Optional[Tuple[Tuple[bytes], int]] = None
-
-    def __len__(self) -> int:
-        return len(self._chunks)
 
     def read(self, descriptor: int, size: int) -> None:
         """Read at most `size` bytes.
@@ -41,16 +39,17 @@ class InFlight:
         Raises:
             BlockingIOError: there is nothing yet, and the pipe does not block.
         """
-        self._chunks.extend(zip(map(os.read, (descriptor,), (size,))))
+        self.chunks.extend(zip(map(os.read, (descriptor,), (size,))))
 
     def record(self) -> int:
         """Feed everything to the `Inbound`; the number of bytes it was."""
         inbound = self._inbound
         size = 0
-        while self._chunks:
-            chunk = self._chunks[0]
+        while self.chunks:
+            chunk = self.chunks[0]
             (data,) = chunk
-            inbound.ending.arrived(time.monotonic())
+            if inbound.ending.running:
+                inbound.ending.arrived(time.monotonic())
             if not data:
                 inbound.feed_eof()
             if self._begun is None or self._begun[0] is not chunk:
@@ -59,6 +58,6 @@ class InFlight:
             else:  # it was cut off
                 inbound.feed(data[inbound.end - self._begun[1] :])
             size += len(data)
-            self._chunks.popleft()
+            self.chunks.popleft()
         self._begun = None  # it refers to the bytes
         return size

@@ -129,7 +129,8 @@ class Monitor:
 
     def __enter__(self) -> None:
         """A public call begins; see the module's header, 4 and 5."""
-        self.check_entry()
+        if self._inherited or self.lock._is_owned():
+            self.check_entry()
 
     def __exit__(self, *_: object) -> None:
         lock = self.lock
@@ -193,6 +194,8 @@ class Monitor:
 
         The lock is held.
         """
+        if not self._waiters:
+            return False
         found = False
         for key, reference in list(self._waiters.items()):
             waiter = reference()

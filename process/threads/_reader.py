@@ -87,7 +87,7 @@ class ReaderThread(StreamThread):
             return inbound.ending.eof and not inbound.spilled and self._noticed
         if relay.broken:
             return not self.discards or inbound.ending.eof
-        return not relay.suspended and inbound.at_eof and not len(inbound.buffer)
+        return inbound.at_eof and not relay.suspended and not len(inbound.buffer)
 
     def _move(self) -> None:
         inbound = self.inbound
@@ -107,6 +107,8 @@ class ReaderThread(StreamThread):
             self._wait()
             self._fresh = False
             self._active = not self.end.hung_up
+            if not self._active:
+                self._record(b"")  # what a read would give
         elif not reads:
             self._emptied = False
             self._wait()
@@ -123,7 +125,8 @@ class ReaderThread(StreamThread):
 
     def _record(self, data: bytes) -> None:
         inbound = self.inbound
-        self.end.moved(len(data) >= self.end.chunk, inbound.bulk)
+        full = len(data) >= self.end.chunk
+        self.end.moved(full, full and inbound.bulk)
         with self.monitor.lock:
             inbound.ending.arrived(time.monotonic())
             spills = bool(data) and inbound.spills(len(data))
@@ -163,6 +166,12 @@ class ReaderThread(StreamThread):
             if (inbound.at_eof and not waiting) or relay.ended:
                 return
             self._starved = not room
+        while self._move_once(relay, room, waiting):
+            waiting = False
+
+    def _move_once(self, relay: Relay, room: int, waiting: bool) -> bool:
+        """Do so once; whether it is to be done again, since nothing but bytes has changed."""
+        inbound = self.inbound
         readable, writable, broken, ended = self.end.wait_relay(
             relay.outlet, room > 0, waiting or self._full, self.monitor.pending_watch
         )
@@ -171,29 +180,45 @@ class ReaderThread(StreamThread):
             self.monitor.process_ended()
         if broken:
             relay.broken = True
-            return
+            return False
         if writable:
             self._full = False
         with self.monitor.lock:
             if not self._relays:
-                return  # callers have come meanwhile
+                return False  # callers have come meanwhile
             # An interrupted caller may have taken bytes out of the second pipe: they come first.
-            relay.commit(inbound.uncollected)
+            buffer = inbound.uncollected
+            relay.commit(buffer)
             if waiting:
                 # None of these calls blocks, so the lock may be held.
-                if writable and relay.push(inbound.uncollected):
+                if writable and relay.push(buffer):
                     inbound.taken()
                     self.end.relayed()
-            elif readable and not self._full and self._splice(relay, room):
-                return
+            elif readable and not self._full and not len(buffer) and self._splice(relay):
+                return not self._disturbed(relay)
             self._busy = readable and self.end.pollable
         if readable:
             self._read(room)
+        return False
 
-    def _splice(self, relay: Relay, room: int) -> bool:
-        """Let the kernel move bytes, if it can; whether it has, or has ended. The lock is held."""
+    def _disturbed(self, relay: Relay) -> bool:
+        """Whether more may be to be done than to pass bytes on. The lock is held."""
+        return (
+            self._stopping
+            or relay.little
+            or self._owner is not None
+            or self._request is not None
+            or relay.broken
+            or self.inbound.at_eof
+        )
+
+    def _splice(self, relay: Relay) -> bool:
+        """Let the kernel move bytes, if it can; whether it has, or has ended.
+
+        The buffer is empty, and the lock is held.
+        """
         inbound = self.inbound
-        if _splice is None or len(inbound.uncollected) or inbound.spilled:
+        if _splice is None or inbound.spilled:
             return False
         source, outlet = self.end.descriptor.fileno(), relay.outlet.fileno()
         try:
@@ -204,7 +229,8 @@ class ReaderThread(StreamThread):
         except BrokenPipeError:
             relay.broken = True
             return True
-        inbound.ending.arrived(time.monotonic())
+        if inbound.ending.running:
+            inbound.ending.arrived(time.monotonic())
         if count:
             inbound.uncollected.pass_by(count)
         else:
@@ -225,7 +251,11 @@ class ReaderThread(StreamThread):
 
     @property
     def serves_others(self) -> bool:
-        return self.relay is not None and not self.relay.broken
+        relay = self.relay
+        if relay is None or relay.broken or relay.ended:
+            return False
+        # Asked here, since the thread may not have looked since the last reader has left.
+        return _platform.has_reader(relay.outlet)
 
     def process_ended(self, now: float) -> None:
         self.inbound.ending.process_ended(now)
@@ -270,7 +300,7 @@ class ReaderThread(StreamThread):
         now = time.monotonic()
         if (
             self._busy
-            or self._in_flight
+            or self._in_flight.chunks
             or inbound.spilled
             or not inbound.room()
             or self.end.pending()
@@ -296,7 +326,7 @@ class ReaderThread(StreamThread):
         inbound = self.inbound
         if not self.claimable or not self.directly_readable:
             return False
-        if self._in_flight:  # of a call that was interrupted
+        if self._in_flight.chunks:  # of a call that was interrupted
             self.commit()
             return True
         room = inbound.room(self.end.chunk)
@@ -325,7 +355,7 @@ class ReaderThread(StreamThread):
             self.relay.commit(self.inbound.uncollected)
             if self.relay.broken and self.discards:
                 self.inbound.discard()
-        if not self._in_flight:
+        if not self._in_flight.chunks:
             return
         try:
             size = self._in_flight.record()
@@ -334,7 +364,8 @@ class ReaderThread(StreamThread):
                 raise  # it is still in flight
             self.fail(error)
             return
-        self.end.moved(size >= self.end.chunk, self.inbound.bulk)
+        full = size >= self.end.chunk
+        self.end.moved(full, full and self.inbound.bulk)
         self.monitor.notify()
         self.touch()
 

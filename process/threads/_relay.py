@@ -32,10 +32,12 @@ from process.threads._monitor import Waiter
 #: Bytes to put back at most while callers read by way of the stream object.
 _LITTLE = 4096
 
-#: Bytes that the second pipe holds at least, where that can be chosen.
+#: Bytes that the second pipe holds at least, where that can be chosen; bytes to take back at once.
+#:
+#: The GNU C library maps and unmaps larger blocks anew with each call.
 _LEAST = 64 * 1024
 
-#: Bytes to take back at once.
+#: Bytes to put back at most.
 _ALL = 1024 * 1024
 
 
@@ -62,6 +64,8 @@ class Relay:
     @property
     def suspended(self) -> bool:
         """Whether a caller reads by way of the stream object."""
+        if not self._suspensions:
+            return False
         return True in [reference() is not None for reference in list(self._suspensions.values())]
 
     @property
@@ -98,29 +102,33 @@ class Relay:
                     number = self.descriptor.fileno()
                 else:
                     break
-                self._recalled.extend(map(os.read, (number,), (_ALL,)))
-                if not self._recalled[-1]:
-                    break
+                self._recalled.extend(map(os.read, (number,), (_LEAST,)))
+                if len(self._recalled[-1]) < _LEAST:
+                    break  # nothing is written to the pipe meanwhile: that was all
         except BlockingIOError:
             pass
         self.commit(buffer)
 
     def push(self, buffer: Buffer) -> bool:
         """Put back what the buffer holds, as far as it should be; whether that was something."""
-        self.commit(buffer)
+        if self._recalled or self._pushed:
+            self.commit(buffer)
         outlet = self._outlet() if len(buffer) else None
         if outlet is None:
             return False
-        begin = buffer.position
-        end = begin + (_LITTLE if self.little and not self.ended else _ALL)
+        begin = before = buffer.position
+        little = self.little and not self.ended
+        end = begin + (_LITTLE if little else _ALL)
         try:
-            while len(buffer) and buffer.position < end:
-                view = buffer.front(end - buffer.position)
-                self._pushed_begin = before = buffer.position
+            while True:
+                view = buffer.front(end - before)
+                self._pushed_begin = before
                 self._pushed.extend(_platform.relay_write(outlet, view))
                 self.commit(buffer)
-                if buffer.position == before:
-                    break  # there is no room
+                position = buffer.position
+                if position == before or little or position >= end or not len(buffer):
+                    break  # there is no room, or enough has been put back
+                before = position
         except BlockingIOError:
             pass  # the thread waits for room
         except OSError:  # EPIPE: the last reader has left
@@ -128,7 +136,8 @@ class Relay:
         finally:
             if outlet is not self.outlet:
                 outlet.close()
-        self.commit(buffer)
+        if self._pushed:
+            self.commit(buffer)
         return buffer.position > begin
 
     @property
@@ -161,7 +170,13 @@ class Relay:
             return False
         self.little = False
         self.outlet, ended = outlet, self.outlet
-        self.push(buffer)
+        # In the thread of a caller a write may raise SIGPIPE, and the receiver may leave at any
+        # time. So there is a reader of our own meanwhile; without one the thread writes.
+        reader = _platform.reopen(outlet.fileno(), os.O_RDONLY)
+        if reader is not None or ended is not outlet:
+            self.push(buffer)
+        if reader is not None:
+            reader.close()
         if ended is not outlet and not len(buffer):
             outlet.close()
         return True

@@ -39,12 +39,13 @@ class Sink:
         outbound, writer = self.outbound, self.writer
         with self._monitor:
             with self._monitor.lock:
-                self._check()
+                if outbound.closing or outbound.broken or writer.failure is not None:
+                    self._check()
                 if isinstance(chunk, bytes) and len(chunk) < buffer_size:
-                    if outbound.tail is None:
-                        outbound.open_tail(chunk)
-                    else:
+                    if outbound.tail is not None:
                         outbound.tail += chunk
+                    elif chunk:
+                        outbound.open_tail(chunk)
                 else:
                     outbound.put(chunk)
                 if len(outbound) < buffer_size and not self._monitor.flow.busy:
@@ -70,10 +71,37 @@ class Sink:
         outbound = self.outbound
         with self._monitor:
             with self._monitor.lock:
-                self._check()
+                if outbound.closing or outbound.broken or self.writer.failure is not None:
+                    self._check()
                 self.writer.write_directly()
                 if not outbound.pending:
+                    if outbound.broken:
+                        self._check_broken()
+                    if not self._monitor.flow.busy:
+                        outbound.open_tail(b"")  # for the next small write
+                    return
+            self._wait(lambda: not outbound.pending)
+
+    def write_through(self, chunk: bytes) -> None:
+        """Wait until everything, and behind it `chunk`, is in the child's pipe.
+
+        Raises:
+            BrokenPipeError: the child has closed its end.
+            ValueError: the stream is closed.
+        """
+        outbound, writer = self.outbound, self.writer
+        with self._monitor:
+            with self._monitor.lock:
+                if outbound.closing or outbound.broken or writer.failure is not None:
+                    self._check()
+                done = writer.write_at_once(chunk)
+                if not done:
+                    outbound.put(chunk)
+                    writer.write_directly()
+                    done = not outbound.pending
+                if outbound.broken:
                     self._check_broken()
+                if done:
                     return
             self._wait(lambda: not outbound.pending)
 

@@ -89,7 +89,7 @@ class Source:
         This and the other reads give `None`, or for lines `b""`, if there is nothing yet and a
         caller has made the descriptor non-blocking.
         """
-        if self._gives_up:
+        if self.reader.relay is not None and self._gives_up:
             return self._take(_any_at_all, size, 1, self._open_pieces)
         if size < 0 or size > BOUND:
             return self._read_large(math.inf if size < 0 else size)
@@ -168,12 +168,13 @@ class Source:
                 try:
                     while True:
                         with monitor.lock:
-                            self._check_open()
+                            if self._closed or reader.failure is not None:
+                                self._check_open()
                             if self.handed_over:
                                 return b""
                             if reader.relay is not None:  # since this call began, perhaps
                                 waiter = self._suspend(waiter or Waiter())
-                            if inbound.taken_by_other(get_ident()):
+                            if inbound.gathered and inbound.taken_by_other(get_ident()):
                                 waiter = waiter or Waiter()
                                 waiter.condition = partial(_not_busy, inbound)
                                 polls = False
@@ -183,7 +184,7 @@ class Source:
                                 monitor.enter(waiter)
                             else:
                                 buffer = inbound.buffer
-                                count = self._decide(decide, size)
+                                count = self._decide(decide, buffer, size)
                                 if count < 0 and self._gives_up:
                                     if not buffer:
                                         return None
@@ -223,18 +224,19 @@ class Source:
                 self.unread(data)
             raise
 
-    def _decide(self, decide: Decide, size: int) -> int:
+    def _decide(self, decide: Decide, buffer: Buffer, size: int) -> int:
         """How many bytes to take, after direct reads if need be. The lock is held.
 
         Not a part of `_take`: since CPython 3.12 the jump at the end of a loop, where signal
         handlers are run, may lie outside of the `with` block that the loop ends, so that the lock
         would be left locked.
         """
-        inbound = self.inbound
-        count = decide(inbound.buffer, inbound.at_eof, size)
-        while count < 0 and self.reader.read_directly():
-            self._check_open()
-            count = decide(inbound.buffer, inbound.at_eof, size)
+        inbound, reader = self.inbound, self.reader
+        count = decide(buffer, inbound.at_eof, size)
+        while count < 0 and reader.read_directly():
+            if self._closed or reader.failure is not None:  # a finalizer may have closed it
+                self._check_open()
+            count = decide(buffer, inbound.at_eof, size)
         return count
 
     @property
@@ -260,7 +262,7 @@ class Source:
             relay = self.relay
             if relay is not None:
                 relay.resume(waiter)
-                if not relay.suspended and not self._closed:
+                if not relay.suspended and not self._closed and not self.handed_over:
                     self._put_back(relay)
 
     def _suspend(self, waiter: Waiter) -> Waiter:
@@ -281,9 +283,9 @@ class Source:
         inbound, reader = self.inbound, self.reader
         if not len(inbound.uncollected):
             reader.read_directly()
-        relay.push(inbound.uncollected)
+        pushed = relay.push(inbound.uncollected)
         reader.touch()
-        if relay.empty or reader.done:
+        if reader.done or (not pushed and relay.empty):
             relay.little = False  # a caller may be about to wait for it: the thread moves at once
             reader.look()
 
@@ -312,8 +314,7 @@ class Source:
         """How many bytes of the first chunk are whole blocks of that size, if there are some."""
         if size <= 0:
             return 0
-        with buffer.front(BOUND) as view:
-            blocks = len(view) // size
+        blocks = min(buffer.front_size, BOUND) // size
         return blocks * size if blocks >= _WORTHWHILE else 0
 
     # Collecting: everything to the end, as one `bytes` object.
@@ -359,12 +360,12 @@ class Source:
                     return True
                 if not inbound.collecting(collection):  # a signal handler has taken its bytes
                     self._gather(collection, waiter)
-                if inbound.collected(collection) or self._silent():
+                remaining = self._until_silence()
+                if inbound.collected(collection) or (remaining == 0 and self.reader.silent()):
                     inbound.keep(collection)
                     monitor.notify()  # it is the next caller's turn
                     self.reader.touch()
                     return inbound.at_eof
-                remaining = self._until_silence()
                 waiter.condition = partial(self._collected, collection)
                 monitor.enter(waiter)
             waiter.sleep(remaining)
@@ -549,6 +550,8 @@ class Source:
             Whether the stream is ours.
         """
         monitor, reader = self.monitor, self.reader
+        if reader.relay is None:
+            return not self.handed_over
         waiter = Waiter()
         with monitor:
             try:
@@ -559,6 +562,7 @@ class Source:
                     relay.suspend(waiter, reader.on_abandoned)
                     if relay.is_handed_over(self.inbound.uncollected):
                         self._closed = True
+                        reader.look()
                         return False
                     reader.relay = None
                     return True
@@ -570,10 +574,9 @@ class Source:
 
         What was read before is not lost.
         """
-        waiter = Waiter()
-        collection = Collection()
         with self.monitor.lock:
             if not self._closed and self.inbound.held:
+                waiter, collection = Waiter(), Collection()
                 self._gather(collection, waiter)
                 self.inbound.keep(collection)
 

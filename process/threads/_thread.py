@@ -95,7 +95,15 @@ class StreamThread(ABC):
         """
         thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread = weakref.ref(thread)
-        thread.start()
+        # `start` waits until the thread runs, which costs two switches between threads.
+        started = getattr(thread, "_started", None)
+        if isinstance(started, threading.Event):
+            vars(started)["wait"] = _do_not_wait
+        try:
+            thread.start()
+        except BaseException:
+            self._thread = None
+            raise
 
     def _begin_anew(self) -> None:
         """Start another thread, after the first one has ended. The lock is held."""
@@ -231,7 +239,7 @@ class StreamThread(ABC):
     def alive(self) -> bool:
         """Whether the thread has been started and has not ended. Takes no lock."""
         thread = None if self._thread is None else self._thread()
-        return thread is not None and thread.is_alive()
+        return thread is not None and (thread.is_alive() or thread.ident is None)
 
     @property
     def claimed(self) -> bool:
@@ -347,9 +355,12 @@ class StreamThread(ABC):
         a caller fills the pipe of a thread that shares it.
         """
         thread = None if self._thread is None else self._thread()
-        if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
+        if thread is None or thread.ident == get_ident() or not self.end.pollable:
             return
-        thread.join(_PATIENCE if timeout is None else timeout)
+        patience = _PATIENCE if timeout is None else timeout
+        # A thread that has just been started may not run yet, and cannot be joined so soon.
+        if poll_until(lambda: thread.is_alive() or self.done, patience):
+            thread.join(patience)
 
     def await_end(self) -> None:
         """The same without `Thread.join`, for callers that `threading` does not know.
@@ -358,7 +369,7 @@ class StreamThread(ABC):
         """
         thread = None if self._thread is None else self._thread()
         if thread is not None and self.end.pollable:
-            poll_until(lambda: not thread.is_alive(), _PATIENCE)
+            poll_until(lambda: not self.alive, _PATIENCE)
 
     def check(self) -> None:
         """See that the thread has not failed.
@@ -368,6 +379,11 @@ class StreamThread(ABC):
         """
         if self.failure is not None:
             raise ProcessError(f"{self.name} has failed: {self.failure!r}") from self.failure
+
+
+def _do_not_wait(timeout: Optional[float] = None) -> bool:
+    """Stands in for `wait` of the event that says that a thread runs."""
+    return True
 
 
 class Startable(Protocol):

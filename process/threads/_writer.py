@@ -3,7 +3,8 @@
 Callers hand bytes over by way of an `Outbound`. While the thread does not move, a caller that has
 just handed some over writes to the pipe itself, without blocking, and the rest is the thread's.
 What a caller has written is noted within the call into C that writes, so that an interrupted caller
-neither loses bytes nor sends them twice.
+neither loses bytes nor sends them twice. What a pipe takes wholly or not at all needs no note: if
+nothing is queued it goes past the queue.
 """
 
 import os
@@ -66,12 +67,9 @@ class WriterThread(StreamThread):
                 outbound.break_off()
             elif count:
                 outbound.sent(count)
-                self._moved()
+                self.end.moved(outbound.pending, outbound.closing)
             if self.monitor.notify():
                 self._active = self.end.pollable
-
-    def _moved(self) -> None:
-        self.end.moved(len(self.outbound) > 0, self.outbound.closing)
 
     def _finish(self) -> None:
         if not self.outbound.finished:
@@ -79,12 +77,18 @@ class WriterThread(StreamThread):
 
     # The callers' side.
 
+    def wake_if_needed(self) -> None:
+        # What is written while a caller waits is not kept until the next flush.
+        self.outbound.tail = None
+        super().wake_if_needed()
+
     def write_directly(self) -> None:
         """Write what can be written without waiting, for a caller. The lock is held.
 
         This ends: a child that reads as fast as we write also writes, which takes the lock.
         """
-        self.commit()
+        if self._written:
+            self.commit()
         outbound, end = self.outbound, self.end
         view = outbound.front(end.chunk)
         if not view or not self.claimable or not end.can_write_directly():
@@ -97,23 +101,53 @@ class WriterThread(StreamThread):
             except BlockingIOError:
                 return
             except OSError:  # EPIPE: the child has closed its end
-                outbound.break_off()
-                self.look()
+                self._break_off()
                 return
             target = self._written_begin + len(view)
             del view
             self.commit()
-            if outbound.position < target:
+            if outbound.position < target or not outbound.pending:
                 return
             view = outbound.front(end.chunk)
 
+    def write_at_once(self, data: bytes) -> bool:
+        """Write `data` past the queue, if nothing is queued and the pipe takes it now.
+
+        Returns:
+            Whether it is done with: in the pipe, or the child has closed its end. An exception
+            comes before the write or after it, and there is nothing to be recorded, as a pipe takes
+            so little wholly or not at all. The lock is held.
+        """
+        end = self.end
+        if (
+            not 0 < len(data) <= end.atomic
+            or self.outbound.pending
+            or not self.claimable
+            or not end.can_write_directly()
+        ):
+            return False
+        try:
+            os.write(end.descriptor.fileno(), data)
+        except BlockingIOError:
+            return False
+        except OSError:  # EPIPE
+            self._break_off()
+        return True
+
+    def _break_off(self) -> None:
+        """The child has closed its end. The lock is held."""
+        self.outbound.break_off()
+        self.look()
+
     def commit(self) -> None:
         outbound = self.outbound
+        # The thread looks, perhaps since a caller waits for a connected process; see above.
+        outbound.tail = None
         if self._written:
             for count in self._written:
                 if outbound.position == self._written_begin:
                     outbound.sent(count)
-                    self._moved()
+                    self.end.moved(outbound.pending, outbound.closing)
             self._written.clear()
             self.monitor.notify()
 

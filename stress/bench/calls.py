@@ -1,4 +1,4 @@
-"""What one call costs, in a loop of calls that differ in nothing but the object.
+"""What one call costs, in a loop of the same calls on two different objects.
 
 A *session* sets up what a call needs, gives a *block* that makes the call as many times as it is
 told, and checks what the calls have given. A case of calls is a session with this library and one
@@ -18,24 +18,24 @@ Session = Callable[[], ContextManager[Block]]
 #: Milliseconds of calls in each round.
 _ROUND = 300
 
-#: A block takes at least this part of a round, so that what surrounds the calls does not count.
+#: A block takes at least this part of a round, so that the code around the calls does not count.
 _PART = 1 / 30
 
 
 class Repeated(NamedTuple):
-    """What `repeat` has done."""
+    """The result of `repeat`."""
 
-    #: Wall time of the calls that count, and how many these were.
+    #: Wall time of the calls that count, and their number.
     seconds: float
     counted: int
-    #: All calls, those of the warm-up included.
+    #: All calls, including those of the warm-up.
     calls: int
 
 
 def repeat(
     block: Block, seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> Repeated:
-    """Make calls for about so many seconds, after a warm-up that finds the size of a block."""
+    """Make calls for about that many seconds, after a warm-up that finds the size of a block."""
     size, calls, took = 1, 0, 0.0
     while True:
         begin = clock()
@@ -57,8 +57,8 @@ def repeat(
 def per_call(session: Session, milliseconds: int) -> Times:
     """The times of one call.
 
-    What the children have used of the processor is known when they have been waited for, so that
-    their start and end are in the processor time as well: a few milliseconds a round.
+    The processor time of the children is known when they have been waited for, so it includes
+    their start and end: a few milliseconds for each round.
     """
     before = processor_seconds()
     with session() as block:
@@ -79,7 +79,7 @@ def case(
     allowed: Optional[float],
     needs: str = "",
 ) -> Case[int, Times]:
-    """A case of calls; the sessions raise `ValueError` if the calls have given something wrong."""
+    """A case of calls; the sessions raise `ValueError` if a result is wrong."""
     return Case(
         name=name,
         module=module,

@@ -1,4 +1,4 @@
-"""What a case is, and what comes of measuring it."""
+"""Cases and their measurements."""
 
 from dataclasses import dataclass
 from typing import Callable, Generic, NamedTuple, Optional, Tuple, TypeVar
@@ -6,7 +6,7 @@ from typing import Callable, Generic, NamedTuple, Optional, Tuple, TypeVar
 MIB = 1024**2
 GIB = 1024**3
 
-#: What a job is given, and what it results in.
+#: The input and the result of a job.
 G = TypeVar("G")
 R = TypeVar("R")
 
@@ -16,7 +16,7 @@ class Times(NamedTuple):
 
     #: Wall time.
     seconds: float
-    #: Processor time, that of the children included.
+    #: Processor time, including that of the children.
     processor: float
 
 
@@ -39,10 +39,10 @@ class Case(Generic[G, R]):
         allowed: the largest ratio of our wall time to theirs.
         peak: the most memory of ours, in multiples of the amount.
         growth: the most bytes by which the job may make our memory grow.
-        memory: what the greedier side needs, in multiples of the amount.
+        memory: what the side that needs more needs, in multiples of the amount.
         rounds: how often both are measured.
         group: what the command line calls the cases of this kind.
-        pinned: whether the job and its children share one core, where the system can see to that.
+        pinned: whether the job and its children share one core, where the system supports it.
             Then the least of the rounds counts, else the median.
         limit: seconds until a measurement has failed.
         needs: a module that has to be installed.
@@ -75,9 +75,9 @@ class Measurement(NamedTuple):
 
     #: What the job took.
     seconds: float
-    #: What it took of the processor, its children included.
+    #: Its processor time, including its children.
     processor: float
     #: The most memory that the process has had, in bytes.
     peak: int
-    #: By how much of that the job has raised it.
+    #: By how much the job has raised that.
     growth: int

@@ -7,6 +7,7 @@ from stress.bench.cases import (
     asyncio_calls,
     asyncio_capture,
     asyncio_echo,
+    asyncio_overflow,
     asyncio_true,
     busy,
     calls,
@@ -44,5 +45,6 @@ CASES: Tuple[Case[Any, Any], ...] = (
     *calls.CASES,
     *transfers.CASES,
     *asyncio_calls.CASES,
+    *asyncio_overflow.CASES,
     *idle.CASES,
 )

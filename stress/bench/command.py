@@ -1,4 +1,4 @@
-"""The command `bench`: measures one case after the other, and says what came out."""
+"""The command `bench`: measures one case after the other, and prints the results."""
 
 import argparse
 import importlib.util
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     # The class has a name only for the type checker.
     from argparse import _SubParsersAction
 
-#: Columns in a file: the table is not to be squeezed where nothing obliges it to be.
+#: Columns in a file, where the width is not limited.
 _PAPER = 150
 
 
@@ -179,7 +179,7 @@ def _measure(case: Case[Any, Any], side: str, much: int) -> Measurement:
 
 
 def _available_memory() -> Optional[int]:
-    """Bytes of memory that are free, where the system tells."""
+    """Bytes of free memory, where the system reports them."""
     names = ("SC_AVPHYS_PAGES", "SC_PAGE_SIZE")
     if not all(name in os.sysconf_names for name in names):
         return None

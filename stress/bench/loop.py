@@ -1,4 +1,4 @@
-"""How a job is run in a loop of its own."""
+"""Runs a job in a new loop."""
 
 import asyncio
 from typing import Any, Coroutine, List, TypeVar
@@ -10,8 +10,8 @@ def run(job: Coroutine[Any, Any, R]) -> R:
     """Run `job` and return what it returns.
 
     The result does not pass through `asyncio.run`, which on Python 3.11 and 3.12 takes many seconds
-    and GiB to return one GiB: when it gives Ctrl-C back, `signal` makes a text of the handler, and
-    with it of the main task and all of its result.
+    and GiB to return one GiB: when it restores the handler of Ctrl-C, `signal` makes the `repr` of
+    the old one, and so of the main task and its whole result.
     """
     results: List[R] = []
 

@@ -1,7 +1,7 @@
 """One measurement: `python -m stress.bench.measure MODULE NAME ours|theirs AMOUNT`.
 
-Prints a `Measurement` as JSON. A process of its own, since neither what has been imported nor what
-memory has once been used can be undone.
+Prints a `Measurement` as JSON. This is a separate process, since imports and the peak of memory
+cannot be undone.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from typing import Any
 from stress.bench.case import Case, Measurement, Times
 from stress.bench.clock import processor_seconds
 
-#: Descriptors that the largest crowd needs, and some more: often fewer are allowed by default.
+#: Descriptors that the largest crowd needs, and some more: the default limit is often lower.
 _DESCRIPTORS = 8192
 
 
@@ -32,7 +32,7 @@ def measure(case: Case[Any, Any], side: str, amount: int) -> Measurement:
     """
     work = case.ours if side == "ours" else case.theirs
     assert work is not None, "there is nothing to compare with"
-    work(case.prepare(1))  # what is made or imported on first use is there from now on
+    work(case.prepare(1))  # creates and imports what is needed on first use
     given = case.prepare(amount)
     before = _peak()
     processor, begin = processor_seconds(), time.perf_counter()
@@ -50,17 +50,17 @@ def measure(case: Case[Any, Any], side: str, amount: int) -> Measurement:
 def _peak() -> int:
     """The most bytes of memory that this process has had.
 
-    Linux counts what the process that started this one had at the time: a floor of tens of MiB.
+    On Linux this includes what the parent had at the time: a floor of tens of MiB.
     """
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def pin() -> None:
-    """Stay on one core from now on, and let all children stay there; where there is a way to.
+    """Stay on one core from now on, with all children, where the system supports it.
 
-    On several, waking a process or a thread costs 4 or 70 µs, as the scheduler places it. The last
-    core is the one that interrupts and other programs use least.
+    On several, waking a process or a thread costs 4 or 70 µs, depending on where the scheduler
+    places it. Interrupts and other programs use the last core least.
     """
     if sys.platform == "linux":
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

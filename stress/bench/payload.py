@@ -8,14 +8,14 @@ _PERIOD = 1_000_003
 
 
 def pattern(size: int, seed: int = 0) -> bytes:
-    """Bytes in which whatever is lost, doubled or moved shows; in memory once."""
+    """Bytes in which any loss, duplicate or move shows; in memory once."""
     block = random.Random(seed).randbytes(min(size, _PERIOD))
     whole, rest = divmod(size, _PERIOD)
     return b"".join([*[block] * whole, block[:rest]])
 
 
 def zeros(size: int) -> List[str]:
-    """A child that writes `size` zeros, as fast as a child can."""
+    """A child that writes `size` zeros, as fast as possible."""
     return ["head", "-c", str(size), "/dev/zero"]
 
 
@@ -24,10 +24,10 @@ def all_zero(size: int, data: bytes) -> bool:
     return data == bytes(size)
 
 
-#: Lines of 100 bytes that are all different; it is the longest argument, less some.
+#: Lines of 100 bytes that are all different; nearly as long as an argument can be.
 _PAGE = b"".join(b"%099d\n" % number for number in range(1000))
 
-#: A child that writes them again and again, as fast as a child can.
+#: A child that writes them repeatedly, as fast as possible.
 PAGES = ["yes", _PAGE[:-1].decode()]
 
 

@@ -1,8 +1,8 @@
-"""What the measurements say: times that count, ratios, limits. Pure.
+"""The results of the measurements: times that count, ratios, limits. Pure.
 
-Of the rounds of a case that is pinned to one core the least counts, for wall and for processor time
-each: there, whatever else happens only adds to it. Where several cores take part, the scheduler
-lets a round be lucky as well, so the median counts.
+If a case is pinned to one core, the least of its rounds counts, separately for wall and processor
+time: other load can only add to it. On several cores, the placement by the scheduler can also make
+a round faster, so the median counts.
 
 A ratio above what is allowed, or memory above its limit, is information: machines differ. Only a
 case that could not be measured, or whose result was wrong, is a failure.
@@ -17,13 +17,13 @@ from stress.bench.case import Case, Measurement, Times
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of one case at one of its amounts.
+    """The outcome of one case at one of its amounts.
 
     Attributes:
         case: the case.
         amount: how much of it was measured.
         ours: our measurements.
-        theirs: the other side's; none where there is nothing to compare with.
+        theirs: the other side's; empty if there is nothing to compare with.
         error: why it could not be measured.
         left_out: why that was not even tried.
     """
@@ -37,12 +37,12 @@ class Outcome:
 
     @property
     def our_times(self) -> Optional[Times]:
-        """What counts of our rounds."""
+        """The times that count of our rounds."""
         return self._times(self.ours)
 
     @property
     def their_times(self) -> Optional[Times]:
-        """What counts of theirs."""
+        """The times that count of theirs."""
         return self._times(self.theirs)
 
     def _times(self, rounds: Sequence[Measurement]) -> Optional[Times]:
@@ -82,13 +82,13 @@ class Outcome:
 
     @property
     def memory(self) -> Optional[int]:
-        """The most bytes of memory of ours: in all, or by how many it grew if that is limited."""
+        """Our peak of memory in bytes; its growth if that is limited."""
         limits_growth = self.case.growth is not None
         return max((one.growth if limits_growth else one.peak for one in self.ours), default=None)
 
     @property
     def memory_limit(self) -> Optional[int]:
-        """What is allowed of that."""
+        """The limit of that."""
         if self.case.growth is not None:
             return self.case.growth
         return None if self.case.peak is None else int(self.case.peak * self.amount)

@@ -1,4 +1,4 @@
-"""What the measurements say, for people."""
+"""The results of the measurements, as tables for people."""
 
 from typing import Optional, Sequence
 
@@ -10,7 +10,7 @@ from stress.bench.summary import Outcome
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """One row for each outcome; what is above its limit is marked, in words and in red."""
+    """One row for each outcome; values above their limit are marked, in words and in red."""
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("case", no_wrap=True)
     result.add_column("amount", justify="right", no_wrap=True)
@@ -40,7 +40,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
-    """In one sentence, how many are above what is allowed."""
+    """In one sentence, how many are above their limits."""
     compared = [
         outcome for outcome in outcomes if outcome.ratio is not None and outcome.case.allowed
     ]

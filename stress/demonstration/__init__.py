@@ -1,8 +1,8 @@
-"""The demonstration: what hangs elsewhere, and what becomes of it here.
+"""The demonstration: what hangs with the standard library, and what happens here.
 
-Each scenario is a trap that the contract is about, written four times in the same plain words
-(`scenarios`). Each is played in a process of its own (`play`), which is killed when its time is up
-(`stage`), because the point of many of them is that they never end.
+Each scenario is a trap that the contract is about, written four times in the same way
+(`scenarios`). Each runs in a separate process (`play`), which is killed when its time is up
+(`stage`), because many of them never end.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def _chosen(names: List[str]) -> Dict[str, Scenario]:
 def _perform_all(
     names: List[str], options: argparse.Namespace, outcomes: Outcomes, live: Live
 ) -> None:
-    """Play every scenario with every library, some at a time, and show how it goes."""
+    """Play every scenario with every library, several at a time, and show the progress."""
 
     def perform_one(name: str, library: Library) -> None:
         outcomes.begin(name, library)

@@ -1,7 +1,7 @@
 """The children of the demonstration: `python children.py NAME [NUMBER ...]`.
 
-They are Python because that is there wherever the demonstration is, and import next to nothing,
-because many of them are started.
+They are written in Python so that they run wherever the demonstration does, and import next to
+nothing, because many of them are started.
 """
 
 import os
@@ -42,13 +42,13 @@ def flood(size: int) -> None:
 
 
 def complain(size: int) -> None:
-    """Write `size` bytes to stderr before there is a line on stdout."""
+    """Write `size` bytes to stderr before a line to stdout."""
     _write(2, _pattern(size))
     _write(1, b"result\n")
 
 
 def flush_at_the_end(size: int) -> None:
-    """Say so when ready; on SIGTERM, write `size` bytes to stdout before ending."""
+    """Write a line when ready; on SIGTERM, write `size` bytes to stdout before ending."""
     import signal
 
     # Blocked and waited for: a handler might run just before `pause`, which would then not end.

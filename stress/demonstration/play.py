@@ -34,7 +34,7 @@ async def _play_async(scenario: Scenario, library: Library) -> _Ending:
     begin = time.monotonic()
     got: Result = await getattr(scenario, library.value)()
     seconds = time.monotonic() - begin
-    # Closed pipes and ended children take the loop some turns.
+    # The loop takes some iterations for closed pipes and ended children.
     deadline = time.monotonic() + census.PATIENCE
     while True:
         leaks = census.settle(before, patience=0)
@@ -44,7 +44,7 @@ async def _play_async(scenario: Scenario, library: Library) -> _Ending:
 
 
 def play(scenario: Scenario, library: Library) -> Play:
-    """Play `scenario` and judge how it has ended."""
+    """Play `scenario` and judge the outcome."""
     begin = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default", RuntimeWarning)
@@ -63,8 +63,8 @@ def play(scenario: Scenario, library: Library) -> Play:
 
 
 def main(name: str, library: str, record: str) -> None:
-    """Play one scenario and write down what has become of it."""
-    # A shell may have started us deaf to Ctrl-C, which one scenario is about.
+    """Play one scenario and record the outcome."""
+    # A shell may have started us with SIGINT ignored, which one scenario needs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     played = play(SCENARIOS[name], Library(library))
     text = json.dumps([played.outcome.value, played.seconds, played.detail])

@@ -1,4 +1,4 @@
-"""What a scenario is, and how its end is judged."""
+"""Scenarios and their outcomes."""
 
 from abc import ABC, abstractmethod
 from enum import Enum
@@ -12,7 +12,7 @@ Result = Any
 
 
 class Library(Enum):
-    """Who runs the child; the value is the method of `Scenario` that is played."""
+    """What runs the child; the value is the method of `Scenario` that is played."""
 
     POPEN = "popen"
     PROCESS = "process"
@@ -21,7 +21,7 @@ class Library(Enum):
 
     @property
     def ours(self) -> bool:
-        """Whether it is the library that is demonstrated."""
+        """Whether it is this library."""
         return self in (Library.PROCESS, Library.ASYNC_PROCESS)
 
     @property
@@ -36,7 +36,7 @@ class Library(Enum):
 
 
 class Outcome(Enum):
-    """What has become of a scenario."""
+    """The outcome of a scenario."""
 
     PASSED = "passed"
     HUNG = "hung"
@@ -49,14 +49,14 @@ class Play(NamedTuple):
     """One scenario, played with one library."""
 
     outcome: Outcome
-    #: How long it took; for one that hung, how long it was waited for.
+    #: How long it took; if it hung, how long it was waited for.
     seconds: float
-    #: What there is to say about the outcome, if anything.
+    #: Details of the outcome, if any.
     detail: str = ""
 
 
 class Scenario(ABC):
-    """One thing to do with a child, written four times in the same plain words."""
+    """One use of a child, written four times in the same way."""
 
     name: ClassVar[str]
     #: The rule of the contract that it is about.
@@ -85,7 +85,7 @@ class Scenario(ABC):
 
 
 def judge(expected: Result, got: Result, leaks: List[str]) -> Tuple[Outcome, str]:
-    """The outcome of a scenario that has come to its end, and what there is to say about it."""
+    """The outcome of a scenario that has ended, with details."""
     if isinstance(expected, bytes) and isinstance(got, bytes):
         differs = difference(expected, got)
         if differs is not None:

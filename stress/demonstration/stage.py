@@ -1,4 +1,4 @@
-"""Starts plays in processes of their own, and ends what hangs."""
+"""Starts plays in separate processes, and kills those that hang."""
 
 import json
 import subprocess
@@ -15,15 +15,15 @@ _LIMIT = 30.0
 
 
 def perform(name: str, library: Library, patience: float) -> Play:
-    """Play scenario `name` in a process of its own; it is killed when its time is up.
+    """Play scenario `name` in a separate process; it is killed when its time is up.
 
-    The process writes to files, not to pipes: what a play leaves behind may hold those open, and
-    waiting for them would be the very trap that is shown.
+    The process writes to files, not to pipes: what a play leaves behind may hold pipes open, and
+    waiting for them is the trap that is shown.
 
     Args:
         name: the scenario.
-        library: who runs the child.
-        patience: seconds that the standard library has; ours has more, to be sure of a failure.
+        library: what runs the child.
+        patience: seconds for the standard library; ours has more, to be sure of a failure.
     """
     limit = max(_LIMIT, patience) if library.ours else patience
     with tempfile.TemporaryDirectory() as directory:

@@ -16,11 +16,11 @@ _STYLES = {
 
 
 class Outcomes:
-    """What has become of each scenario with each library, as far as that is known."""
+    """The outcome of each scenario with each library, as far as known."""
 
     def __init__(self, scenarios: Dict[str, Scenario]) -> None:
         self._scenarios = scenarios
-        #: The plays that have ended; `None` for one that is under way.
+        #: The plays that have ended; `None` for one that is running.
         self._plays: Dict[str, Dict[Library, Optional[Play]]] = {name: {} for name in scenarios}
 
     def begin(self, name: str, library: Library) -> None:
@@ -32,7 +32,7 @@ class Outcomes:
         self._plays[name][library] = play
 
     def failures(self) -> List[str]:
-        """What of ours has not passed, in words."""
+        """Our failures, in words."""
         return [
             f"{name}, {library.title}: {play.outcome.value} ({play.detail})"
             for name, plays in self._plays.items()
@@ -41,7 +41,7 @@ class Outcomes:
         ]
 
     def tally(self, library: Library) -> Dict[Outcome, int]:
-        """How often each outcome was had with `library`."""
+        """How often `library` had each outcome."""
         plays = [plays.get(library) for plays in self._plays.values()]
         outcomes = [play.outcome for play in plays if play is not None]
         return {outcome: outcomes.count(outcome) for outcome in Outcome if outcome in outcomes}

@@ -1,4 +1,4 @@
-"""What callers may call, and what a call does between two waits."""
+"""The calls of callers, and what each does between two waits."""
 
 import math
 from typing import Any, Iterator, Optional, Tuple
@@ -109,7 +109,7 @@ class CallerSteps(ThreadSteps):
         return self._caller(state, index, program=(*cleanup, ("left",)), wait="")
 
     def _abandon_all(self, state: State, index: int) -> State:
-        """An exception has prevented even the cleanup: only the frame is gone, and its waiter."""
+        """An exception has prevented the clean-up: only the frame and its waiter are gone."""
         for stream in self.streams:
             thread = there(state.threads[stream])
             mine = (
@@ -128,7 +128,7 @@ class CallerSteps(ThreadSteps):
         program = state.callers[index].program[1:]
         if program:
             after = self._caller(state, index, program=program)
-            # What needs neither the lock nor a wait is no step of its own.
+            # What needs neither the lock nor a wait is not a separate step.
             return self._part(after, index) if program[0] in (("left",), ("ended",)) else after
         left = state.callers[index].left - 1
         state, _ = self._do(state, "forget", str(index))
@@ -298,7 +298,7 @@ class CallerSteps(ThreadSteps):
         thread = there(state.threads[stream])
         touched = self._ask(state, "touched", stream) or thread.state == "ENDED"
         if touched or self._ask(state, "closed", stream):
-            return self._give_up(state, index)  # that is for the relay, which is not modelled
+            return self._give_up(state, index)  # needs the relay, which is not modelled
         if self._claimable(state, stream, index):
             return self._next(self._thread(state, stream, owner=index), index)
         return self._wait(self._thread(state, stream, request=index, woken=True), index)

@@ -1,4 +1,4 @@
-"""What the child may do, and the processes that it is connected with."""
+"""The actions of the child, and of connected processes."""
 
 from typing import Iterator, Optional
 
@@ -50,7 +50,7 @@ class ChildSteps(Machine):
                 yield self.label, False, self._child_closes(state, stream)
 
     def _receiver_steps(self, state: State) -> Iterator[Step]:
-        """What the process does that a stream has been handed over to."""
+        """The actions of a receiver."""
         for stream in self.outputs:
             pipe = there(state.pipes[stream])
             if pipe.handed_over and pipe.data:

@@ -133,7 +133,7 @@ class Core:
         self.entered.pop(token, None)
 
     def abandon_all(self, name: str) -> None:
-        """Nothing but the caller's frame is gone, and all that only it has referred to."""
+        """The caller's frame is gone, with everything that only it referred to."""
         for token in [token for token in self.waits if token.partition(" ")[0] == name]:
             self.forget(token)
         for token in [token for token in self.collections if token.partition(" ")[0] == name]:
@@ -161,7 +161,7 @@ class Core:
         return inbound.end > 0 or inbound.ending.eof
 
     def directly_readable(self, stream: int) -> bool:
-        """As in the library, where a chunk is larger than the whole memory is here."""
+        """As in the library; but there a chunk is larger than the whole memory is here."""
         inbound = self.inbounds[stream]
         return not inbound.spills(self.chunk) and not inbound.ending.eof
 

@@ -1,4 +1,4 @@
-"""Each state of the real objects, kept once and known by a number."""
+"""Each state of the real objects, stored once and numbered."""
 
 import io
 import weakref
@@ -64,7 +64,7 @@ def _copy(thing: Any, memo: Dict[int, Any]) -> Any:
 
 
 def _freeze(thing: Any, now: float, seen: Dict[int, int]) -> Any:
-    """A hashable value that is the same for objects that will behave the same."""
+    """A hashable value that is equal for objects that behave alike."""
     kind = type(thing)
     if kind in _ATOMS:
         return thing
@@ -98,7 +98,7 @@ def _freeze(thing: Any, now: float, seen: Dict[int, int]) -> Any:
 
 
 class Cores:
-    """Each state of the real objects once, by number, and where each section leads."""
+    """Each state of the real objects, by number, and the result of each section."""
 
     def __init__(self, world: World) -> None:
         self._cores: List[Core] = []

@@ -1,4 +1,4 @@
-"""What the steps of child, threads and callers have in common.
+"""What the steps of child, threads and callers share.
 
 The methods that have a namesake in `process.threads._thread` or `_monitor` do the same.
 """
@@ -11,7 +11,7 @@ from stress.explore.world import NAMES, PATTERNS, STDERR, STDIN, STDOUT, Shell, 
 
 
 class Machine:
-    """A world, and how one state of it becomes another."""
+    """A world, and the transitions between its states."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -121,7 +121,7 @@ class Machine:
     # Callers that wait.
 
     def _holds(self, state: State, index: int) -> Tuple[State, bool]:
-        """Whether what a caller waits for has come about."""
+        """Whether what a caller waits for has happened."""
         caller = state.callers[index]
         name, *arguments = caller.program[0]
         if name == "exit":
@@ -186,7 +186,7 @@ class Machine:
     # Bytes.
 
     def _beyond(self, state: State, stream: int) -> int:
-        """The bytes that have left the pipe and have not come to a caller."""
+        """The bytes that have left the pipe and have not reached a caller."""
         pipe = there(state.pipes[stream])
         return state.child.moved[stream] - len(pipe.data) - state.passed[stream]
 
@@ -201,7 +201,7 @@ class Machine:
         return state._replace(pipes=pipes), data
 
     def _deliver(self, state: State, stream: int, data: bytes, ends: bool) -> State:
-        """A caller has got `data`; with `ends`, it has been told that it is the end."""
+        """A caller has got `data`; with `ends`, it has seen end of file."""
         count = state.passed[stream]
         if data != PATTERNS[stream][count : count + len(data)]:
             broken("order", f"{data!r} after {count} bytes of {NAMES[stream]}")

@@ -1,4 +1,4 @@
-"""The walk through all states of a world, breadth first."""
+"""The search through all states of a world, breadth first."""
 
 from array import array
 from collections import deque
@@ -16,12 +16,12 @@ def explore(
     limit: Optional[int] = None,
     progress: Optional[Callable[[int, int], None]] = None,
 ) -> Result:
-    """Walk through every state of `world`, breadth first.
+    """Visit every state of `world`, breadth first.
 
     Args:
-        world: what there is, and what may be called.
+        world: the objects, and the calls that may be made.
         limit: give up after this many states.
-        progress: called now and then with the number of states known and of those still to visit.
+        progress: called at intervals with the numbers of states known and still to be visited.
 
     Returns:
         What was found; the search ends with the first violation.
@@ -32,7 +32,7 @@ def explore(
     origins: List[Tuple[int, str]] = [(-1, "")]
     #: Where a move leads from, and to.
     moves = array("l"), array("l")
-    #: For each state visited, whether a caller waits there.
+    #: For each visited state, whether a caller waits there.
     waits = bytearray()
     steps = 0
 
@@ -81,7 +81,7 @@ def explore(
 
 
 def _trapped(waits: bytearray, sources: "array[int]", targets: "array[int]") -> List[int]:
-    """The states from which moves lead for ever through states in which a caller waits."""
+    """The states from which moves may lead for ever through states in which a caller waits."""
     trapped = bytearray(waits)
     before: Dict[int, List[int]] = {}
     for source, target in zip(sources, targets):

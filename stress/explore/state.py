@@ -22,7 +22,7 @@ class Child(NamedTuple):
     moved: Tuple[int, int, int] = (0, 0, 0)
     #: It has seen the end of stdin.
     eof: bool = False
-    #: It has been sent a signal, which may end it at any time.
+    #: It was sent a signal, which may end it at any time.
     signalled: bool = False
 
 

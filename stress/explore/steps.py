@@ -1,4 +1,4 @@
-"""Everything that may happen in a world, and what must never happen."""
+"""The possible steps in a world, and the violations."""
 
 from typing import Iterator, Optional
 
@@ -27,7 +27,7 @@ class Steps(ChildSteps, CallerSteps):
             yield "a second passes", True, after
 
     def check(self, state: State) -> None:
-        """Look at a state for what must never be."""
+        """Check a state for violations."""
         for stream in self.outputs:
             thread = there(state.threads[stream])
             if thread.state == "ENDED" or self._ask(state, "closed", stream):
@@ -48,7 +48,7 @@ class Steps(ChildSteps, CallerSteps):
         return self._movable(state, stream) and not put_aside
 
     def waits(self, state: State) -> Optional[Call]:
-        """The call of a caller that waits for what is bound to come, if there is one."""
+        """The call of a caller whose wait has to end, if there is one."""
         child = state.child
         for caller in state.callers:
             if caller.call is None:
@@ -60,6 +60,6 @@ class Steps(ChildSteps, CallerSteps):
             read = part[1] if part[0] in ("take", "gather") else None
             left_behind = not child.alive and self.world.grandchild
             if left_behind and read is not None and there(state.pipes[read]).writer:
-                continue  # This is for the grandchild to end.
+                continue  # Only the grandchild can end this.
             return caller.call
         return None

@@ -1,4 +1,4 @@
-"""What the threads of streams do between two points where another thread may come in."""
+"""What the threads of streams do between two points where another thread may run."""
 
 import math
 from typing import Optional
@@ -12,7 +12,7 @@ class ThreadSteps(Machine):
     """The steps of the threads."""
 
     def _thread_step(self, state: State, stream: int) -> Optional[State]:
-        """What comes next for the thread of `stream`; `None` while it waits, or when it is done."""
+        """The next step of the thread of `stream`; `None` while it waits, or when it has ended."""
         thread = there(state.threads[stream])
         if thread.at == "choose":
             return self._choose(state, stream)

@@ -1,4 +1,4 @@
-"""What there is to be explored, and what can be found out about it."""
+"""Worlds to explore, and what the search finds."""
 
 import enum
 import functools
@@ -32,7 +32,7 @@ class Shell(enum.Flag):
     RELEASE_TOUCHES = enum.auto()
     #: And the caller that wants the claim.
     RELEASE_NOTIFIES = enum.auto()
-    #: When a caller is torn out of its wait, the thread is woken.
+    #: When a caller is interrupted in its wait, the thread is woken.
     ABANDON_WAKES = enum.auto()
     #: The thread stands by for a limited time.
     STAND_BY_ENDS = enum.auto()
@@ -42,7 +42,7 @@ class Shell(enum.Flag):
     ENTER_NUDGES = enum.auto()
     #: A thread that has recorded bytes wakes the callers that can go on.
     RECORD_NOTIFIES = enum.auto()
-    #: And one that has as much as it said it needed, and needs more.
+    #: And those that have the number of bytes that they needed, and need more.
     MORE_NEEDED = enum.auto()
     #: A caller that waits for the end of a stream is known to the flow.
     COMPLETE_ENTERS = enum.auto()
@@ -50,11 +50,11 @@ class Shell(enum.Flag):
     TAKE_TOUCHES = enum.auto()
     #: A caller that has handed over bytes wakes the thread.
     PUT_TOUCHES = enum.auto()
-    #: Bytes between the pipe and the record count as on their way.
+    #: Bytes between the pipe and the buffer count as in transit.
     BUSY = enum.auto()
-    #: So do bytes on their way into the overflow.
+    #: So do bytes between the pipe and the overflow.
     SPILL_BUSY = enum.auto()
-    #: And bytes that lie there, even after end of file.
+    #: And bytes in the overflow, even after end of file.
     SPILLED = enum.auto()
 
     @classmethod
@@ -83,11 +83,11 @@ class World(NamedTuple):
     bound: int = 1
     #: Bytes in memory before the rest overflows. At least 2: a stream is refilled below half of it.
     memory: int = 2
-    #: Bytes that are put aside, as small writes, until the next flush.
+    #: Bytes of small writes that are kept until the next flush.
     buffer: int = 0
     #: Whether the child may close its streams before it exits.
     closes: bool = False
-    #: Whether the child may leave a process behind that holds its stdout and stderr.
+    #: Whether the child may leave a grandchild that holds its stdout and stderr.
     grandchild: bool = False
     #: Whether another process of the library is connected with this one.
     receiver: bool = False
@@ -116,7 +116,7 @@ class Result(NamedTuple):
     states: int
     #: How many steps were taken between them.
     steps: int
-    #: Whether that is all there are.
+    #: Whether these are all states.
     complete: bool
     violation: Optional[Violation]
 

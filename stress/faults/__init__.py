@@ -1,11 +1,11 @@
-"""Faults at random moments, and what becomes of the caller's bytes.
+"""Fault injection at random points, and the effect on the caller's bytes.
 
-A round runs some children, one after the other, for a caller who does one kind of work (`works`),
-while one to three kinds of things go wrong (`interference`, `shortages`, `company`). What comes is
-held against what the child has written (`ledger`), and at the end nothing may be left behind. What
-a round will be follows from the seed (`plan`); the threads' turns do not, so a replay may need to
-be repeated. Rounds are played in processes of their own (`worker`), so that one that hangs is
-found, with the stacks of all its threads, and is not the last (`stress.watch`).
+A round runs several children, one after the other, for a caller that does one kind of work
+(`works`), while one to three kinds of faults occur (`interference`, `shortages`, `company`). The
+bytes that arrive are compared with what the child has written (`ledger`), and at the end nothing
+may be left behind. The plan of a round follows from the seed (`plan`); thread switches do not, so a
+replay may need to be repeated. Rounds are played in separate processes (`worker`), so one that
+hangs is reported, with the stacks of all its threads, and the others go on (`stress.watch`).
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The child of a round: `python child.py SPEC`, where SPEC is what `spec` gives.
 
-Writes patterned bytes to both outputs by turns, or copies stdin to both of them; may close a stream
-before its time, leave somebody behind, or be deaf to SIGTERM.
+Writes patterned bytes to both outputs in turn, or copies stdin to both; may close a stream early,
+leave a grandchild, or ignore SIGTERM.
 """
 
 import json
@@ -90,7 +90,7 @@ class _Child:
 
 
 def main() -> None:
-    """Be the child."""
+    """Run the child."""
     import signal
 
     spec = json.loads(sys.argv[1])
@@ -98,7 +98,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         _Child(spec).run()
-    except OSError:  # nobody reads any more
+    except OSError:  # there is no reader any more
         os._exit(3)
 
 

@@ -1,4 +1,4 @@
-"""Faults that are others' doings in the same program: forks, collections, onlookers."""
+"""Faults by other activity in the same program: forks, collections, onlookers."""
 
 import contextlib
 import gc
@@ -11,12 +11,12 @@ from process import Process, ProcessError, ProcessTimeoutError
 from stress.faults import child
 from stress.faults.fault import Striking
 
-#: Seconds until a fork that does next to nothing is stuck.
+#: Seconds after which a fork that does next to nothing has hung.
 _STUCK = 20.0
 
 
 class Forks(Striking):
-    """Another thread forks, and the fork goes on for a moment."""
+    """Another thread forks, and the fork runs for a moment."""
 
     name = "forks"
     most = 10
@@ -25,7 +25,7 @@ class Forks(Striking):
         what = self.random.randrange(3)
         pid = os.fork()
         if pid == 0:
-            # As little as possible, since the other threads' locks may be held for good.
+            # As little as possible, since locks of other threads may stay locked.
             if what == 1:
                 gc.collect()
             elif what == 2:
@@ -67,7 +67,7 @@ class Collections(Striking):
 
 
 class Onlookers(Striking):
-    """Another thread looks at the process, and waits for it a little."""
+    """Another thread polls the process, and joins it briefly."""
 
     name = "onlookers"
 

@@ -1,4 +1,4 @@
-"""What all faults have in common: a thread of their own that strikes at random moments."""
+"""The base of all faults: a thread that injects them at random times."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from stress.faults.round import Round
 
 
 class Fault(AbstractContextManager[None], ABC):
-    """Something that goes wrong for as long as the `with` block lasts."""
+    """A fault that occurs for as long as the `with` block lasts."""
 
     #: Its name in plans.
     name: ClassVar[str]
@@ -32,10 +32,10 @@ class Fault(AbstractContextManager[None], ABC):
 
     @abstractmethod
     def begin(self) -> None:
-        """Let things go wrong from now on."""
+        """Begin to inject the fault."""
 
     def end(self) -> None:
-        """Let things be right again."""
+        """Stop injecting the fault."""
 
     def struck(self) -> None:
         """Count a strike."""
@@ -43,7 +43,7 @@ class Fault(AbstractContextManager[None], ABC):
 
 
 class Striking(Fault):
-    """A fault that strikes again and again, from a thread of its own."""
+    """A fault that a separate thread injects repeatedly."""
 
     #: The pause between two strikes on the average, in seconds.
     pause: ClassVar[float] = 0.005
@@ -69,7 +69,7 @@ class Striking(Fault):
             self.strike()
 
     def wait(self, longest: float) -> None:
-        """Let a random time pass in the middle of a strike."""
+        """Sleep for a random time in the middle of a strike."""
         self._over.wait(self.random.uniform(0, longest))
 
     @abstractmethod

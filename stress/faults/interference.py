@@ -1,4 +1,4 @@
-"""Faults that strike the child, or the caller in the middle of a call."""
+"""Faults that affect the child, or interrupt the caller's calls."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ class Stop(Striking):
 
 
 class Shut(Striking):
-    """One of the streams is closed under those who use it."""
+    """One of the streams is closed while it is used."""
 
     name = "shut"
     pause = 0.03
@@ -61,7 +61,7 @@ class Shut(Striking):
 
 
 class _Alarm(Fault):
-    """Signals at a high rate, by way of the timer."""
+    """Signals at a high rate, from a timer."""
 
     #: The time between two signals on the average, in seconds.
     pause: ClassVar[float]
@@ -96,11 +96,11 @@ class Storm(_Alarm):
 
 
 class Interrupts(_Alarm):
-    """Signals whose handler raises, wherever the library is at that moment.
+    """Signals whose handler raises at any point of the library.
 
-    Not in a finalizer, where Python reports what is raised and drops it. Not in the caller's own
-    code, where a result that has been returned would be dropped before it is stored. And only once
-    a call: what the library puts right after the first is not cut off by a second.
+    Not in a finalizer, where Python prints the exception and drops it. Not in the caller's own
+    code, where a returned result would be dropped before it is stored. And only once in each call:
+    a second exception does not interrupt the clean-up after the first.
     """
 
     name = "interrupts"

@@ -1,4 +1,4 @@
-"""What has come from a child, held against what it has written."""
+"""Compares what has come from a child with what it has written."""
 
 from typing import Dict, List, Tuple
 
@@ -13,7 +13,7 @@ class Ledger:
     def __init__(self, stdout: bytes, stderr: bytes) -> None:
         self._expected = {STDOUT: stdout, STDERR: stderr}
         self._got: Dict[str, List[bytes]] = {STDOUT: [], STDERR: []}
-        #: Something has cut the child or its streams short: a beginning is all there need be.
+        #: A fault has cut the child or its streams short: a prefix is enough.
         self.cut_short = False
 
     def add(self, stream: str, data: bytes) -> None:
@@ -36,11 +36,11 @@ class Ledger:
 
 
 class Conversation(Ledger):
-    """Records that are sent, and come back on stdout, and with every bit flipped on stderr."""
+    """Records that are sent, and come back on stdout, and with all bits flipped on stderr."""
 
     def __init__(self) -> None:
         super().__init__(b"", b"")
-        #: The records, and whether each is certain to have been handed over: a caller who was
+        #: The records, and whether each is certain to have been handed over: a caller that was
         #: interrupted in the middle of a write does not know.
         self.sent: List[Tuple[bytes, bool]] = []
 
@@ -56,7 +56,7 @@ class Conversation(Ledger):
 
 
 def check_records(sent: List[Tuple[bytes, bool]], got: List[bytes], cut_short: bool) -> List[str]:
-    """Hold records that came back against those that were sent.
+    """Compare the records that came back with those that were sent.
 
     Args:
         sent: the records, and whether each is certain to have been handed over.

@@ -1,4 +1,4 @@
-"""What a round will be, drawn from its seed: the same seed, the same round."""
+"""The plan of a round, drawn from its seed: the same seed gives the same round."""
 
 import random
 from typing import Dict, NamedTuple, Sequence, Tuple
@@ -33,7 +33,7 @@ SYNC_FAULTS = _BY_VARIANT[True]
 #: All of them.
 FAULTS = tuple(dict.fromkeys((*_BY_VARIANT[True], *_BY_VARIANT[False])))
 
-#: Faults that want the same timer.
+#: Faults that need the same timer.
 _EITHER = {"storm", "interrupts"}
 
 

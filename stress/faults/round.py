@@ -27,7 +27,7 @@ class Interrupted(BaseException):
 
 
 class Round:
-    """What works and faults know of each other."""
+    """What works and faults share."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -60,7 +60,7 @@ class Round:
             self.loop.call_soon_threadsafe(function, *arguments)
 
     async def insist(self, call: Callable[[], Any]) -> Any:
-        """Make a call of the library's, again and again until it is not cut off."""
+        """Make a call of the library, repeated until it is not interrupted."""
         while True:
             try:
                 with self.interruptible():
@@ -94,7 +94,7 @@ class Round:
         return await self.run(self.Process(child.command(**spec), stdin))
 
     async def run(self, process: Any) -> Any:
-        """Run `process`, again and again while there is a shortage."""
+        """Run `process`, repeated while there is a shortage."""
         while True:
             try:
                 with self.starting():
@@ -121,7 +121,7 @@ class Round:
         return data
 
     async def finish(self, process: Any) -> None:
-        """End in one of the ways there are, and account for what is left."""
+        """End in one of the possible ways, and account for what is left."""
         how = self.random.choice(("leave", "close", "output"))
         if how == "output":
             for call in self.random.sample((process.output, process.error), 2):
@@ -138,7 +138,7 @@ class Round:
         await self.insist(lambda: leave(None, None, None))
 
     async def close(self, process: Any) -> None:
-        """Close a child that may still have something to say."""
+        """Close a child that may still write."""
         if await self.insist(lambda: process.exit_code) is None:
             self.ledger.cut_short = True
         await self.insist(process.close)

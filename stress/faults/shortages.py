@@ -14,7 +14,7 @@ _MIB = 1024 * 1024
 
 
 class Descriptors(Striking):
-    """There are hardly any descriptors left, for a moment.
+    """There are hardly any descriptors left, for a short time.
 
     With asyncio only while a process is started, in the same thread: between the library's look and
     the loop's use another thread must not take them (see `docs/gotchas.md`).
@@ -65,7 +65,7 @@ class Descriptors(Striking):
 
 
 class Threads(Fault):
-    """Threads of the library's cannot be started, now and then."""
+    """Threads of the library sometimes cannot be started."""
 
     name = "threads"
 
@@ -86,7 +86,7 @@ class Threads(Fault):
 
 
 class Files(Striking):
-    """Temporary files cannot be made, or not be filled, now and then."""
+    """Temporary files sometimes cannot be created or written."""
 
     name = "files"
 

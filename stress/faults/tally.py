@@ -1,4 +1,4 @@
-"""What many rounds have come to."""
+"""Counts over many rounds."""
 
 from collections import Counter
 from typing import Any, Dict, List
@@ -28,7 +28,7 @@ class Tally:
 
     @property
     def strikes(self) -> Dict[str, int]:
-        """How often each fault has struck, be it never."""
+        """How often each fault has struck, including those that have not."""
         return {name: self._strikes[name] for name in FAULTS}
 
     def replay(self, found: Found) -> str:

@@ -12,7 +12,7 @@ from stress.faults.plan import Plan, draw
 from stress.faults.round import Round
 from stress.faults.works import WORKS
 
-#: Seconds that what a round has let go of has to go away: a dropped child may want SIGKILL.
+#: Seconds for what a round has released to end: a dropped child may need SIGKILL.
 PATIENCE = 10.0
 
 #: Below this many children are run in a round.
@@ -50,7 +50,7 @@ def play(plan: Plan) -> Round:
 
 
 async def _again_and_again(performance: Round) -> None:
-    """Do the work with one child after another, and look at what has come each time."""
+    """Do the work with one child after another, and check the bytes each time."""
     for _ in range(performance.random.randrange(1, CHILDREN)):
         performance.ledger = Ledger(b"", b"")
         await WORKS[performance.plan.work](performance)

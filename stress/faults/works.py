@@ -1,4 +1,4 @@
-"""What callers do with a child while something goes wrong, and what they may expect to get."""
+"""What callers do with a child while faults occur, and what they may expect."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ _MOST = 8 * 1024 * 1024
 
 
 def _size(play: Round, most: int = _MOST) -> int:
-    """From nothing to `most`; every order of magnitude as likely, save that few are small."""
+    """From 0 to `most`; each order of magnitude is as likely, except that few are small."""
     least = play.random.choice((1, most // 100, most // 100, most // 100))
     return int(math.exp(play.random.uniform(math.log(least), math.log(most)))) - 1
 
 
 async def _flood(play: Round, stderr: int = _MOST, **spec: Any) -> Any:
-    """A child that writes to both outputs, to stderr no more than so much."""
+    """A child that writes to both outputs, and a limited amount to stderr."""
     sizes = _size(play), _size(play, stderr)
     shut = play.random.choice((None, None, 1, 2))
     data = [pattern(sizes[0]), flipped(pattern(sizes[1]))]
@@ -37,7 +37,7 @@ async def _flood(play: Round, stderr: int = _MOST, **spec: Any) -> Any:
 
 
 async def capture(play: Round) -> None:
-    """`output`, `error` and `join` in any order, with and without somebody left behind."""
+    """`output`, `error` and `join` in any order, with and without a grandchild."""
     behind = play.random.choice((0, 0, 0, 0.05))
     process = await _flood(play, behind=behind, stubborn=play.random.random() < 0.2)
     calls: List[Callable[[], Any]] = [
@@ -69,7 +69,7 @@ async def talk(play: Round) -> None:
         record = b"%d:%s\n" % (number, b"x" * _size(play, 200_000))
         if not await _send(play, conversation, process.stdin, record):
             break
-        # Of a record that may not have gone in, one does not wait for the echo.
+        # A record that may not have been sent may have no echo.
         if conversation.sent[-1][1] and play.random.random() < 0.3:
             await play.take(STDOUT, process.stdout.readline)
     await play.leave(process)
@@ -95,7 +95,7 @@ async def _send(play: Round, conversation: Conversation, stdin: Any, record: byt
 
 
 async def lines(play: Round) -> None:
-    """Line after line from stdout, while stderr lies unread."""
+    """Line after line from stdout, while stderr is not read."""
     process = await _flood(play)
     while await play.take(STDOUT, process.stdout.readline):
         pass
@@ -103,7 +103,7 @@ async def lines(play: Round) -> None:
 
 
 async def reads(play: Round) -> None:
-    """All the ways to read there are, from both outputs by turns, with waits in between."""
+    """All ways to read, from both outputs in turn, with waits in between."""
     process = await _flood(play)
     streams = {STDOUT: process.stdout, STDERR: process.stderr}
     while streams:
@@ -145,14 +145,14 @@ def _way_to_read(play: Round, stream: Any) -> Callable[[], Any]:
 
 
 async def leave(play: Round) -> None:
-    """Nobody reads."""
+    """Leave without reading."""
     process = await _flood(play, stubborn=play.random.random() < 0.2)
     await play.leave(process)
     await play.settle(process)
 
 
 async def abort(play: Round) -> None:
-    """Closed in the middle of everything."""
+    """Close at a random point."""
     process = await _flood(play, stubborn=play.random.random() < 0.2)
     if play.random.random() < 0.5:
         await play.take(STDOUT, lambda: process.stdout.read(100))
@@ -161,7 +161,7 @@ async def abort(play: Round) -> None:
 
 
 async def drop(play: Round) -> None:
-    """Dropped in the middle of everything, so that only the collector can find it."""
+    """Drop at a random point, so that only the garbage collector can find it."""
     data = pattern(_size(play))
     play.ledger = Ledger(data, flipped(data))
     play.ledger.cut_short = True
@@ -193,8 +193,8 @@ async def pipeline(play: Round) -> None:
 async def descriptor(play: Round) -> None:
     """The stream's own descriptor, read by the caller, with other reads in between.
 
-    To wait in `select` is not a wait that the library knows of, so stderr must not need one: it has
-    less to say than its pipe holds.
+    The library does not know of a wait in `select`, so stderr must not need one: less is written
+    there than its pipe holds.
     """
     process = await _flood(play, stderr=60_000)
     number = await _fileno(play, process.stdout)

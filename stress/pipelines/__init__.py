@@ -2,10 +2,10 @@
 
 A round is a pipeline of two to four stages, of both variants, which one to three callers start, use
 and end (`round`), in ways and orders that follow from the seed (`plan`): some readers leave early,
-some stages flood stderr, some streams are exposed, closed, joined or dropped before they are handed
-over or after it. What comes out, and how each process ends, is held against a model (`model`), and
-at the end nothing may be left behind. Rounds are played in processes of their own (`worker`), so
-that one that hangs is found, with the stacks of all its threads (`stress.watch`).
+some stages flood stderr, some streams get a `fileno()` or are closed, joined or dropped before or
+after they are handed over. The output, and how each process ends, is compared with a model
+(`model`), and at the end nothing may be left behind. Rounds are played in separate processes
+(`worker`), so that one that hangs is found, with the stacks of all its threads (`stress.watch`).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a pipeline will be, drawn from its seed: the same seed, the same pipeline."""
+"""The plan of a pipeline, drawn from its seed: the same seed gives the same pipeline."""
 
 import math
 import random

@@ -10,7 +10,7 @@ from stress import census, worker
 from stress.pipelines.plan import Plan, draw
 from stress.pipelines.round import Round
 
-#: Seconds that what a round has let go of has to go away: a dropped child may want SIGKILL.
+#: Seconds for what a round has released to end: a dropped child may need SIGKILL.
 PATIENCE = 10.0
 
 

@@ -1,8 +1,8 @@
-"""What the commands have found, gathered in one directory: a page for people, a file for machines.
+"""The results of the commands, in one directory: a page for people, a file for machines.
 
 Each command of `python -m stress` contributes a part; `merge(directory, part, data)` puts it beside
 what other commands have put there before, in `results.json`, and renders `index.html` anew, a page
-that needs no other file. `results.json` has for each part the `machine` it was had on and its
+that needs no other file. `results.json` has for each part the `machine` that it ran on and its
 `data`:
 
 `demonstration`
@@ -65,7 +65,7 @@ def publish(options: argparse.Namespace, part: str, data: Dict[str, Any]) -> Non
 
 def merge(directory: Path, part: str, data: Dict[str, Any]) -> None:
     """Put the results of one command into the report in `directory`, which is made if need be."""
-    from stress.report.page import render  # what it needs is not needed without a report
+    from stress.report.page import render  # its imports are not needed without a report
 
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / _RESULTS
@@ -78,7 +78,7 @@ def merge(directory: Path, part: str, data: Dict[str, Any]) -> None:
 
 
 def machine() -> Dict[str, str]:
-    """What the results were had on, and when."""
+    """Where and when the results were measured."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",

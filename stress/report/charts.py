@@ -1,4 +1,4 @@
-"""Where things are in a chart, as parts of its width and height. Pure."""
+"""Positions in a chart, as parts of its width and height. Pure."""
 
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
@@ -13,12 +13,12 @@ class Bar(NamedTuple):
     length: float
     #: Where both are equal.
     one: float
-    #: Where what is allowed ends, if anything is said about that and the chart goes so far.
+    #: Where the limit is, if there is one within the chart.
     allowed: Optional[float]
 
 
 def bars(ratios: Sequence[Tuple[Optional[float], Optional[float]]]) -> List[Bar]:
-    """Bars on a common scale, for pairs of a ratio and what it may be at most."""
+    """Bars on a common scale, for pairs of a ratio and its limit."""
     widest = max([_USUAL, *(number for pair in ratios for number in pair if number is not None)])
     scale = 100 / (min(widest, _CUT) * 1.02)
     return [

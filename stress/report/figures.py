@@ -3,7 +3,7 @@
 import math
 from typing import Optional
 
-#: What there is no number for, and what a ratio is followed by.
+#: In place of a missing number, and after a ratio.
 NONE, _TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")

@@ -1,4 +1,4 @@
-"""The page: what there is to be shown, and the template that shows it."""
+"""The page: its content, and the template."""
 
 import math
 import statistics
@@ -23,7 +23,7 @@ class Tile(NamedTuple):
     """One answer on the first screen."""
 
     title: str
-    #: The answer, as short as can be.
+    #: The answer, as short as possible.
     figure: str
     text: str
     #: Whether it is a good one; unknown if the command has not been run.
@@ -86,7 +86,7 @@ def tiles(parts: Dict[str, Any]) -> List[Tile]:
 
 
 def summary(answers: List[Tile]) -> str:
-    """Whether it holds, and how fast it is, in a sentence."""
+    """In a sentence, whether it has passed, and how fast it is."""
     holding = [tile for tile in answers if tile.part != "bench" and tile.good is not None]
     speed = next(tile for tile in answers if tile.part == "bench")
     broken = [tile.title.lower() for tile in holding if not tile.good]
@@ -175,7 +175,7 @@ def _bars(bench: Any) -> List[charts.Bar]:
 
 
 def _collectors(soak: Any) -> List[Dict[str, Any]]:
-    """Each collector with its last sample and the curves of what it had in memory and on disk."""
+    """Each collector with its last sample and the curves of its memory and disk space."""
     found: List[Dict[str, Any]] = []
     for collector in [] if soak is None else soak["collectors"]:
         columns = dict(zip(collector["fields"], zip(*collector["samples"])))

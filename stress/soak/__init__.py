@@ -1,8 +1,8 @@
-"""Collectors that run for as long as one likes, to see that nothing grows.
+"""Collectors that run for any time, to check that nothing grows.
 
-Each kind of collector (`collectors`) runs in a process of its own, verifies every line, and tells
-every second what it has in memory, in temporary files, in descriptors and in threads (`collector`).
-At the end there is a verdict on each (`drift`).
+Each kind of collector (`collectors`) runs in a separate process, verifies every line, and reports
+its memory, temporary files, descriptors and threads every second (`collector`). At the end there is
+a verdict on each (`drift`).
 """
 
 import argparse

@@ -16,7 +16,7 @@ from stress.soak.drift import Sample
 
 
 def overflow() -> int:
-    """Bytes on disk in files without a name, which is where the library overflows to."""
+    """Bytes on disk in unnamed files, as the library uses for the overflow."""
     total = 0
     directory = Path("/proc/self/fd")
     if directory.is_dir():

@@ -1,4 +1,4 @@
-"""Programs that collect what children write, for as long as they are let, and verify all of it."""
+"""Programs that collect what children write, until told to stop, and verify all of it."""
 
 import asyncio
 import itertools
@@ -11,8 +11,10 @@ from process import AsyncProcess, Process
 from stress.pattern import pattern
 from stress.soak.lines import BLOCK, STDERR, command, line
 
-#: How many blocks of stderr lie unread before they are caught up with: more than stays in memory.
+#: How many blocks of stderr are left unread before they are read: more than stays in memory.
 _UNREAD = 128
+#: How many blocks a child writes to each output before it is joined: more than stays in memory.
+_JOINED = 256
 _INPUT = 16 * 1024 * 1024
 
 
@@ -21,14 +23,14 @@ class VerificationError(Exception):
 
 
 class Collector:
-    """What a collector has done so far, and whether it is to go on."""
+    """What a collector has done so far, and whether it goes on."""
 
     def __init__(self, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
         self._process = psutil.Process()
         self.lines = 0
         self.bytes = 0
-        #: Bytes in memory the last time that nothing was being worked on, if there is such a time.
+        #: Bytes in memory the last time that there was no work, if there was such a time.
         self.quiet: Optional[int] = None
 
     @property
@@ -42,11 +44,11 @@ class Collector:
         return int(self._process.memory_info().rss)
 
     def rest(self) -> None:
-        """Nothing is being worked on: what is in memory now has been kept."""
+        """There is no work at present: what is in memory now is kept."""
         self.quiet = self.memory
 
     def verify(self, got: bytes, number: int) -> None:
-        """Hold a line against what it should be, and count it."""
+        """Compare a line with the expected one, and count it."""
         if got != line(number):
             raise VerificationError(f"{got[:40]!r} in place of line {number}")
         self.lines += 1
@@ -62,7 +64,7 @@ class Collector:
 
 
 def unread(collector: Collector) -> None:
-    """Stdout line by line while stderr floods, unread for a long time."""
+    """Stdout line by line while the child floods stderr, which is unread for a long time."""
     with Process(command()) as process:
         for turn in itertools.count():
             for stream, begin in ((process.stdout, 0), (process.stderr, STDERR)):
@@ -91,7 +93,7 @@ def tasks(collector: Collector) -> None:
 
 
 def restarts(collector: Collector) -> None:
-    """Processes that begin and end all the time, closed, left, dropped or killed."""
+    """Processes that begin and end continually: closed, left, dropped or killed."""
     turn = 0
     while not collector.over:
         _RESTARTS[turn % len(_RESTARTS)](collector)
@@ -135,8 +137,24 @@ def _dropped(collector: Collector) -> None:
 _RESTARTS = (_left, _closed, _joined, _killed, _dropped)
 
 
+def joins(collector: Collector) -> None:
+    """Asyncio processes that are joined first, so that their output overflows, again and again."""
+
+    async def main() -> None:
+        while not collector.over:
+            async with AsyncProcess(command(_JOINED)) as process:
+                await process.join()
+                for stream, begin in ((process.stdout, 0), (process.stderr, STDERR)):
+                    for number in range(begin, begin + _JOINED * BLOCK):
+                        collector.verify(await stream.readline(), number)
+            del process, stream
+            collector.rest()
+
+    asyncio.run(main())
+
+
 def inputs(collector: Collector) -> None:
-    """Large inputs that are given at the start and come back, again and again."""
+    """Large inputs that are given at the start and come back, repeatedly."""
     data = pattern(_INPUT)
     while not collector.over:
         with Process(["cat"], stdin=data) as process:
@@ -149,5 +167,5 @@ def inputs(collector: Collector) -> None:
 
 #: By name.
 COLLECTORS: Dict[str, Callable[[Collector], Any]] = {
-    collect.__name__: collect for collect in (unread, tasks, restarts, inputs)
+    collect.__name__: collect for collect in (unread, tasks, joins, restarts, inputs)
 }

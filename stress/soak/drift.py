@@ -1,7 +1,7 @@
-"""Whether something grows: samples over time, and the verdict on them.
+"""Whether anything grows: samples over time, and the verdict on them.
 
-A collector's memory goes up and down with its work, so a single sample says little. What a leak
-lifts is the floor: the least there was in each of a number of windows of time. Its slope is
+A collector's memory varies with its work, so a single sample says little. A leak raises the floor:
+the least memory in each of a number of windows of time. Its slope is
 estimated as the median of the slopes between all pairs of windows (Theil and Sen), which one odd
 window cannot move.
 """
@@ -19,13 +19,13 @@ ALLOWED = 1 * MIB
 #: risen until then: allocators need a while to find their size.
 _SHORT = 600.0
 _NOISE = 16 * MIB
-#: Part of the time, and seconds at most, in which things may still find their size.
+#: Part of the time, and seconds at most, in which sizes may still grow.
 _WARM_UP, _LONGEST_WARM_UP = 0.2, 180.0
 _WINDOWS = 40
 
 
 class Sample(NamedTuple):
-    """What a process had at one moment."""
+    """What a process had at one point in time."""
 
     seconds: float
     #: Bytes in memory.
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What has become of a collector."""
+    """The verdict on a collector."""
 
     #: Bytes an hour by which the floor of the memory rises; not a number if the time was too short.
     slope: float
@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
 
 
 def floor(samples: Sequence[Sample]) -> List[Tuple[float, int]]:
-    """The least memory in each of a number of windows of time, and when it was had."""
+    """The least memory in each of a number of windows of time, and its time."""
     count = min(_WINDOWS, len(samples))
     edges = [len(samples) * index // count for index in range(count + 1)]
     lowest = [
@@ -83,7 +83,7 @@ def warm(samples: Sequence[Sample]) -> List[Sample]:
 
 
 def _more(samples: Sequence[Sample], field: str) -> int:
-    """What there is more of in the end than at the beginning. It comes and goes with the work."""
+    """What there is more of in the end than at the beginning. It varies with the work."""
     numbers = [int(getattr(sample, field)) for sample in samples]
     third = -(-len(numbers) // 3)
     return max(0, min(numbers[-third:]) - max(numbers[:third]))

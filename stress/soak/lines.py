@@ -1,6 +1,6 @@
 """Numbered lines of various lengths: what the children of the soak write, and what is expected.
 
-`python lines.py [COUNT]` writes them to stdout and, under other numbers, to stderr, by turns, block
+`python lines.py [COUNT]` writes them to stdout and, under other numbers, to stderr, in turn, block
 by block; without COUNT for ever.
 """
 
@@ -27,7 +27,7 @@ def block(first: int) -> bytes:
 
 
 def command(blocks: int = -1) -> List[str]:
-    """How to start a child that writes so many blocks; negative: for ever."""
+    """How to start a child that writes that many blocks; negative: for ever."""
     return [sys.executable, "-S", "-E", os.path.abspath(__file__), str(blocks)]  # noqa: PTH100
 
 
@@ -49,5 +49,5 @@ def main(blocks: int) -> None:
 if __name__ == "__main__":
     try:
         main(int(sys.argv[1]))
-    except OSError:  # nobody reads any more
+    except OSError:  # there is no reader any more
         os._exit(1)

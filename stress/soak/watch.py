@@ -1,4 +1,4 @@
-"""Starts the collectors, each in a process of its own, and gathers their samples."""
+"""Starts the collectors, each in a separate process, and gathers their samples."""
 
 import json
 import subprocess
@@ -10,17 +10,17 @@ from typing import IO, Any, Dict, List, Sequence
 from stress import session
 from stress.soak.drift import Sample, Verdict, judge
 
-#: Seconds that a collector has to come to an end when its time is up, or to be heard of again.
+#: Seconds for a collector to end when its time is up, or to report again.
 _PATIENCE = 60.0
 
-#: Makes the C library give large blocks back at once. By default glibc begins to keep them after
-#: the first few; how much of that memory it can ever give back is decided by what small block comes
-#: to lie behind it, and so a soak would show a step now and then that nobody has leaked.
+#: Makes the C library return large blocks at once. By default glibc keeps them after the first few,
+#: and cannot return them while a small block lies behind them, so a soak would sometimes show a
+#: step that is not a leak.
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
 class Watched:
-    """One collector under way."""
+    """One running collector."""
 
     def __init__(self, name: str, seconds: float, interval: float) -> None:
         self.name = name
@@ -40,19 +40,19 @@ class Watched:
 
     @property
     def over(self) -> bool:
-        """Whether it has come to its end, for better or worse."""
+        """Whether it has ended."""
         return not self._reader.is_alive()
 
     @property
     def throughput(self) -> float:
-        """Bytes a second that it has verified lately."""
+        """Bytes per second that it has verified lately."""
         recent = self.samples[-10:]
         if len(recent) < 2:
             return 0.0
         return (recent[-1].bytes - recent[0].bytes) / (recent[-1].seconds - recent[0].seconds)
 
     def end(self, patience: float = _PATIENCE) -> None:
-        """Wait until it has ended, and see how."""
+        """Wait until it has ended, and how."""
         self._reader.join(patience)
         if self._reader.is_alive():
             self.problems.append(f"it has not come to an end within {patience:g} seconds")

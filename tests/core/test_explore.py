@@ -99,7 +99,7 @@ def test_finds_processes_that_are_not_connected() -> None:
 
 
 def test_finds_overflow_while_nobody_waits() -> None:
-    """A flow that obliges a stream to hold without bound for nobody is seen."""
+    """A flow that lets a stream hold without bound though no caller waits is seen."""
 
     class Generous(Flow):
         __slots__ = ()

@@ -87,7 +87,7 @@ def test_leaving_is_always_possible() -> None:
 
 
 def test_a_wait_that_nobody_refers_to_is_over() -> None:
-    """A caller that was torn out of its wait without leaving it waits no more."""
+    """A caller that was interrupted in its wait, and did not leave it, waits no more."""
     flow = Flow()
     lost, wait = Wait(), Wait()
     mine = FakeStream()
@@ -293,7 +293,7 @@ TestFlow.settings = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 def test_a_poll_of_what_is_gone() -> None:
-    """A flow does not keep its streams, and looks past those that nobody has any more."""
+    """A flow does not keep its streams alive, and skips those that are gone."""
     flow = Flow()
     stream = FakeStream()
     flow.add(FakeStream())

@@ -1,4 +1,4 @@
-"""Bytes from the child: how many may be held, where they lie, and who gets them."""
+"""Bytes from the child: how many may be held, where they are, and which call gets them."""
 
 import gc
 import io
@@ -35,7 +35,7 @@ WAIT = Wait()
 
 
 def test_while_nobody_waits_the_bound_holds() -> None:
-    """A child that writes to nobody fills the bound, and no more."""
+    """A child whose output is not read fills the bound, and no more."""
     inbound = Inbound(Flow())
     read = 0
     while inbound.room():
@@ -285,7 +285,7 @@ def test_the_next_collection_goes_on_with_an_abandoned_one() -> None:
 
 
 def test_a_collection_ends_with_its_wait() -> None:
-    """A collection whose caller was torn out of its wait is an abandoned one."""
+    """A collection whose caller was interrupted in its wait is abandoned."""
     inbound = _inbound(b"ab")
     wait = Wait()
     inbound.collect(Collection(), wait)
@@ -464,7 +464,7 @@ def test_before_the_memory_is_full_it_is_crowded() -> None:
 
 
 def test_what_is_discarded_has_room_and_leaves_nothing() -> None:
-    """When nobody is left to want it, what comes is read and thrown away."""
+    """Without a caller that could want it, what comes is read and discarded."""
     inbound = _inbound(b"abc", bound=4)
     inbound.discard()
     assert inbound.room() == CHUNK

@@ -225,7 +225,7 @@ def test_collect_after_an_abandoned_collection() -> None:
 
 
 def test_collect_while_the_thread_goes_on() -> None:
-    """What arrives after the strike, before anybody calls again, comes in its turn."""
+    """What arrives after the strike, before the next call, comes in order."""
 
     def operate(stage: Stage) -> None:
         stage.collection = Collection(9000)
@@ -350,7 +350,7 @@ def test_close_leaves_nothing_or_everything() -> None:
 
 
 def test_enter_and_leave_can_always_be_undone() -> None:
-    """Who leaves afterwards, struck or not, leaves nobody waiting."""
+    """A caller that leaves afterwards, struck or not, leaves no other waiting."""
     waits = [Wait(), Wait()]
 
     def operate(stage: Stage) -> None:

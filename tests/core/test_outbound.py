@@ -61,7 +61,7 @@ def test_a_child_that_closes_its_end_gets_no_more() -> None:
 
 
 def test_small_writes_grow_the_tail() -> None:
-    """What is appended to the tail follows in place, until somebody looks at the bytes."""
+    """What is appended to the tail follows in place, until the bytes are used."""
     outbound = Outbound()
     outbound.put(b"ab")
     outbound.open_tail(b"c")
@@ -91,11 +91,20 @@ def test_the_tail_is_sealed(seal: Callable[[Outbound], object]) -> None:
     assert outbound.tail is not tail
 
 
-def test_no_tail_where_nothing_is_to_be_sent() -> None:
-    """An empty tail could not be told from none, and nobody reads that of a broken pipe."""
+def test_an_empty_tail_is_nothing_to_send() -> None:
+    """It is there for the small writes that may follow."""
     outbound = Outbound()
     outbound.open_tail(b"")
-    assert outbound.tail is None
+    assert not outbound.pending
+    assert outbound.tail is not None
+    outbound.tail += b"ab"
+    assert outbound.pending
+    assert bytes(outbound.front(9)) == b"ab"
+
+
+def test_no_tail_where_nothing_is_to_be_sent() -> None:
+    """Nobody reads that of a broken pipe."""
+    outbound = Outbound()
     outbound.break_off()
     outbound.open_tail(b"x")
     assert outbound.tail is None

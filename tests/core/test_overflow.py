@@ -207,7 +207,7 @@ def test_a_file_that_has_lost_bytes_is_an_error() -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_close_gives_everything_back() -> None:
-    """Thrown away means: files closed, memory let go, nothing held."""
+    """Discarded means: files closed, memory freed, nothing held."""
     files = Files(lambda: FakeFile(space=12))
     overflow = Overflow(files)
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""One call of a stream or a process, in a loop of asyncio's and in one of uvloop's."""
+"""One call of a stream or a process, in an asyncio loop and in a uvloop loop."""
 
 import asyncio
 import importlib
@@ -182,7 +182,7 @@ _CALLS = (
     ),
 )
 
-#: The limits are meant for the loop of asyncio's.
+#: The limits are for asyncio's loop.
 CASES = tuple(
     calls.case(
         name=f"{loop}-{call.name}",

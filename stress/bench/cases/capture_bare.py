@@ -1,4 +1,4 @@
-"""All that a child writes, beside the least that could be done about it."""
+"""All that a child writes, against the least work that reads it."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""Many processes at once, each in a thread of its caller's."""
+"""Many processes at once, each in its own thread of the caller."""
 
 import operator
 import threading

@@ -1,4 +1,4 @@
-"""All of stdin into a child that answers nothing."""
+"""All of stdin into a child that writes nothing."""
 
 import os
 import subprocess

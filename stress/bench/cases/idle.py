@@ -8,7 +8,7 @@ from stress.bench.clock import processor_seconds
 
 
 def _idle(milliseconds: int, reads: bool) -> Times:
-    """All streams are open, and the child is silent; a caller waits for a line or elsewhere."""
+    """All streams are open, and the child is silent; a caller waits for a line, or does not."""
     seconds = milliseconds / 1000
     with Process(["sleep", str(seconds if reads else 1000)], stdin=PIPE) as child:
         processor, begin = processor_seconds(), time.perf_counter()
@@ -16,7 +16,7 @@ def _idle(milliseconds: int, reads: bool) -> Times:
             child.stdout.readline()
         else:
             time.sleep(seconds)
-        # The child is not waited for yet: it does not count.
+        # The child has not been waited for yet, so it does not count.
         times = Times(time.perf_counter() - begin, processor_seconds() - processor)
         child.kill()
     return times

@@ -19,7 +19,7 @@ print(time.perf_counter() - begin, time.process_time() - processor)
 
 def _times_to_import(module: str) -> Times:
     script = _SCRIPT.format(path=sys.path, module=module)
-    # The byte code of the standard library is cached already: ours has to be allowed to be.
+    # The byte code of the standard library is cached already, so ours has to be, too.
     environment = {**os.environ}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(

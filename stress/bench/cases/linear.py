@@ -1,4 +1,4 @@
-"""More and more of what a child writes: the time for each GiB stays what it is."""
+"""Larger and larger outputs of a child: the time for each GiB stays the same."""
 
 from stress.bench.case import GIB, MIB, Case
 from stress.bench.cases import capture

@@ -1,4 +1,4 @@
-"""Lines as they come."""
+"""Lines, as they arrive."""
 
 import subprocess
 from typing import Iterable, List, Tuple

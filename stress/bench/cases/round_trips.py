@@ -12,7 +12,7 @@ from stress.bench.case import Case
 def _converse(
     count: int, stdin: Union[StreamWriter, IO[bytes]], stdout: Union[StreamReader, IO[bytes]]
 ) -> int:
-    """Say something `count` times; how many answers were right."""
+    """Send a line `count` times; how many answers were right."""
     right = 0
     for number in range(count):
         message = b"message %d\n" % number

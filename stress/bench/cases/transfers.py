@@ -1,4 +1,4 @@
-"""What one child writes for another, or for a caller who reads its descriptors."""
+"""What one child writes for another, or for a caller that reads its descriptors."""
 
 import operator
 import os
@@ -41,7 +41,7 @@ def _three(size: int) -> int:
 
 
 def _popen(arguments: List[str], source: Optional[IO[bytes]] = None) -> "subprocess.Popen[bytes]":
-    """A process of the standard library's that reads what another writes."""
+    """A `Popen` that reads what another process writes."""
     process = subprocess.Popen(arguments, stdin=source, stdout=PIPE)
     if source is not None:
         source.close()

@@ -1,4 +1,4 @@
-"""Children that end, or are to end, while somebody still holds a pipe."""
+"""Children that end, or are to end, while another process holds a pipe."""
 
 from process import DEVNULL, PIPE, AsyncProcess, Process
 from stress.demonstration.scenario import Result, Scenario

@@ -1,4 +1,4 @@
-"""More than a pipe holds, in an order that a pipe does not like."""
+"""More than a pipe holds, in an order that deadlocks plain pipes."""
 
 import asyncio
 import time

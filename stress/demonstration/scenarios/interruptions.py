@@ -1,4 +1,4 @@
-"""Calls that are cut off and made again."""
+"""Calls that are interrupted and made again."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ class AskAgain(Scenario):
     expected = _DATA
     #: Sends its parent a SIGINT half way, as Ctrl-C does.
     interrupting = child("interrupt", len(_DATA))
-    #: Rests half way, for longer than the caller's timeout.
+    #: Pauses half way, for longer than the caller's timeout.
     resting = child("pause", len(_DATA), _PAUSE)
     posix = True
 

@@ -1,7 +1,6 @@
-"""The standard library's names, for callers who know which streams they have asked for.
+"""The standard library's names, for callers that know which streams they have requested.
 
-Its streams may be `None` to a type checker. Asserting that they are not would be most of what there
-is to read in a scenario.
+To a type checker its streams may be `None`. Assertions that they are not would fill the scenarios.
 """
 
 import asyncio
