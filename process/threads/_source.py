@@ -178,14 +178,14 @@ class Source:
                                 waiter = waiter or Waiter()
                                 waiter.condition = partial(_not_busy, inbound)
                                 polls = False
-                                reader.release(
-                                    waiter
-                                )  # the caller whose turn it is needs the thread
+                                # The caller whose turn it is needs the thread.
+                                reader.release(waiter)
                                 monitor.enter(waiter)
                             else:
                                 buffer = inbound.buffer
                                 count = self._decide(decide, buffer, size)
-                                if count < 0 and self._gives_up:
+                                gives_up = count < 0 and self._gives_up
+                                if gives_up and not reader.moving:
                                     if not buffer:
                                         return None
                                     count = len(buffer)
@@ -206,12 +206,20 @@ class Source:
                                         reader.touch()
                                     return data
                                 waiter = waiter or Waiter()
-                                polls = reader.directly_readable and reader.claim(waiter)
-                                if not polls:
-                                    reader.release(waiter)
-                                goal = need or inbound.held + BOUND
-                                waiter.condition = partial(self._satisfied, decide, size, goal)
-                                monitor.enter(waiter, inbound, goal)
+                                if gives_up:
+                                    # Only without the thread can the child's pipe be looked at.
+                                    # It stops at once: it has nothing to do for the relay.
+                                    polls = False
+                                    reader.request(waiter)
+                                    waiter.condition = lambda: not reader.moving
+                                    monitor.enter(waiter)
+                                else:
+                                    polls = reader.directly_readable and reader.claim(waiter)
+                                    if not polls:
+                                        reader.release(waiter)
+                                    goal = need or inbound.held + BOUND
+                                    waiter.condition = partial(self._satisfied, decide, size, goal)
+                                    monitor.enter(waiter, inbound, goal)
                         if polls:
                             reader.poll(None)
                         else:

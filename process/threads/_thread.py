@@ -242,6 +242,11 @@ class StreamThread(ABC):
         return thread is not None and (thread.is_alive() or thread.ident is None)
 
     @property
+    def moving(self) -> bool:
+        """Whether the thread has the claim."""
+        return self._state is State.MOVING
+
+    @property
     def claimed(self) -> bool:
         """Whether a caller has the claim."""
         owner = self._owner
