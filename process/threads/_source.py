@@ -13,7 +13,6 @@ serves the calls that follow (`core._inbound.Front`). Any other use of the strea
 `_PipeOffer`.
 """
 
-import contextlib
 import io
 import math
 import os
@@ -617,10 +616,8 @@ class Source:
         if relay is None:
             self.inbound.discard()
             self.reader.nudge()
-            return
-        with contextlib.suppress(ValueError):  # the thread closes its end just now
-            relay.leave()
-        self.reader.nudge()
+        else:
+            relay.close()
 
     def release(self) -> None:
         """The child has ended: what still comes is for a receiver alone. Safe in finalizers."""
