@@ -175,8 +175,8 @@ def test_methods_and_properties(variant: Any) -> None:
     ("given", "expected"),
     [
         ("echo 'Hello World!' x\\ y", ["echo", "Hello World!", "x y"]),
-        (Path("/bin/a program"), ["/bin/a program"]),
-        (["echo", Path("/x y"), "a b"], ["echo", "/x y", "a b"]),
+        (Path("/bin/a program"), [str(Path("/bin/a program"))]),
+        (["echo", Path("/x y"), "a b"], ["echo", str(Path("/x y")), "a b"]),
         (("echo",), ["echo"]),
         ("", []),
     ],
@@ -355,10 +355,10 @@ async def test_timeout(kit: Kit) -> None:
 async def test_repr(kit: Kit) -> None:
     """`repr` says what is known."""
     process = kit.Process(CAT, PIPE, PIPE, None)
-    assert repr(process) == "Process(arguments=['cat'])"
+    assert repr(process) == f"Process(arguments={CAT!r})"
     await kit.get(process.run())
     text = repr(process)
-    beginning = f"Process(arguments=['cat'], id={process.id}, running=True, exit_code=None, stdin="
+    beginning = f"Process(arguments={CAT!r}, id={process.id}, running=True, exit_code=None, stdin="
     assert text.startswith(beginning)
     assert ", stdout=" in text
     assert "stderr=" not in text
