@@ -202,7 +202,7 @@ async def test_input_is_not_copied(kit: Kit) -> None:
 
     tracemalloc.start()
     try:
-        async with kit.opened(["sh", "-c", "cat >/dev/null"], stdin=data) as process:
+        async with kit.opened(python("get_all()"), stdin=data) as process:
             await kit.get(process.join())
         _, peak = tracemalloc.get_traced_memory()
     finally:

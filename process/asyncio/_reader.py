@@ -202,6 +202,8 @@ class Reader(asyncio.StreamReader):
         """
         if self._unpaid >= BOUND:
             await self._give_a_turn()
+        if not _HAS_FRONTS:  # else the call has been counted
+            self._unpaid += _CALL
         if operation.large:
             return await self._read_large(operation)
         inbound = self.inbound
