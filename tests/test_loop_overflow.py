@@ -38,7 +38,11 @@ from tests.support import (
     start_library,
     until,
 )
-from tests.test_cancellation_points import InterruptedAt
+from tests.test_cancellation_points import (
+    _BETWEEN_CALL_AND_AWAIT,
+    _LOST_BETWEEN_FRAMES,
+    InterruptedAt,
+)
 
 #: More than is held in memory, in the queue and in the pieces under way.
 SIZE = 5 * LARGE
@@ -566,6 +570,8 @@ async def test_cancelled_after_each_turn_of_the_loop(loops: Kit, disk: Disk, way
     assert disk.files == []
 
 
+@_LOST_BETWEEN_FRAMES
+@_BETWEEN_CALL_AND_AWAIT
 @pytest.mark.parametrize("way", ["read", "readline", "readexactly"])
 async def test_interrupted_at_each_point_of_a_read_from_a_file(
     loops: Kit, disk: Disk, way: str

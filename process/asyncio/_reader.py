@@ -200,6 +200,8 @@ class Reader(asyncio.StreamReader):
             OSError: the pipe could not be read to its end, and nothing is left.
             ProcessError: bytes have been lost.
         """
+        if not _HAS_FRONTS:
+            self._unpaid += _CALL
         if self._unpaid >= BOUND:
             await self._give_a_turn()
         if not _HAS_FRONTS:  # else the call has been counted
