@@ -227,7 +227,7 @@ def test_called_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
             stdout.fileno,
             stdout.close,
             stdin.flush,
-            lambda: stdin.write(b"x"),
+            lambda: stdin.write(bytes(LARGE)),  # a few bytes may not need the lock
         ]
         wanted = len(calls)
         number = 0
