@@ -17,6 +17,7 @@ from tests.support import (
     alarms,
     await_stop,
     descriptors,
+    needs_refcounts,
     pattern,
     python,
     refuse_threads,
@@ -24,6 +25,7 @@ from tests.support import (
 )
 
 
+@needs_refcounts
 def test_dozens_of_processes_from_dozens_of_threads() -> None:
     """Each gets its own bytes, and nothing is left."""
     before, threads = descriptors(), threading.active_count()
