@@ -23,6 +23,7 @@ from typing import (
     Any,
     Callable,
     ClassVar,
+    Dict,
     Iterable,
     List,
     Optional,
@@ -62,6 +63,8 @@ class Child:
     alive: ClassVar[Set["Child"]] = set()
     #: Those that a finalizer is in the middle of ending.
     ending: ClassVar[Set["Child"]] = set()
+    #: What wakes the threads that wait for the drop of a child.
+    waiting: ClassVar[Dict["Child", Callable[[], object]]] = {}
     _get_pid: ClassVar[Callable[[], int]] = os.getpid
 
     def __init__(self) -> None:
@@ -212,8 +215,8 @@ class Child:
 
     @property
     def over(self) -> bool:
-        """Whether it has been closed or ended, so that nothing is left to be done."""
-        return self not in self.alive
+        """Whether it has been closed or ended, or is not ours: nothing is left to be done."""
+        return self not in self.alive or self.inherited
 
     def drop(self) -> None:
         """The process object has been collected: end the child. Safe in finalizers."""
@@ -227,17 +230,24 @@ class Child:
 
         If there is no thread for that, it is this thread that drops it.
         """
+        if self in self.waiting:
+            return self.waiting[self]
         dropped = _thread.allocate_lock()
         dropped.acquire()
 
         def await_drop() -> None:  # pragma: no cover - tracers do not get to see this thread
             _platform.block_signals()
-            dropped.acquire()  # ends when the process object is freed, or closed
-            self.drop()
+            dropped.acquire()  # ends when the process object is freed or closed, or at exit
+            try:
+                self.drop()
+            finally:
+                self.waiting.pop(self, None)
 
+        self.waiting[self] = dropped.release
         try:
             _thread.start_new_thread(await_drop, ())
         except RuntimeError:
+            self.waiting.pop(self, None)
             return self.drop
         return dropped.release
 
@@ -495,10 +505,14 @@ def _await_all(children: List[Child]) -> None:
 def end_all() -> None:
     """End every child that is still there: the interpreter exits.
 
-    Another thread may be in the middle of that, and would not get to the end of it.
+    Another thread may be in the middle of that, and would not get to the end of it. And a thread
+    that waits for a drop must not be woken by one that comes when the interpreter is half gone.
     """
     end(list(Child.alive))
-    poll_until(lambda: not Child.ending, 3 * GRACE)
+    for wake in list(Child.waiting.values()):
+        with contextlib.suppress(RuntimeError):  # woken already
+            wake()
+    poll_until(lambda: not Child.ending and not Child.waiting, 3 * GRACE)
 
 
 atexit.register(end_all)
@@ -508,6 +522,8 @@ def _renew_after_fork() -> None:
     """The locks of a fork's inherited children may be held, by threads that were not forked."""
     for child in list(Child.alive):
         child.monitor.inherit()
+    Child.waiting.clear()  # their threads were not forked
+    Child.ending.clear()
 
 
 if hasattr(os, "register_at_fork"):
