@@ -73,6 +73,7 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
     assert not is_alive(pid)
 
 
+@needs_refcounts
 @pytest.mark.parametrize("served", ["by threads", "to a descriptor"])
 def test_a_child_that_has_much_to_say_on_sigterm(tmp_path: Path, served: str) -> None:
     """What it still writes is thrown away, so that it gets to the end of its tidying up."""
@@ -95,6 +96,7 @@ while True:
     assert (tmp_path / "tidy").exists()
 
 
+@needs_refcounts
 def test_a_child_that_closes_its_streams_and_tidies_up(tmp_path: Path) -> None:
     """An end of file is no reason to look at nothing else."""
     script = """
@@ -313,6 +315,7 @@ async def test_an_async_process_in_a_cycle_is_collected(loops: Kit) -> None:
     await reached(lambda: not is_alive(pid))
 
 
+@needs_refcounts
 async def test_an_async_process_dropped_by_another_thread(loops: Kit) -> None:
     """The same by a thread that is not the loop's, while the loop runs."""
     box = [await loops.start(["cat"], stdin=PIPE)]
@@ -349,6 +352,7 @@ async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, comman
             kit.Process(command, stdin=PIPE).run().stdout.read()
 
 
+@needs_refcounts
 @pytest.mark.usefixtures("short_grace")
 def test_a_dropped_process_that_may_not_be_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The finalizer has no choice but to leave it alone, and says nothing."""
