@@ -30,6 +30,7 @@ from tests.support import (
     Kit,
     held_to_the_end,
     lines,
+    loses_no_results,
     make_loop,
     pattern,
     python,
@@ -40,7 +41,6 @@ from tests.support import (
 )
 from tests.test_cancellation_points import (
     _BETWEEN_CALL_AND_AWAIT,
-    _LOST_BETWEEN_FRAMES,
     InterruptedAt,
 )
 
@@ -570,7 +570,7 @@ async def test_cancelled_after_each_turn_of_the_loop(loops: Kit, disk: Disk, way
     assert disk.files == []
 
 
-@_LOST_BETWEEN_FRAMES
+@loses_no_results
 @_BETWEEN_CALL_AND_AWAIT
 @pytest.mark.parametrize("way", ["read", "readline", "readexactly"])
 async def test_interrupted_at_each_point_of_a_read_from_a_file(

@@ -86,7 +86,7 @@ class Outbound:
 
     def sent(self, size: int) -> None:
         """The first `size` bytes are in the pipe."""
-        self._buffer.advance(min(size, len(self._buffer)))
+        self._buffer.advance(size)
         self._buffer.discard()  # it may be the caller's input, and there may be no next call
 
     def break_off(self) -> None:

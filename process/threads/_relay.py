@@ -72,7 +72,10 @@ class Relay:
     def blocking(self) -> bool:
         """Whether reads of the stream wait for bytes; a caller may have changed that."""
         number = self.descriptor.fileno()
-        return number < 0 or _platform.is_blocking(number)
+        try:
+            return number < 0 or _platform.is_blocking(number)
+        except OSError:  # closed at this very moment: this is asked without the lock, too
+            return True
 
     def suspend(self, waiter: Waiter, on_abandoned: Callable[[object], None]) -> None:
         """A caller is going to read by way of the stream object."""
@@ -103,7 +106,9 @@ class Relay:
                 else:
                     break
                 self._recalled.extend(map(os.read, (number,), (_LEAST,)))
-                if len(self._recalled[-1]) < _LEAST:
+                if not self._recalled[-1] or (
+                    self._own is not None and len(self._recalled[-1]) < _LEAST
+                ):
                     break  # nothing is written to the pipe meanwhile: that was all
         except BlockingIOError:
             pass

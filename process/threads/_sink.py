@@ -50,9 +50,9 @@ class Sink:
                     outbound.put(chunk)
                 if len(outbound) < buffer_size and not self._monitor.flow.busy:
                     return
-                writer.write_directly()
+                done = writer.write_directly()
                 self._check_broken()
-                if not outbound.pending:
+                if done:
                     return
                 writer.pass_on()
                 # What nobody will read is not on its way, but will come to nothing at once.
@@ -73,8 +73,7 @@ class Sink:
             with self._monitor.lock:
                 if outbound.closing or outbound.broken or self.writer.failure is not None:
                     self._check()
-                self.writer.write_directly()
-                if not outbound.pending:
+                if self.writer.write_directly():
                     if outbound.broken:
                         self._check_broken()
                     if not self._monitor.flow.busy:
@@ -97,8 +96,7 @@ class Sink:
                 done = writer.write_at_once(chunk)
                 if not done:
                     outbound.put(chunk)
-                    writer.write_directly()
-                    done = not outbound.pending
+                    done = writer.write_directly()
                 if outbound.broken:
                     self._check_broken()
                 if done:

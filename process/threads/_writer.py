@@ -82,8 +82,10 @@ class WriterThread(StreamThread):
         self.outbound.tail = None
         super().wake_if_needed()
 
-    def write_directly(self) -> None:
-        """Write what can be written without waiting, for a caller. The lock is held.
+    def write_directly(self) -> bool:
+        """Write what can be written without waiting, for a caller; whether nothing is left.
+
+        The lock is held.
 
         This ends: a child that reads as fast as we write also writes, which takes the lock.
         """
@@ -91,24 +93,27 @@ class WriterThread(StreamThread):
             self.commit()
         outbound, end = self.outbound, self.end
         view = outbound.front(end.chunk)
-        if not view or not self.claimable or not end.can_write_directly():
-            return
+        if not view:
+            return True
+        if not self.claimable or not end.can_write_directly():
+            return False
         while view:
             self._written_begin = outbound.position
             try:
                 # In one call into C: an exception comes before the write or after the append.
                 self._written.extend(map(os.write, (end.descriptor.fileno(),), (view,)))
             except BlockingIOError:
-                return
+                return False
             except OSError:  # EPIPE: the child has closed its end
                 self._break_off()
-                return
+                return True
             target = self._written_begin + len(view)
             del view
             self.commit()
-            if outbound.position < target or not outbound.pending:
-                return
+            if outbound.position < target:
+                return False
             view = outbound.front(end.chunk)
+        return True
 
     def write_at_once(self, data: bytes) -> bool:
         """Write `data` past the queue, if nothing is queued and the pipe takes it now.
