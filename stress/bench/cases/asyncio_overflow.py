@@ -91,6 +91,8 @@ def _latest_tick(new_loop: NewLoop, mebibytes: int) -> Times:
         size = mebibytes * MIB
         if await _join_and_stream(size) != size:
             raise ValueError(f"not all of {size:,} bytes have come")
+        while not latenesses:  # it was done before the first one
+            await asyncio.sleep(_TICK)
         ticker.cancel()
         return max(latenesses)
 
@@ -108,6 +110,8 @@ def _undisturbed(new_loop: NewLoop, mebibytes: int) -> Times:
         latenesses: List[float] = []
         ticker = asyncio.ensure_future(_tick(latenesses))
         await asyncio.sleep(_SLOW * mebibytes)
+        while not latenesses:  # it was done before the first one
+            await asyncio.sleep(_TICK)
         ticker.cancel()
         return max(latenesses)
 
