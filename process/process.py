@@ -67,9 +67,10 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
 
                 check_arguments(self._arguments)
                 redirections = Redirections(self._stdin, self._stdout, self._stderr)
-                child = _child.Child()
-                _child.start(child, self._arguments, redirections, self._buffer_size)
-                self._finalize = child.drop
+                made: Child = _child.Child()
+                child = made
+                _child.start(made, self._arguments, redirections, self._buffer_size)
+                self._finalize = made.drop
                 self._child = child
             except ProcessAlreadyRunError:
                 raise

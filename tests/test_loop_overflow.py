@@ -550,6 +550,7 @@ async def test_cancelled_after_each_turn_of_the_loop(loops: Kit, disk: Disk, way
             "leave": lambda: process.__aexit__(None, None, None),
             "close": process.close,
         }
+        task: Any = None
         for turns in range(30):
             task = asyncio.ensure_future(calls[way]())
             for _ in range(turns):

@@ -66,7 +66,7 @@ class Child:
     ending: ClassVar[Set["Child"]] = set()
     #: What wakes the threads that wait for the drop of a child.
     waiting: ClassVar[Dict["Child", Callable[[], object]]] = {}
-    _get_pid: ClassVar[Callable[[], int]] = os.getpid
+    _get_pid: ClassVar[Any] = os.getpid
 
     def __init__(self) -> None:
         #: Initialised when it is spawned; so it is known even if an exception strikes late.
@@ -101,7 +101,8 @@ class Child:
         No thread of the library runs in a fork, and its copies of the pipes are closed: there is
         nothing to wait for.
         """
-        return self.owner != type(self)._get_pid()
+        pid: int = type(self)._get_pid()
+        return self.owner != pid
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended.

@@ -592,7 +592,7 @@ class Source:
             Whether the stream is ours.
         """
         monitor, reader = self.monitor, self.reader
-        if reader.relay is None:
+        if self.relay is None:
             return not self.handed_over
         waiter = Waiter()
         with monitor:
