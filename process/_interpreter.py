@@ -7,30 +7,36 @@ from typing import Any, Callable, List, Tuple, Type
 
 __all__ = [
     "atomic_between_calls",
-    "interrupted_between_instructions",
+    "interrupted_after_returns",
     "popen_class",
     "raised_by_signal_handler",
 ]
 
 
-def interrupted_between_instructions() -> bool:
-    """Whether a signal handler may run between almost any two instructions.
+def interrupted_after_returns() -> bool:
+    """Whether a signal handler may run between a `return` and the caller's next instruction.
 
-    CPython looks for signals, and lets other threads run, only after calls, on the way back in a
-    loop and where a function is entered. It has been so since 3.10 (bpo-42693).
+    It may until CPython 3.10, which looks for signals after each call, and so, too, where a Python
+    function has returned. From 3.11 on such a call is none for the interpreter's loop.
     """
-    return sys.implementation.name != "cpython" or sys.version_info < (3, 10)
+    return not _looks_after_calls_only() or sys.version_info < (3, 11)
 
 
 def atomic_between_calls() -> bool:
     """Whether nothing else runs between two calls of one thread's Python code.
 
-    Neither do signal handlers, see above, nor other threads, which without a global interpreter
-    lock run at any time. Where this holds, a `for` statement over an iterator written in C takes an
+    CPython looks for signals, and lets other threads run, only after calls, on the way back in a
+    loop and where a function is entered. It has been so since 3.10 (bpo-42693); before, that may
+    happen after almost any instruction. Without a global interpreter lock other threads run at any
+    time. Where this holds, a `for` statement over an iterator written in C takes an
     item and returns it without a point at which a signal handler could make it disappear.
     """
     has_gil: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
-    return not interrupted_between_instructions() and has_gil()
+    return _looks_after_calls_only() and has_gil()
+
+
+def _looks_after_calls_only() -> bool:
+    return sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
 
 
 def raised_by_signal_handler(error: BaseException) -> bool:

@@ -1,6 +1,8 @@
 """The synchronous process."""
 
-from typing import TYPE_CHECKING, Optional, Type
+from _weakref import ref
+from itertools import count
+from typing import TYPE_CHECKING, Dict, Optional, Type
 
 from process._interpreter import raised_by_signal_handler
 from process.constants import DEFAULT_BUFFER_SIZE
@@ -24,12 +26,19 @@ if TYPE_CHECKING:
 __all__ = ["Process"]
 
 
+class _Run:
+    """A call of `run`, for as long as it is referred to."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     __doc__ = AbstractProcess.__doc__
 
     _default_buffer_size = DEFAULT_BUFFER_SIZE
-    #: Set while a call runs the process, and once it has been run.
-    _runner: object
+    #: The calls of `run` under way, and the one that has run the process. Weak references: a call
+    #: that was interrupted again and again, and so never concluded, is over when its frame is gone.
+    _runs: "Dict[int, ref[_Run]]"
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -40,13 +49,12 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         return None if self._child is None else self._child.popen
 
     def run(self) -> "Self":
-        runner = object()
+        this_run = _Run()
+        reference = ref(this_run)
         child: Optional[Child] = None
         try:
             try:
-                # One call into C, so that of two threads only one can have it.
-                if vars(self).setdefault("_runner", runner) is not runner:
-                    raise ProcessAlreadyRunError
+                self._begin(reference)
                 # Imported here: `import process` is cheap, and a failure has a name.
                 from process._lifecycle import Redirections
                 from process.threads import _child
@@ -63,21 +71,40 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                     raise
                 raise ProcessError(f"Failed to run process: {error!r}") from error
             finally:
-                self._conclude(runner, child)
+                self._conclude(reference, child)
         finally:
-            self._conclude(runner, child)  # an exception may have struck in the middle of that
+            self._conclude(reference, child)  # an exception may have struck in the middle of that
         self._stdin = None  # the thread has it now, and releases it once it is written
         return self
 
-    def _conclude(self, runner: object, child: "Optional[Child]") -> None:
+    def _begin(self, reference: "ref[_Run]") -> None:
+        """Take the right to run the process.
+
+        Each `setdefault` is one call into C, so that of two threads only one can have it.
+
+        Raises:
+            ProcessAlreadyRunError: another call has it.
+        """
+        runs: Dict[int, ref[_Run]] = vars(self).setdefault("_runs", {})
+        for number in count():
+            found = runs.setdefault(number, reference)
+            if found is reference:
+                return
+            if self._child is not None or found() is not None:
+                raise ProcessAlreadyRunError
+
+    def _conclude(self, reference: "ref[_Run]", child: "Optional[Child]") -> None:
         """Complete what a `run` has done, or undo it. Done twice is as good as done."""
         if child is not None:
             if self._child is child:
                 child.accept_offers()
             elif self._child is None:
                 child.roll_back()
-        if self._child is None and vars(self).get("_runner") is runner:
-            del self._runner
+        if self._child is None:
+            runs: Dict[int, ref[_Run]] = vars(self).get("_runs", {})
+            for number, found in list(runs.items()):
+                if found is reference:
+                    runs.pop(number, None)
 
     def output(self, join: bool = True) -> bytes:
         return self._everything("stdout", join)

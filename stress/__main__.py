@@ -4,18 +4,18 @@ import argparse
 import sys
 from typing import List
 
-from stress import demonstration, faults, pipelines, soak
+from stress import demonstration, faults, pipelines, soak, storms
 from stress.bench import command as bench
 from stress.explore import command as explore
 
 #: Each adds a command of its own.
-_COMMANDS = (demonstration, bench, soak, faults, pipelines, explore)
+_COMMANDS = (demonstration, bench, soak, faults, pipelines, storms, explore)
 
 
 def main(arguments: List[str]) -> int:
     """Run one command and return the exit code: 0 if the library has passed."""
     parser = argparse.ArgumentParser(
-        prog="python -m stress", description="Shows what the library promises."
+        prog="python -m stress", description="Tests the library from outside."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:

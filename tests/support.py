@@ -36,6 +36,7 @@ import pytest
 import process
 import process.process
 from process import Process, ProcessError
+from process._interpreter import interrupted_after_returns
 from process.core._flow import Wait
 
 T = TypeVar("T")
@@ -49,6 +50,14 @@ needs_tracemalloc = pytest.mark.skipif(
 )
 needs_waitid = pytest.mark.skipif(
     not hasattr(os, "waitid"), reason="an end cannot be awaited without reaping (no os.waitid)"
+)
+
+
+#: For tests in which a handler raises all over calls that return bytes.
+loses_no_results = pytest.mark.skipif(
+    interrupted_after_returns(),
+    reason="a handler may raise between a return and the caller's next instruction: the result of "
+    "a read is lost there (docs/gotchas.md)",
 )
 
 

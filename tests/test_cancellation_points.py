@@ -12,7 +12,6 @@ import pytest
 
 import process as library
 from process import PIPE
-from process._interpreter import interrupted_between_instructions
 from process.asyncio import _start
 from tests.support import (
     MIB,
@@ -20,6 +19,7 @@ from tests.support import (
     Injector,
     Kit,
     lines,
+    loses_no_results,
     pattern,
     python,
 )
@@ -122,12 +122,6 @@ class InterruptedAt(Injector):
         task = asyncio.current_task()
         return task is not None and task not in self._others and super().applies(frame)
 
-
-#: There, what a coroutine returns to the one that awaits it is lost; see `docs/gotchas.md`.
-_LOST_BETWEEN_FRAMES = pytest.mark.skipif(
-    interrupted_between_instructions(),
-    reason="a handler may strike between two instructions, with the result of a read in between",
-)
 
 #: An exception may come between the call of a coroutine function and the `await`.
 _BETWEEN_CALL_AND_AWAIT = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
@@ -308,7 +302,7 @@ async def test_cancelled_at_each_point_of_run(loops: Kit, woken: bool) -> None:
 # Exceptions out of nowhere.
 
 
-@_LOST_BETWEEN_FRAMES
+@loses_no_results
 @_BETWEEN_CALL_AND_AWAIT
 @pytest.mark.parametrize("read", _READS)
 async def test_interrupted_at_each_point_of_a_read(loops: Kit, read: Call) -> None:
@@ -327,7 +321,7 @@ async def test_interrupted_at_each_point_of_a_read(loops: Kit, read: Call) -> No
     assert found + await process.output() == data
 
 
-@_LOST_BETWEEN_FRAMES
+@loses_no_results
 @pytest.mark.parametrize("read", _LINE_READS)
 async def test_interrupted_at_each_point_of_a_read_that_waits(loops: Kit, read: Call) -> None:
     """Of each of many lines, which are read when they come and use up what is held."""
@@ -408,7 +402,7 @@ async def test_interrupted_at_each_point_of_close(loops: Kit) -> None:
 
 
 @_BETWEEN_CALL_AND_AWAIT
-@_LOST_BETWEEN_FRAMES
+@loses_no_results
 async def test_interrupted_at_each_point_of_run(loops: Kit) -> None:
     """There is no child afterwards; or it is there, and runs."""
     point = 0

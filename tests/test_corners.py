@@ -12,7 +12,7 @@ from typing import Any, List
 import pytest
 
 import process.threads._source
-from process import PIPE, AbstractProcess, Process
+from process import PIPE, AbstractProcess, Process, _platform
 from process.core._ending import Ending
 from process.core._flow import BOUND, Flow
 from process.core._inbound import Inbound
@@ -27,6 +27,7 @@ from tests.support import (
     is_alive,
     pattern,
     python,
+    refuse_threads,
     until,
 )
 
@@ -512,3 +513,64 @@ def test_what_is_left_in_an_exposed_pipe_after_the_silence(monkeypatch: pytest.M
         child.stdin.close()
         until(lambda: thread.done)
         assert child.output(join=False) == data
+
+
+def test_the_second_pipe_is_closed_while_a_read_looks_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By another thread, just before the look: the read says that the stream is closed."""
+    with Process(["cat"], stdin=PIPE) as process:
+        process.stdout.fileno()
+
+        def close_first(descriptor: int) -> bool:
+            process.stdout.close()
+            return os.get_blocking(descriptor)
+
+        monkeypatch.setattr(_platform, "is_blocking", close_first)
+        with pytest.raises(ValueError, match="closed"):
+            process.stdout.read(1)
+
+
+def test_stdin_is_closed_while_its_descriptor_is_asked_for() -> None:
+    """By another thread, while the thread of stdin is in the middle of a write."""
+    with Process(["cat"], stdin=PIPE) as process:
+        writer: Any = process.stdin.sink.writer  # type: ignore[union-attr]
+        writer.writing = True
+        found: List[Any] = []
+
+        def ask() -> None:
+            try:
+                found.append(process.stdin.fileno())
+            except ValueError as error:
+                found.append(error)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        until(lambda: writer.monitor._waiters)
+        closing = threading.Thread(target=process.stdin.close)
+        closing.start()
+        until(lambda: writer.outbound.closing)
+        with writer.monitor.lock:
+            writer.writing = False
+            writer.monitor.notify()
+        asking.join()
+        closing.join()
+        assert isinstance(found[0], ValueError)
+
+
+def test_no_thread_for_what_is_held_of_a_stream_that_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`fileno` fails, and nothing is lost."""
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        assert process.stdout.read(10) == data[:10]
+        reader.inbound._memory = 2 * LARGE
+        process.join()
+        until(lambda: (reader.monitor.poll_all(), reader.done)[1])
+        with monkeypatch.context() as patch:
+            refuse_threads(patch, RuntimeError("can't start new thread"))
+            with pytest.raises(RuntimeError, match="can't start"):
+                process.stdout.fileno()
+        assert process.output() == data[10:]

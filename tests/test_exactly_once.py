@@ -1,15 +1,18 @@
 """Rule 4: every byte reaches exactly one reader, in order, and all input reaches the child."""
 
 import asyncio
+import contextlib
 import os
+import select
 import sys
 import threading
 from pathlib import Path
-from typing import Optional
+from typing import Any, Callable, Dict, Optional
 
 import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from process.threads._monitor import Waiter
 from tests.support import (
     CAT,
     DEAF,
@@ -22,6 +25,7 @@ from tests.support import (
     lines,
     pattern,
     python,
+    until,
 )
 
 
@@ -310,3 +314,40 @@ async def test_a_stream_whose_borrower_cannot_be_started(loops: Kit, tmp_path: P
     with Process(CAT, stdin=data) as lender, pytest.raises(ProcessError):
         await loops.Process([tmp_path / "none"], stdin=lender.stdout).run()
     assert lender.output() == data
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+@pytest.mark.parametrize("call", ["output", "read", "read much"])
+def test_the_descriptor_goes_on_where_an_interrupted_call_began(
+    monkeypatch: pytest.MonkeyPatch, call: str, again: bool
+) -> None:
+    """What the call has gathered comes before what is written later.
+
+    Twice: it is interrupted once more where it was to give up its turn.
+    """
+    calls: Dict[str, Callable[[], Any]] = {
+        "output": lambda: process.output(join=False),
+        "read": lambda: process.stdout.read(-1),
+        "read much": lambda: process.stdout.read(LARGE),
+    }
+    with Process(CAT, stdin=PIPE) as process:
+        number = process.stdout.fileno()
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        process.stdin.write(b"early ")
+        process.stdin.flush()
+        until(lambda: select.select([number], [], [], 0)[0])
+
+        def interrupted(*_: object) -> None:
+            assert source.inbound.held == 6
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Waiter, "sleep", interrupted)
+            if again:
+                patch.setattr(type(source), "abandon", interrupted)
+            with contextlib.suppress(KeyboardInterrupt):
+                calls[call]()
+        process.stdin.write(b"late")
+        process.stdin.close()
+        assert b"".join(iter(lambda: os.read(number, 100), b"")) == b"early late"
+    assert process.output() == b""

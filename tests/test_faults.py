@@ -19,8 +19,9 @@ from process.core._buffer import Buffer
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.threads import _child
-from process.threads._in_flight import InFlight
+from process.threads._relay import Relay
 from tests.support import (
+    FOREVER,
     LARGE,
     MIB,
     PROMPT,
@@ -272,7 +273,6 @@ def test_no_memory_for_what_a_thread_has_read(monkeypatch: pytest.MonkeyPatch) -
         assert process.output() == b"x\n"
 
 
-@pytest.mark.skip(reason="the fault strikes where these bytes no longer pass: to be rewritten")
 def test_no_memory_for_what_a_thread_has_read_for_a_descriptor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -280,7 +280,8 @@ def test_no_memory_for_what_a_thread_has_read_for_a_descriptor(
     process = Process(["cat"], stdin=PIPE).run()
     number = process.stdout.fileno()
     with monkeypatch.context() as patch:
-        _out_of_memory(patch, Inbound, "feed", "process-")
+        patch.setattr("process.threads._reader._splice", None)
+        _out_of_memory(patch, Inbound, "feed", f"process-{process.id}-stdout")
         process.stdin.write(b"x")
         process.stdin.flush()
         assert select.select([number], [], [], PROMPT)[0] == [number]
@@ -289,16 +290,16 @@ def test_no_memory_for_what_a_thread_has_read_for_a_descriptor(
         process.close()
 
 
-@pytest.mark.skip(reason="the fault strikes where these bytes no longer pass: to be rewritten")
 def test_no_memory_on_the_way_to_the_callers_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads raise: what they would return is incomplete."""
     before, threads = descriptors(), threading.active_count()
     with monkeypatch.context() as patch:
-        process = Process(["cat"], stdin=PIPE).run()
-        _out_of_memory(patch, Buffer, "skip", f"process-{process.id}-stdout")
-        process.stdout.fileno()
-        process.stdin.write(b"x")
-        process.stdin.close()
+        process = Process(["cat"], stdin=pattern(LARGE)).run()
+        process.join()  # so more is held than the second pipe takes at once
+        _out_of_memory(patch, Relay, "push", f"process-{process.id}-stdout")
+        number = process.stdout.fileno()
+        while os.read(number, 65_536):
+            pass
         for call in (process.stdout.read, process.output, process.close):
             with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
                 call()
@@ -319,14 +320,19 @@ def test_no_memory_for_what_a_thread_is_to_write(monkeypatch: pytest.MonkeyPatch
     assert descriptors() == before
 
 
-@pytest.mark.skip(reason="the fault strikes where these bytes no longer pass: to be rewritten")
 def test_no_memory_for_what_a_caller_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The call raises, and the next one returns what had been read."""
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
     with Process(["cat"], stdin=PIPE) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        process.stdin.write(b"first\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"first\n"
+        until(lambda: reader.claimable)  # the thread stands by
         process.stdin.write(pattern(1000))
         process.stdin.flush()
         with monkeypatch.context() as patch:
-            _out_of_memory(patch, Inbound, "feed", "")
+            _out_of_memory(patch, Inbound, "feed", threading.current_thread().name)
             with pytest.raises(MemoryError):
                 process.stdout.read(1000)
         assert process.stdout.read(1000) == pattern(1000)
@@ -379,6 +385,35 @@ def test_no_memory_to_gather_in(
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert process.error() == b""
+
+
+@pytest.mark.parametrize("exposed", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize(
+    "way",
+    [lambda process: process.close(), lambda process: process.__exit__(None, None, None)],
+    ids=["close", "leave"],
+)
+def test_no_memory_to_gather_in_while_it_is_closed_once(
+    monkeypatch: pytest.MonkeyPatch, way: Callable[[Any], Any], held: bool, exposed: bool
+) -> None:
+    """Nothing is left behind the error, and the other stream is kept."""
+    before, threads = descriptors(), threading.active_count()
+    process = Process(python(f"put(2, b'error'); put(1, pattern({MIB}))")).run()
+    if exposed:
+        process.stdout.fileno()
+    process.stdout.read(1)  # so there is something to be gathered, whatever happens next
+    if held:
+        process.join()
+    with monkeypatch.context() as patch:
+        patch.setattr("process.core._inbound.io.BytesIO", _Cramped)
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            way(process)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    until(lambda: threading.active_count() == threads)
+    assert descriptors() == before
+    assert b"error".startswith(process.error()[:5])  # the rest is about a broken pipe
 
 
 def test_no_memory_to_go_on_gathering_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,13 +498,13 @@ async def test_no_memory_to_go_on_gathering_with_on_a_loop(
         assert await process.output() == data
 
 
-@pytest.mark.skip(reason="the fault strikes where these bytes no longer pass: to be rewritten")
-def test_no_memory_to_read_with_while_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_to_gather_with_while_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was lost, but what is left cannot be kept: closed all the same, and it says so."""
     before = descriptors()
-    process = Process(["cat"], stdin=pattern(LARGE), stderr=None).run()
+    process = Process(["cat"], stdin=pattern(MIB), stderr=None).run()
+    process.join()
     with monkeypatch.context() as patch:
-        _out_of_memory(patch, InFlight, "read", "")
+        _out_of_memory(patch, Collection, "_write", threading.current_thread().name)
         with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
             process.close()
     assert descriptors() == before
@@ -477,17 +512,17 @@ def test_no_memory_to_read_with_while_leaving(monkeypatch: pytest.MonkeyPatch) -
         process.output()
 
 
-@pytest.mark.skip(reason="the fault strikes where these bytes no longer pass: to be rewritten")
 def test_no_memory_for_what_was_read_from_the_callers_pipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The call raises, and the next one returns what had been read."""
     with Process(["cat"], stdin=PIPE) as process:
-        process.stdout.fileno()
+        number = process.stdout.fileno()
         process.stdin.write(pattern(1000))
         process.stdin.flush()
+        assert select.select([number], [], [], PROMPT)[0] == [number]
         with monkeypatch.context() as patch:
-            _out_of_memory(patch, Inbound, "feed", threading.current_thread().name)
+            _out_of_memory(patch, Buffer, "unread", threading.current_thread().name)
             with pytest.raises(MemoryError):
                 process.stdout.read(1000)
         assert process.stdout.read(1000) == pattern(1000)

@@ -30,6 +30,7 @@ from tests.support import (
     Kit,
     held_to_the_end,
     lines,
+    loses_no_results,
     make_loop,
     pattern,
     python,
@@ -38,7 +39,10 @@ from tests.support import (
     start_library,
     until,
 )
-from tests.test_cancellation_points import InterruptedAt
+from tests.test_cancellation_points import (
+    _BETWEEN_CALL_AND_AWAIT,
+    InterruptedAt,
+)
 
 #: More than is held in memory, in the queue and in the pieces under way.
 SIZE = 5 * LARGE
@@ -566,6 +570,8 @@ async def test_cancelled_after_each_turn_of_the_loop(loops: Kit, disk: Disk, way
     assert disk.files == []
 
 
+@loses_no_results
+@_BETWEEN_CALL_AND_AWAIT
 @pytest.mark.parametrize("way", ["read", "readline", "readexactly"])
 async def test_interrupted_at_each_point_of_a_read_from_a_file(
     loops: Kit, disk: Disk, way: str

@@ -1,6 +1,7 @@
 """Rules 4 and 10: a signal handler calls for the very process whose caller it has interrupted."""
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from process.core._inbound import Inbound
 from process.threads._child import Child
 from process.threads._monitor import Monitor, Waiter
+from process.threads._source import Source
 from tests.support import LARGE, MIB, alarms, pattern, python, until
 
 if TYPE_CHECKING:
@@ -356,3 +358,56 @@ def test_no_thread_is_started_by_the_main_thread(monkeypatch: pytest.MonkeyPatch
         assert process.output() == data
     assert len(starters) >= 3  # one for each pipe
     assert threading.main_thread().ident not in starters
+
+
+@pytest.mark.parametrize("whose", ["a handler's", "another thread's"])
+@pytest.mark.parametrize("call", [lambda process: process.output(), _read_much])
+def test_all_is_read_in_the_middle_of_fileno(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], bytes], whose: str
+) -> None:
+    """The second pipe, which has just been made, is taken back; what is kept stays known."""
+    leave = Source._leave
+    found: List[bytes] = []
+
+    def interrupted(self: Source, waiter: Waiter) -> None:
+        monkeypatch.setattr(Source, "_leave", leave)
+        if whose == "a handler's":
+            found.append(call(process))
+        else:
+            other = threading.Thread(target=lambda: found.append(call(process)))
+            other.start()
+            other.join()
+        leave(self, waiter)
+
+    with Process(["cat"], stdin=pattern(LARGE)) as process:
+        process.join()
+        monkeypatch.setattr(Source, "_leave", interrupted)
+        number = process.stdout.fileno()
+        rest = b"".join(iter(lambda: os.read(number, 65_536), b""))
+    assert found[0] + rest == pattern(LARGE)
+    assert process.output() == (b"" if call is _read_much else found[0])
+
+
+def test_called_while_a_thread_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler does not wait for a thread that only the interrupted call would start."""
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        # To its end, in memory, so that there is no thread any more.
+        assert process.stdout.read(10) == data[:10]
+        reader.inbound._memory = 2 * LARGE
+        process.join()
+        until(lambda: (reader.monitor.poll_all(), reader.done)[1])
+        begin = type(reader)._begin_anew
+        refused: List[Exception] = []
+
+        def interrupted(self: Any) -> None:
+            with pytest.raises(ProcessError, match="signal handler") as caught:
+                process.output()  # what the handler does
+            refused.append(caught.value)
+            begin(self)
+
+        monkeypatch.setattr(type(reader), "_begin_anew", interrupted)
+        number = process.stdout.fileno()
+        assert len(refused) == 1
+        assert b"".join(iter(lambda: os.read(number, 65_536), b"")) == data[10:]

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Callable, List
 import pytest
 
 from process import PIPE, Process
+from stress import storms
 from tests.support import (
     LARGE,
     MIB,
@@ -155,6 +157,18 @@ async def test_a_storm_of_signals_over_megabytes(kit: Kit) -> None:
             assert first + await kit.get(process.output()) == data
         while not storms:
             signal.pause()
+
+
+@pytest.mark.filterwarnings("ignore:.*taken as finished:RuntimeWarning")
+@pytest.mark.usefixtures("looks_again")
+@pytest.mark.parametrize("name", list(storms.WORKS))
+def test_a_storm_of_handlers_that_raise(name: str) -> None:
+    """Every exception arrives, every byte comes once, and the exit code is right afterwards."""
+    if name in storms.RETURNS_BYTES and sys.version_info < (3, 11):
+        pytest.skip("a handler may strike between a return and the caller's next instruction")
+    storm = storms.blow(name, seconds=0.3)
+    assert storm.problems == []
+    assert storm.strikes
 
 
 _STOPPED_TASK = """

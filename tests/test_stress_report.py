@@ -149,7 +149,7 @@ def _checked(page: str) -> str:
 def test_a_full_page() -> None:
     """Every part is there, with its units, and the first screen answers."""
     text = _checked(_page(**_ALL))
-    assert "It holds, and takes 0.62 \N{MULTIPLICATION SIGN} the time" in text
+    assert "All passed. It takes 0.62 \N{MULTIPLICATION SIGN} the time" in text
     for words in (
         "1 of 1 traps passed. The standard library: 0 of 1",
         "+0.50 MiB an hour",
@@ -171,7 +171,7 @@ def test_a_full_page() -> None:
 def test_an_empty_page() -> None:
     """What is missing is named, with the command that adds it."""
     text = _checked(_page())
-    assert "Whether it holds has not been tried. How fast it is has not been measured." in text
+    assert "Not tested. The speed has not been measured." in text
     for command in ("demo", "bench", "soak --minutes 20", "faults --rounds 1000", "explore"):
         assert f"python -m stress {command} --report DIR" in text
 
@@ -191,7 +191,7 @@ def test_bad_news() -> None:
     }
     found["demonstration"]["libraries"][1]["tally"] = {"error": 1}
     text = _checked(_page(**found))
-    assert "It does not hold (see traps, memory, faults, search), and takes 1.50" in text
+    assert "Failed: traps, memory, faults, search. It takes 1.50" in text
     for words in ("it leaks", "round 3", "again", "stuck: here", "Failed: lines", "it broke"):
         assert words in text, words
 
@@ -203,7 +203,7 @@ def test_no_collector_and_no_opponent() -> None:
     nothing = {**_SOAK["collectors"][0], "samples": []}
     _checked(_page(soak={"minutes": 1.0, "collectors": [nothing]}))
     answers = tiles({**dict.fromkeys(_ALL), "bench": found["bench"]})
-    assert summary(answers).endswith("and takes unknown the time of the standard library.")
+    assert summary(answers).endswith("It takes unknown the time of the standard library.")
 
 
 def test_bars_are_on_one_scale() -> None:

@@ -1,6 +1,8 @@
 """Rule 1: a caller that waits for another one goes on when that one is done or interrupted."""
 
 import asyncio
+import contextlib
+import os
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -9,7 +11,8 @@ import pytest
 from process import PIPE, Process
 from process.core._inbound import Collection
 from process.threads._monitor import Waiter
-from tests.support import PROMPT, Kit, pattern, reached, until
+from process.threads._source import Source
+from tests.support import FOREVER, PROMPT, Kit, pattern, reached, until
 
 
 class Other(threading.Thread):
@@ -137,3 +140,60 @@ async def test_what_a_cancelled_task_has_gathered_goes_to_the_waiter(loops: Kit)
         assert not second.done()
         first.cancel()
         assert await asyncio.wait_for(second, PROMPT) == b"abc"
+
+
+@pytest.mark.parametrize("exposed", [False, True])
+def test_what_a_caller_torn_out_of_its_clean_up_had_goes_to_the_waiter(
+    monkeypatch: pytest.MonkeyPatch, exposed: bool
+) -> None:
+    """Interrupted again where it was to give up its claim: that ends with its frame.
+
+    So does the pause that it has made for the relay, if there is a second pipe.
+    """
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(["cat"], stdin=PIPE) as child:
+        source: Any = child.stdout.source  # type: ignore[union-attr]
+        reader = source.reader
+        if exposed:
+            child.stdout.fileno()
+        child.stdin.write(b"ab")
+        child.stdin.flush()
+        assert child.stdout.read(1) == b"a"
+        assert child.stdout.read(1) == b"b"
+        other = Other(child, lambda: child.stdout.read(1))
+        this = threading.get_ident()
+        poll, sleep, leave = type(reader).poll, Waiter.sleep, Source._leave
+
+        def interrupt() -> None:
+            other.start()
+            until(lambda: len(source.monitor._waiters) > 1)
+            raise KeyboardInterrupt
+
+        def interrupted_poll(self: Any, timeout: Optional[float]) -> None:
+            if threading.get_ident() == this:
+                interrupt()
+            poll(self, timeout)
+
+        def interrupted_sleep(self: Waiter, timeout: Optional[float] = None) -> None:
+            if threading.get_ident() == this:
+                interrupt()
+            sleep(self, timeout)
+
+        def interrupted_again(self: Source, waiter: Waiter) -> None:
+            if threading.get_ident() == this:
+                raise KeyboardInterrupt
+            leave(self, waiter)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(reader), "poll", interrupted_poll)
+            patch.setattr(Waiter, "sleep", interrupted_sleep)
+            patch.setattr(Source, "_leave", interrupted_again)
+            with contextlib.suppress(KeyboardInterrupt):
+                child.stdout.read(1)
+        child.stdin.write(b"x")
+        child.stdin.flush()
+        assert other.outcome() == b"x"
+        if exposed:
+            child.stdin.write(b"y")
+            child.stdin.flush()
+            assert os.read(child.stdout.fileno(), 10) == b"y"

@@ -1,4 +1,4 @@
-"""Pipes and child processes with nothing but what every platform has.
+"""Pipes and child processes with what every platform has.
 
 A read or a write blocks, and closing the descriptor would not wake it (the number might even be
 reused): a thread that is stuck in one ends by itself, when the other end of the pipe closes. It is
@@ -43,7 +43,7 @@ class PipeEnd:
         self.chunk = 64 * 1024
         #: Reads are to return at once.
         self._asks = False
-        #: Seconds until the next look.
+        #: Seconds until the next check.
         self._pause = 0.0
         self._alarm = _thread.allocate_lock()
         self._alarm.acquire()
@@ -52,7 +52,7 @@ class PipeEnd:
 
     @classmethod
     def reopened(cls) -> "PipeEnd":
-        """An end for a pipe that is closed already, with nothing left but to be woken."""
+        """An end for a pipe that is already closed, which can only be woken."""
         end = cls(Descriptor(), writing=False)
         end.stop_blocking()
         return end
@@ -84,13 +84,13 @@ class PipeEnd:
         """Bytes were read or written: here the pipe stays as it is."""
 
     def relayed(self) -> None:
-        """Bytes were moved into the outlet of a relay: the next look comes at once."""
+        """Bytes were moved into the outlet of a relay: the next check comes at once."""
         self._pause = 0.0
 
     def wait(
         self, watch: "Optional[ExitWatch]", timeout: Optional[float], ready: bool = True
     ) -> bool:
-        """Wait until it is time to look at the pipe: at once, where the read or write waits."""
+        """Wait until it is time to check the pipe: at once if reads and writes block."""
         if self._asks:
             self._alarm.acquire(timeout=self._pause)
             self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
@@ -99,7 +99,7 @@ class PipeEnd:
     def wait_relay(
         self, outlet: Descriptor, read: bool, write: bool, watch: "Optional[ExitWatch]"
     ) -> Tuple[bool, bool, bool, bool]:
-        """See `_posix.PipeEnd.wait_relay`: here all that is wanted is to be tried."""
+        """See `_posix.PipeEnd.wait_relay`: here the caller has to try."""
         self.wait(watch, None)
         return read, write, False, False
 
@@ -222,7 +222,7 @@ def has_reader(outlet: Descriptor) -> bool:
 
 
 def block_signals() -> None:
-    """Let no signal be delivered to this thread: there is nothing to be done here."""
+    """Block all signals in this thread: not needed here."""
 
 
 def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
@@ -231,12 +231,12 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
 
 
 def exit_code(pid: int) -> Optional[int]:
-    """The exit code of a child that has ended but has not been reaped: here, no way to know."""
+    """The exit code of a child that has ended but has not been reaped: unknown here."""
     return None
 
 
 def reap(pid: int) -> bool:
-    """Reap a child, if it has ended: here nobody has to."""
+    """Reap a child, if it has ended: not needed here."""
     return False
 
 

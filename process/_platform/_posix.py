@@ -4,13 +4,13 @@ The library's ends of its pipes are non-blocking (the flag belongs to the open f
 the child has the description of the other end, so the child never sees it). Each end has a wake-up
 descriptor of its own, which is polled together with the pipe and cleared by the thread that polls.
 
-The end of the child is a pidfd where the kernel has one, and else a thread waits for it. Its exit
-code is looked at without reaping it (`waitid` with `WNOWAIT`), so a look that a signal handler
-interrupts loses nothing. The code is stored in the `Popen` first and the child reaped after that:
-`Popen` neither waits for a child whose code it has, nor sends it a signal.
+The end of the child is a pidfd where the kernel has one; otherwise a thread waits for it. The exit
+code is read without reaping the child (`waitid` with `WNOWAIT`), so an interrupted read loses
+nothing. It is stored in the `Popen`, and then the child is reaped: `Popen` neither waits for a
+child whose code it has, nor sends it a signal.
 
-What the system and the interpreter can do is found out by trying, when it is needed. A program may
-have taken away `select.poll` (eventlet does, since `select.select` lets its other threads run).
+What the system and the interpreter support is probed when it is needed. A program may have removed
+`select.poll` (eventlet does, since `select.select` lets its other threads run).
 """
 
 import contextlib
@@ -70,7 +70,7 @@ _MOST_ENLARGED = 8
 
 _enlarged: "Set[PipeEnd]" = set()
 
-#: What a pipe that is closed has as its descriptor.
+#: The descriptor of a closed pipe.
 _CLOSED = Descriptor()
 
 #: The functions of `signal` without the enumerations, which take ten times as long.
@@ -102,8 +102,8 @@ def _make_pidfd(pid: int) -> Descriptor:
 def _poll(wanted: Dict[int, int], timeout: Optional[float] = None) -> Dict[int, int]:
     """Wait for events of descriptors, errors among them, for `timeout` seconds at the longest.
 
-    Without `select.poll`, `select` does it. To it an end to write to is readable if and only if
-    there is no reader. It cannot wait for descriptors beyond its limit, which is 1023.
+    Without `select.poll` this uses `select`, for which a writing end is readable if and only if
+    there is no reader, and which cannot wait for descriptors above 1023.
     """
     if not hasattr(select, "poll"):
         targets = [number for number, events in wanted.items() if events == _OUT]
@@ -158,7 +158,7 @@ def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
 
     Not by way of the transport. Before Python 3.13 that asks `Popen` to, which reaps a child that
     has just ended, so that the loop has to make an exit code up (gh-87744); from then on it does
-    not look whether the number belongs to somebody else by now (gh-127049).
+    not check whether the number belongs to another process by now (gh-127049).
 
     Raises:
         ProcessLookupError: the child has ended.
@@ -188,7 +188,7 @@ def block_signals() -> None:
 
 
 def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
-    """A non-blocking description of the same pipe, with flags of its own, if there can be one."""
+    """A separate, non-blocking open file description of the same pipe, if possible."""
     try:
         return Descriptor.own(os.open, f"/proc/self/fd/{descriptor}", flags | os.O_NONBLOCK)
     except OSError:
@@ -259,7 +259,7 @@ class _Event:
 class PipeEnd:
     """The library's end of a pipe of the child.
 
-    `wait` and `wake` may be called from any thread, `wake` from finalizers as well. All else is for
+    `wait` and `wake` may be called from any thread, `wake` also from finalizers. The rest is for
     the thread that has the claim.
     """
 
@@ -324,9 +324,8 @@ class PipeEnd:
     def moved(self, full: bool, bulk: bool) -> None:
         """Bytes were read or written.
 
-        Where the pipe is full again and again, the turns taken with the child cost time, and next
-        to a busy Python thread each turn costs a whole switch interval. A larger pipe makes for
-        fewer turns.
+        If the pipe is full repeatedly, the context switches cost time, and next to a busy Python
+        thread each costs a whole switch interval. A larger pipe saves some of them.
 
         Args:
             full: the pipe was full, or is full now.
@@ -452,8 +451,8 @@ class PipeEnd:
     def share(self) -> int:
         """The number of a descriptor, which blocks, for a caller to write to.
 
-        Where the pipe can be opened once more, the library has a non-blocking description of its
-        own from then on.
+        If the pipe can be opened again, the library uses a separate non-blocking description from
+        then on.
         """
         if self._given is not None:
             return self._given.fileno()
@@ -471,7 +470,7 @@ class PipeEnd:
         """Close the pipe, and drop what is needed to wake threads that wait for it.
 
         Args:
-            in_use: a caller may be about to poll it; it is closed when that caller lets go of it.
+            in_use: a caller may be about to poll it; it is closed when that caller drops it.
         """
         _enlarged.discard(self)
         event, self._event = self._event, None

@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, Tuple, Union
 
 from process._handover import belongs_to_loop
-from process._interpreter import interrupted_between_instructions
+from process._interpreter import interrupted_after_returns
 from process.asyncio._monitor import LoopMonitor
 from process.asyncio._read_operation import ALL, LINE, ReadOperation
 from process.asyncio._spool import Spool
@@ -42,7 +42,7 @@ _PIECE = 1024 * 1024
 _CALL = 256
 
 #: Whether a call may take from the first chunk without noting what it has taken.
-_HAS_FRONTS = not interrupted_between_instructions()
+_HAS_FRONTS = not interrupted_after_returns()
 
 #: Bytes held up to which there is room for more whatever callers do.
 _ROOMY = BOUND // 2
@@ -200,6 +200,8 @@ class Reader(asyncio.StreamReader):
             OSError: the pipe could not be read to its end, and nothing is left.
             ProcessError: bytes have been lost.
         """
+        if not _HAS_FRONTS:
+            self._unpaid += _CALL
         if self._unpaid >= BOUND:
             await self._give_a_turn()
         if operation.large:

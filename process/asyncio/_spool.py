@@ -39,8 +39,9 @@ _PIECE = 1024 * 1024
 #: Bytes in the queue above which the transport is paused.
 _QUEUE = 4 * 1024 * 1024
 
-#: Seconds that a job may wait for a thread.
-_PATIENCE = 0.25
+#: Seconds that a job may wait for a thread. On a busy machine a thread may come late; given up on,
+#: the queue is not bounded meanwhile.
+_PATIENCE = 1.0
 
 
 class _Job:

@@ -1,9 +1,9 @@
-"""First in, first out, for bytes.
+"""A queue of bytes, first in, first out.
 
 Theory of operation. Every byte of a stream has an absolute offset. The buffer is a queue of
 chunks, each with the offset of its first byte, and one integer: the offset of the next byte to
-hand out. What is held, how much, and where it ends all follow from these two; nothing is stored
-twice, so nothing can disagree.
+be taken. What is held, how much, and where it ends follow from these two; nothing is stored twice,
+so nothing can disagree.
 
 Invariant. Each mutation becomes visible by a single store (`append` of the queue, or the
 assignment of the offset). An exception raised between any two lines, by a signal handler for
@@ -24,7 +24,7 @@ Chunk = Union[bytes, bytearray, memoryview]
 
 _SMALL = 4096
 
-#: Separators for which it is remembered how far has been searched; usually there is one.
+#: Separators for which the progress of the search is stored; usually there is one.
 _SEPARATORS = 8
 
 
@@ -41,7 +41,7 @@ class Buffer:
 
     @property
     def end(self) -> int:
-        """The offset in the stream behind everything held."""
+        """The offset in the stream after everything held."""
         if not self._chunks:
             return self._position
         start, chunk = self._chunks[-1]
@@ -53,10 +53,10 @@ class Buffer:
             return 0
         start, chunk = self._chunks[-1]
         size = start + len(chunk) - self._position
-        return size if size > 0 else 0  # below: handed out, and not thrown away yet
+        return size if size > 0 else 0  # below: taken, and not discarded yet
 
     def append(self, chunk: Chunk) -> None:
-        """Add `chunk` behind everything held."""
+        """Add `chunk` at the end."""
         if not chunk:
             return
         chunks = self._chunks
@@ -78,7 +78,7 @@ class Buffer:
         self._chunks.append((self.end, chunk))
 
     def front(self, size: int) -> memoryview:
-        """A view of at most `size` bytes: what can be had of the first chunk without a copy."""
+        """A view of at most `size` bytes of the first chunk, without a copy."""
         self.discard()
         if not self._chunks:
             return memoryview(b"")
@@ -115,31 +115,31 @@ class Buffer:
         return b"".join(pieces)
 
     def skip(self, size: int) -> None:
-        """Let go of the first `size` bytes."""
+        """Remove the first `size` bytes."""
         self.discard()
         self._position += min(size, len(self))
 
     def advance(self, size: int) -> None:
-        """The same for what is known to be held, at once: the chunks go later."""
+        """The same for bytes that are known to be held; their chunks are discarded later."""
         self._position += size
 
     def skip_to(self, position: int) -> None:
-        """Let go of what lies before the offset `position`, unless that has been done."""
+        """Remove what is before the offset `position`, unless that has been done."""
         self.discard()
         self._position = max(self._position, position)
 
     def take(self, size: int) -> bytes:
-        """Hand out at most `size` bytes."""
+        """Take at most `size` bytes."""
         data = self.peek(size)
         self.skip(len(data))
         return data
 
     def take_exactly(self, size: int) -> bytes:
-        """Hand out `size` bytes if that leaves some of the first chunk, which is of `bytes`.
+        """Take `size` bytes if that leaves some of the first chunk, which is of `bytes`.
 
-        Else, nothing is handed out. This and `take_until` are for callers that do what depends on
-        how much is held once a chunk rather than once a call. No call into C lies between the
-        store that makes it true and the return.
+        Otherwise nothing is taken. This and `take_until` are for callers that do what depends on
+        how much is held once for each chunk, not in each call. There is no call into C between the
+        store that takes the bytes and the return.
         """
         if self._chunks:
             first: Tuple[int, Any] = self._chunks[0]
@@ -173,19 +173,19 @@ class Buffer:
         self._position -= len(data)
 
     def pass_by(self, size: int) -> None:
-        """The next `size` bytes of the stream go past the buffer, which is empty."""
+        """Skip `size` bytes of the stream that do not pass through the buffer, which is empty."""
         self._position += size
 
     @property
     def position(self) -> int:
-        """The offset in the stream of the next byte to hand out."""
+        """The offset in the stream of the next byte to be taken."""
         return self._position
 
     def find(self, separator: bytes) -> int:
         """The number of bytes up to and including the first `separator`, or -1.
 
-        Asked again for the same separator it goes on where it stopped, so a long line that comes
-        in small pieces is searched once, not once a piece; whatever others search for meanwhile.
+        Called again for the same separator it continues where it stopped, so a long line that
+        arrives in small pieces is searched once, not once for each piece.
         """
         if not self._chunks:
             return -1
@@ -227,7 +227,7 @@ class Buffer:
         return 0 if index < 0 else max(0, start + index + len(separator) - self._position)
 
     def discard(self) -> None:
-        """Let go of the chunks that have been handed out, which else happens with the next call."""
+        """Discard the chunks that have been taken, which otherwise happens in the next call."""
         chunks = self._chunks
         while chunks and chunks[0][0] + len(chunks[0][1]) <= self._position:
             chunks.popleft()

@@ -305,9 +305,11 @@ class Inbound:
 
     @property
     def uncollected(self) -> Buffer:
-        """The same, without the bytes of a collection."""
+        """The same, without the bytes of a collection that is under way."""
         if self._front is not None:
             self._recall()
+        if not self.busy:
+            self._reclaim()
         return self._buffer
 
     def _reclaim(self) -> None:

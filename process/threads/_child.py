@@ -11,6 +11,7 @@ monitor's lock included. So it takes no lock, and every wait in it has a time li
 `GRACE` seconds, SIGKILL. A `Child` is in `alive` until it has been closed or ended.
 """
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -27,6 +28,7 @@ from process._lifecycle import GRACE, SIGKILL, Redirections
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.core.constants import PIPE
+from process.core.errors import ProcessError
 from process.core.types import File
 from process.threads._files import RawReader, RawWriter, Reader, Writer
 from process.threads._monitor import Monitor, Waiter, limited
@@ -64,6 +66,8 @@ class Child:
         self.stderr: Union[Reader, RawReader, None] = None
         self.sink: Optional[Sink] = None
         self.sources: List[Source] = []
+        #: Held by the thread that rolls back.
+        self._rolling_back = _thread.allocate_lock()
         #: A fork inherits this object, but not the child.
         self.owner = os.getpid()
 
@@ -161,8 +165,13 @@ class Child:
     def roll_back(self) -> None:
         """End what was begun, when it cannot be completed. Nothing is left behind."""
         try:
-            run_uninterrupted(self._roll_back)
+            run_uninterrupted(self._roll_back_once)
         except RuntimeError:  # a thread cannot be started
+            self._roll_back()
+
+    def _roll_back_once(self) -> None:
+        """The same, after another thread that does it for a caller that was interrupted."""
+        with self._rolling_back:
             self._roll_back()
 
     def _roll_back(self) -> None:
@@ -240,15 +249,25 @@ class Child:
             self.stdin.close_soon()
         ours = [source for source in self.sources if source.reclaim()]
         open_ones: List[str] = []
-        try:
-            open_ones = self.keep(ours, join=True)
-            for source in ours:
-                source.keep_rest()
-        except MemoryError as error:  # it is closed all the same, and what is left is lost
-            for source in ours:
-                source.fail(error)
-            self.close_streams()
-            self.wait()
+        kept = False
+        while not kept:
+            try:
+                open_ones = self.keep(ours, join=True)
+                for source in ours:
+                    source.keep_rest()
+                kept = True
+            except ProcessError:
+                # Some of a stream is lost, which is reported below: keep what the other one has.
+                others = [source for source in ours if source.reader.failure is None]
+                if len(others) == len(ours):
+                    raise
+                ours = others
+            except MemoryError as error:  # it is closed all the same, and what is left is lost
+                for source in ours:
+                    source.fail(error)
+                self.close_streams()
+                self.wait()
+                kept = True
         self.close_streams()
         self.alive.discard(self)
         self.monitor.release()

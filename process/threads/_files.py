@@ -92,7 +92,8 @@ class _Reading:
             self._lines = self.source.lines
             return line
         except BaseException:
-            self.source.unread(line)
+            self.source.returned.append((line,))
+            self.source.restore()
             raise
 
     def readlines(self, hint: Optional[int] = -1, /) -> List[bytes]:
@@ -105,7 +106,8 @@ class _Reading:
             self._blocks, self._block_size = self.source.blocks, self.source.block_size
             return data  # type: ignore[return-value] # `None`, if non-blocking, as `io` has it
         except BaseException:
-            self.source.unread(data or b"")
+            self.source.returned.append((data or b"",))
+            self.source.restore()
             raise
 
     def _read_piece(self, size: int) -> bytes:
@@ -115,7 +117,8 @@ class _Reading:
             self._pieces, self._piece_size = self.source.pieces, self.source.piece_size
             return data  # type: ignore[return-value]
         except BaseException:
-            self.source.unread(data or b"")
+            self.source.returned.append((data or b"",))
+            self.source.restore()
             raise
 
     def _hand_over(self) -> Offer:
@@ -372,7 +375,8 @@ def _fill(source: Source, read: Callable[[int], Optional[bytes]], buffer: "Buffe
             target[: len(data)] = data
         return len(data)
     except BaseException:
-        source.unread(data or b"")
+        source.returned.append((data or b"",))
+        source.restore()
         raise
 
 
@@ -384,7 +388,8 @@ def _read_lines(source: Source, hint: Optional[int]) -> List[bytes]:
         _append_lines(source, hint, lines)
         return lines
     except BaseException:
-        source.unread(b"".join(lines))
+        source.returned.append((b"".join(lines),))
+        source.restore()
         raise
 
 

@@ -72,7 +72,10 @@ class Relay:
     def blocking(self) -> bool:
         """Whether reads of the stream wait for bytes; a caller may have changed that."""
         number = self.descriptor.fileno()
-        return number < 0 or _platform.is_blocking(number)
+        try:
+            return number < 0 or _platform.is_blocking(number)
+        except OSError:  # closed at this very moment: this is asked without the lock, too
+            return True
 
     def suspend(self, waiter: Waiter, on_abandoned: Callable[[object], None]) -> None:
         """A caller is going to read by way of the stream object."""

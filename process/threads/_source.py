@@ -17,9 +17,10 @@ import io
 import math
 import os
 import time
+from collections import deque
 from functools import partial
 from threading import get_ident
-from typing import Callable, Iterator, Optional, Union
+from typing import Callable, Deque, Iterator, Optional, Tuple, Union
 
 from process._descriptor import Descriptor
 from process._interpreter import atomic_between_calls
@@ -55,6 +56,12 @@ class Source:
         self.inbound = reader.inbound
         self.has_fronts = atomic_between_calls()
         self._closed = False
+        #: What callers have taken and could not pass on, until it is in the buffer again. Each in a
+        #: tuple of its own, by which it is known. Filled in one call into C, as the first thing
+        #: that is done about an exception: a second one, in the middle of that, loses nothing.
+        self.returned: Deque[Tuple[bytes]] = deque()
+        #: What is being put back, and the position of the buffer before that.
+        self._returning: Optional[Tuple[Tuple[bytes], int]] = None
         #: A caller has the number of the second pipe, so only a caller can know who uses it.
         self._number_given = False
 
@@ -69,6 +76,8 @@ class Source:
         with self.monitor.lock:
             if self.handed_over:
                 return True
+            if self.returned:
+                return False
             return self.inbound.at_eof and not self.inbound.held and self.relay is None
 
     @property
@@ -118,23 +127,42 @@ class Source:
                     line = self.read_line(-1)
                     return io.BytesIO(line)
                 except BaseException:
-                    self.unread(line)
+                    self.returned.append((line,))
+                    self.restore()
                     raise
             if not self._take(_line, -1, 0, self._open_lines, consume=False):
                 return io.BytesIO()
 
     def unread(self, data: bytes) -> None:
         """Put back what a caller has taken and could not pass on."""
+        self.returned.append((data,))
+        self.restore()
+
+    def restore(self) -> None:
+        """Put everything that callers have returned back into the buffer."""
         waiter = Waiter()
         with self.monitor:
             try:
                 with self.monitor.lock:
-                    if data and not self._closed:
-                        self._suspend(waiter)  # what is in the second pipe comes after it
-                        self.inbound.buffer.unread(data)
-                        self.monitor.notify()
+                    self._restore(waiter)
             finally:
                 self._leave(waiter)
+
+    def _restore(self, waiter: Waiter) -> None:
+        """The same. The lock is held. Cut off anywhere, it is done again."""
+        while self.returned:
+            entry = self.returned[0]
+            (data,) = entry
+            if data and not self._closed:
+                self._suspend(waiter)  # what is in the second pipe comes after it
+                buffer = self.inbound.buffer
+                if self._returning is None or self._returning[0] is not entry:
+                    self._returning = entry, buffer.position
+                if buffer.position == self._returning[1]:
+                    buffer.unread(data)
+                self.monitor.notify()
+            self.returned.popleft()
+            self._returning = None
 
     def unread_batch(self, batch: io.BytesIO) -> None:
         """The same for a batch: unless it is the front, nothing else refers to it."""
@@ -171,6 +199,9 @@ class Source:
                                 self._check_open()
                             if self.handed_over:
                                 return b""
+                            if self.returned:
+                                waiter = waiter or Waiter()
+                                self._restore(waiter)
                             if reader.relay is not None:  # since this call began, perhaps
                                 waiter = self._suspend(waiter or Waiter())
                             if inbound.gathered and inbound.taken_by_other(get_ident()):
@@ -228,7 +259,8 @@ class Source:
                         self._leave(waiter)
         except BaseException:
             if taken:  # and then a signal handler raised: the caller never gets to see it
-                self.unread(data)
+                self.returned.append((data,))
+                self.restore()
             raise
 
     def _decide(self, decide: Decide, buffer: Buffer, size: int) -> int:
@@ -399,6 +431,7 @@ class Source:
         Raises:
             ProcessError: there was not enough memory for what is held, and it is lost.
         """
+        self._restore(waiter)
         self._suspend(waiter)
         try:
             self.inbound.collect(collection, waiter, self.reader.on_abandoned)
@@ -443,7 +476,8 @@ class Source:
                 finally:
                     self.abandon(collection, waiter)
         except BaseException:
-            self.unread(data)
+            self.returned.append((data,))
+            self.restore()
             raise
 
     def _collected_or_closed(self, collection: Collection) -> bool:
@@ -489,6 +523,7 @@ class Source:
         child's pipe was at its end, a new one passes on what is held.
         """
         reader, inbound = self.reader, self.inbound
+        self._restore(Waiter())
         relay = Relay(inbound.held)
         reader.end.stop_blocking()
         relay.push(inbound.buffer)
@@ -582,7 +617,7 @@ class Source:
         What was read before is not lost.
         """
         with self.monitor.lock:
-            if not self._closed and self.inbound.held:
+            if not self._closed and (self.inbound.held or self.returned):
                 waiter, collection = Waiter(), Collection()
                 self._gather(collection, waiter)
                 self.inbound.keep(collection)
@@ -617,7 +652,7 @@ class Source:
             self.inbound.discard()
             self.reader.nudge()
         else:
-            relay.close()
+            relay.leave()
 
     def release(self) -> None:
         """The child has ended: what still comes is for a receiver alone. Safe in finalizers."""

@@ -32,7 +32,7 @@ def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `bench` to the command line."""
     parser = commands.add_parser(
         "bench",
-        help="time and memory, beside the standard library",
+        help="time and memory, against the standard library",
         description="Measures this library and the standard library in turn. POSIX only. The exit "
         "code is 0 if everything could be measured, whatever the ratios are.",
     )
@@ -41,7 +41,7 @@ def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         action="append",
         choices=[case.name for case in CASES],
         metavar="NAME",
-        help="measure this case alone (may be repeated)",
+        help="measure only this case (may be repeated)",
     )
     parser.add_argument(
         "--group",
@@ -57,7 +57,7 @@ def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         type=_positive(float),
         default=1.0,
         metavar="X",
-        help="X times the usual amounts. For a quick look: what is allowed is meant for 1",
+        help="multiply the amounts by X; the limits are for 1",
     )
     report.add_options(parser)
     parser.add_argument("--list", action="store_true", help="list the cases, measure nothing")

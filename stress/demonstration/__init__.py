@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `demo` to the command line."""
-    parser = commands.add_parser("demo", help="what hangs elsewhere, side by side (the default)")
+    parser = commands.add_parser("demo", help="the traps of pipes, side by side (the default)")
     parser.add_argument(
         "--patience",
         type=float,
         default=3.0,
         metavar="SECONDS",
-        help="given to the standard library in each scenario (default: 3)",
+        help="time limit of the standard library (default: 3)",
     )
     parser.add_argument(
         "--only",
         action="append",
         choices=SCENARIOS,
         metavar="SCENARIO",
-        help="play this one, by the name it has in the table; can be given again",
+        help="play this one, by its name in the table (may be repeated)",
     )
     parser.add_argument(
         "--jobs", type=int, default=3, help="scenarios played at the same time (default: 3)"
@@ -53,8 +53,8 @@ def _run(options: argparse.Namespace) -> int:
     scenarios = _chosen(options.only or list(SCENARIOS))
     console.print(
         f"{len(scenarios)} traps, each with the standard library and with this one, each in a"
-        f" process of its own.\nThe standard library has {options.patience:g} seconds for each;"
-        " what has not come to an end by then has hung.\n"
+        f" separate process.\nThe standard library has {options.patience:g} seconds for each;"
+        " what has not finished by then has hung.\n"
     )
     outcomes = Outcomes(scenarios)
     with Live(outcomes.table(), console=console, refresh_per_second=8) as live:
@@ -62,11 +62,11 @@ def _run(options: argparse.Namespace) -> int:
     report.publish(options, "demonstration", outcomes.as_json())
     failures = outcomes.failures()
     if failures:
-        console.print("\n[red]This library has not kept its promise:[/]")
+        console.print("\n[red]This library has failed:[/]")
         for failure in failures:
             console.print(f"  {failure}", markup=False)
         return 1
-    console.print("\nNothing of ours hung, lost a byte, failed or left anything behind.")
+    console.print("\nThis library did not hang, lose a byte, fail or leave anything behind.")
     return 0
 
 

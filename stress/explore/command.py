@@ -20,19 +20,19 @@ _LIMIT = 1_000_000
 
 def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `explore` to the command line."""
-    parser = commands.add_parser("explore", help="every interleaving of small worlds")
+    parser = commands.add_parser("explore", help="search every interleaving of small worlds")
     parser.add_argument(
         "--world",
         action="append",
         choices=WORLDS,
         metavar="WORLD",
-        help=f"this one only; can be given again ({', '.join(WORLDS)})",
+        help=f"only this one (may be repeated): {', '.join(WORLDS)}",
     )
     parser.add_argument(
         "--limit",
         type=int,
         default=_LIMIT,
-        help=f"give a world up after so many states, at about 500 bytes each (default: {_LIMIT:,})",
+        help=f"stop a world after that many states, of about 500 bytes (default: {_LIMIT:,})",
     )
     report.add_options(parser)
     parser.set_defaults(run=_run)

@@ -28,7 +28,7 @@ WORKER = "stress.faults.worker"
 
 def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `faults` to the command line."""
-    parser = commands.add_parser("faults", help="faults at random moments")
+    parser = commands.add_parser("faults", help="fault injection at random points")
     rounds.add_options(parser)
     report.add_options(parser)
     parser.set_defaults(run=_run)
@@ -37,7 +37,7 @@ def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 def _run(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if os.name != "posix":
-        console.print("These faults are made of signals and limits that only POSIX has.")
+        console.print("These faults need signals and limits that only POSIX has.")
         return 1
     from stress.faults.tally import Tally
 

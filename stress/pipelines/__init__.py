@@ -1,4 +1,4 @@
-"""Random pipelines, held against a model.
+"""Random pipelines, compared with a model.
 
 A round is a pipeline of two to four stages, of both variants, which one to three callers start, use
 and end (`round`), in ways and orders that follow from the seed (`plan`): some readers leave early,
@@ -30,7 +30,7 @@ WORKER = "stress.pipelines.worker"
 
 def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `pipelines` to the command line."""
-    parser = commands.add_parser("pipelines", help="random pipelines, held against a model")
+    parser = commands.add_parser("pipelines", help="random pipelines, compared with a model")
     rounds.add_options(parser)
     parser.set_defaults(run=_run)
 
@@ -38,7 +38,7 @@ def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
 def _run(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if os.name != "posix":
-        console.print("These pipelines end by signals and are forked, as on POSIX only.")
+        console.print("These pipelines need signals and forks, which only POSIX has.")
         return 1
     seed = rounds.choose_seed(options, console)
     done: CounterType[str] = Counter()

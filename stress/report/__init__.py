@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--report",
         metavar="DIR",
         type=Path,
-        help="gather the results of this and other commands there, as a page",
+        help="add the results to those of other commands there, as a page",
     )
     parser.add_argument(
         "--json", metavar="FILE", help="write the results of this command to a file (-: stdout)"

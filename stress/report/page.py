@@ -91,12 +91,12 @@ def summary(answers: List[Tile]) -> str:
     speed = next(tile for tile in answers if tile.part == "bench")
     broken = [tile.title.lower() for tile in holding if not tile.good]
     if not holding:
-        sentence = "Whether it holds has not been tried"
+        sentence = "Not tested"
     else:
-        sentence = f"It does not hold (see {', '.join(broken)})" if broken else "It holds"
+        sentence = f"Failed: {', '.join(broken)}" if broken else "All passed"
     if speed.good is None:
-        return f"{sentence}. How fast it is has not been measured."
-    return f"{sentence}, and takes {speed.figure} the time of the standard library."
+        return f"{sentence}. The speed has not been measured."
+    return f"{sentence}. It takes {speed.figure} the time of the standard library."
 
 
 #: Figure and text of a tile, and whether it is good.
@@ -119,7 +119,7 @@ def _fast(data: Any) -> _Answer:
     slow = [case["name"] for case in data["cases"] if case["too_slow"]]
     failed = [case["name"] for case in data["cases"] if case["error"]]
     if not ratios:
-        return "unknown", "no case has an opponent", False
+        return "unknown", "no case can be compared", False
     text = f"the time of the standard library, the median of {len(ratios)} cases. "
     if failed:
         text += f"Failed: {', '.join(failed)}"

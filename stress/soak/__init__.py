@@ -29,7 +29,7 @@ _SAMPLES = 2000
 
 def add_command(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `soak` to the command line."""
-    parser = commands.add_parser("soak", help="collectors that run for hours; nothing may grow")
+    parser = commands.add_parser("soak", help="long runs, in which nothing may grow")
     parser.add_argument("--minutes", type=float, default=1.0, help="for how long (default: 1)")
     report.add_options(parser)
     parser.set_defaults(run=_run)
