@@ -1,15 +1,20 @@
 """What the library asks of the interpreter, found out in one place."""
 
+import _thread
+import importlib
 import subprocess
 import sys
+import threading
 from itertools import chain
-from typing import Any, Callable, List, Tuple, Type
+from typing import Any, Callable, Dict, List, Tuple, Type
 
 __all__ = [
     "atomic_between_calls",
+    "import_uninterrupted",
     "interrupted_after_returns",
     "popen_class",
     "raised_by_signal_handler",
+    "run_uninterrupted",
 ]
 
 
@@ -72,3 +77,58 @@ def popen_class() -> "Type[subprocess.Popen[bytes]]":
     spec.loader.exec_module(module)
     original: Type[subprocess.Popen[bytes]] = module.Popen
     return original
+
+
+def run_uninterrupted(function: Callable[[], None]) -> None:
+    """Call `function` where no signal handler can interrupt it.
+
+    Handlers run in the main thread only, so another thread calls it on behalf of the main thread.
+    If the main thread is interrupted while it waits, the call goes on.
+
+    Raises:
+        RuntimeError: a thread cannot be started.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        function()
+        return
+    failure: List[BaseException] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def run() -> None:  # pragma: no cover - tracers do not get to see this thread
+        try:
+            function()
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            done.release()
+
+    _thread.start_new_thread(run, ())
+    done.acquire()  # ends because `run` does
+    if failure:
+        raise failure[0]
+
+
+#: Modules that have been imported to the end, by name.
+_imported: Dict[str, Any] = {}
+
+
+def import_uninterrupted(name: str) -> Any:
+    """Import a module of the library where no signal handler can interrupt that, if possible.
+
+    What a handler raises in the middle of an import may be lost, since a callback written in Python
+    is called where the lock of a module is released; and on CPython 3.15 it may leave such a lock
+    locked, so that the next import hangs.
+    """
+
+    def run() -> None:
+        _imported[name] = importlib.import_module(name)
+
+    if name not in _imported:
+        try:
+            # The thread waits for no import that its caller is in the middle of: it imports modules
+            # of the library and of the standard library, and these do not run processes.
+            run_uninterrupted(run)
+        except RuntimeError:  # a thread cannot be started
+            run()
+    return _imported[name]

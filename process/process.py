@@ -2,9 +2,10 @@
 
 from _weakref import ref
 from itertools import count
-from typing import TYPE_CHECKING, Dict, Optional, Type
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Type
 
-from process._interpreter import raised_by_signal_handler
+from process._interpreter import import_uninterrupted, raised_by_signal_handler
 from process.constants import DEFAULT_BUFFER_SIZE
 from process.core._base import BaseProcess, normalize_timeout
 from process.core.errors import (
@@ -39,6 +40,11 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     #: The calls of `run` under way, and the one that has run the process. Weak references: a call
     #: that was interrupted again and again, and so never concluded, is over when its frame is gone.
     _runs: "Dict[int, ref[_Run]]"
+    #: What the finalizer calls. Whenever that is possible it is a call into C, in which no signal
+    #: handler can run: what a handler raises in a finalizer is lost.
+    _finalize: Callable[[], object] = bool
+
+    __del__: Any = property(attrgetter("_finalize"))
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -56,13 +62,14 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             try:
                 self._begin(reference)
                 # Imported here: `import process` is cheap, and a failure has a name.
+                _child = import_uninterrupted("process.threads._child")
                 from process._lifecycle import Redirections
-                from process.threads import _child
 
                 check_arguments(self._arguments)
                 redirections = Redirections(self._stdin, self._stdout, self._stderr)
                 child = _child.Child()
                 _child.start(child, self._arguments, redirections, self._buffer_size)
+                self._finalize = child.drop
                 self._child = child
             except ProcessAlreadyRunError:
                 raise
@@ -113,11 +120,16 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         return self._everything("stderr", join)
 
     def join(self, timeout: Optional[float] = None) -> None:
-        if not self._started.wait(normalize_timeout(timeout)):
+        child = self._started
+        if not child.wait(normalize_timeout(timeout)):
             raise ProcessTimeoutError(f"Process did not complete within {timeout} seconds")
+        self._settle(child)
 
     def close(self) -> None:
-        self._warn(self._started.close(), stacklevel=3)
+        child = self._started
+        open_ones = child.close()
+        self._settle(child)
+        self._warn(open_ones, stacklevel=3)
 
     def __enter__(self) -> "Self":
         return self.run()
@@ -129,10 +141,23 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         traceback: "Optional[TracebackType]",
     ) -> None:
         child = self._started
-        if kind is None:
-            self._warn(child.finish(), stacklevel=3)
-        else:
-            child.close_streams()
+        open_ones: List[str] = []
+        try:
+            if kind is None:
+                open_ones = child.finish()
+            else:
+                child.close_streams()
+        finally:
+            if not child.over:
+                self._finalize = child.drop_elsewhere()
+            self._settle(child)
+        self._warn(open_ones, stacklevel=3)
+
+    def _settle(self, child: "Child") -> None:
+        """Leave nothing to the finalizer if there is nothing to end."""
+        if child.over:
+            finalize, self._finalize = self._finalize, bool
+            finalize()  # it may be a thread that waits
 
     def _everything(self, name: str, join: bool) -> bytes:
         child = self._started

@@ -375,8 +375,14 @@ while os.path.exists(sys.argv[1]): time.sleep(0.001)
             self.path.write_bytes(data)
             return
         assert not data, "this gate carries no data"
-        until(self.path.exists)
-        self.path.unlink()
+        until(self._remove)
+
+    def _remove(self) -> bool:
+        try:
+            self.path.unlink()
+        except (FileNotFoundError, PermissionError):  # not made yet, or not closed yet
+            return False
+        return True
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
@@ -677,8 +683,22 @@ def await_stop(pid: int) -> None:
         assert result.si_code == os.CLD_STOPPED
 
 
+def has_gil() -> bool:
+    """Whether one thread runs at a time."""
+    ask: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return ask()
+
+
+def _free() -> None:
+    """Where references are not counted, have dropped what nothing refers to any more."""
+    if not hasattr(sys, "getrefcount"):
+        gc.collect()
+        gc.collect()  # what finalizers have let go of
+
+
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process."""
+    """Whether there is such a process, once what was dropped has been ended."""
+    _free()
     if sys.platform == "win32":  # where signal 0 is CTRL_C_EVENT, and is sent
         import psutil
 
@@ -695,6 +715,7 @@ def descriptors() -> Optional[List[str]]:
     directory = Path("/proc/self/fd")
     if not directory.is_dir():
         return None
+    _free()
     found = []
     for entry in os.listdir(directory):  # noqa: PTH208
         with contextlib.suppress(OSError):  # the descriptor of the listing itself

@@ -170,6 +170,68 @@ def test_a_thread_cannot_be_started(monkeypatch: pytest.MonkeyPatch, number: int
     process.close()
 
 
+#: Writes to stdout for as long as it can, and then says on stderr how much that was.
+_METER = """
+import threading, time
+done, chunk = 0, b"0123456789abcde\\n" * 1024
+def watch():
+    last = -1
+    while last != done:
+        last = done
+        time.sleep(0.5)
+    put(2, b"%d" % done)
+    os._exit(0)
+threading.Thread(target=watch).start()
+while True:
+    done += os.write(1, chunk)
+"""
+
+
+async def test_a_child_that_nobody_reads_is_blocked(kit: Kit) -> None:
+    """It gets rid of the bound, and of what pipes and transports hold; it would go on for ever."""
+    read, write = os.pipe()
+    process = await kit.start(python(_METER), stderr=write)
+    os.close(write)
+    with os.fdopen(read, "rb") as meter:
+        assert 0 < int(await kit.blocking(meter.read)) <= 4 * MIB
+    await kit.get(process.close())
+
+
+def test_threads_share_a_process() -> None:
+    """One writes while another one reads, and a third waits."""
+    data = pattern(LARGE)
+    found = []
+    with Process(python(ECHO), stdin=PIPE) as process:
+        threads = [
+            threading.Thread(target=lambda: found.append(process.stdout.read())),
+            threading.Thread(target=process.join),
+        ]
+        for thread in threads:
+            thread.start()
+        process.stdin.write(data)
+        process.stdin.close()
+        for thread in threads:
+            thread.join()
+    assert found == [data]
+
+
+@pytest.mark.parametrize("leave", ["close", "leave", "drop"])
+def test_nothing_is_left(leave: str) -> None:
+    """No thread, and no temporary file: `conftest.py` looks for those after each test."""
+    before = set(threading.enumerate())
+    process = Process(python(FLOOD_BOTH, LARGE), stdin=PIPE).run()
+    process.stdin.write(b"x")
+    process.join()
+    if leave == "close":
+        process.close()
+    elif leave == "leave":
+        process.__exit__(None, None, None)
+    else:
+        del process
+        gc.collect()
+    until(lambda: not set(threading.enumerate()) - before)
+
+
 def test_it_is_dropped() -> None:
     """And ended, without a word."""
     process = Process(python(WAIT), stdin=PIPE).run()
@@ -203,7 +265,15 @@ async def test_megabytes_are_read_after_the_end(kit: Kit) -> None:
 @pytest.mark.skipif(sys.platform != "win32", reason="only Windows has console control events")
 def test_a_console_event_reaches_the_child_alone() -> None:
     """Its process group is its own."""
+    event = signal.Signals["CTRL_BREAK_EVENT"]
+    group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+    with subprocess.Popen(python(RUN_ON), stdout=PIPE, creationflags=group) as popen:
+        try:
+            popen.send_signal(event)
+        except OSError as error:
+            popen.kill()
+            pytest.skip(f"`Popen` cannot send it either, without a console: {error}")
     with Process(python(RUN_ON), stdin=DEVNULL) as process:
         assert process.stdout.read(5) == b"ready"
-        process.signal(signal.Signals["CTRL_BREAK_EVENT"])
+        process.signal(event)
     assert process.exit_code not in {0, None}

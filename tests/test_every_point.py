@@ -28,6 +28,7 @@ from tests.support import (
     injectors,
     lines,
     loses_no_results,
+    needs_refcounts,
     pattern,
     refuse_threads,
     until,
@@ -252,6 +253,7 @@ def test_run_again_after_it_was_interrupted() -> None:
         process.close()
 
 
+@needs_refcounts
 def test_a_stream_that_was_not_handed_over_after_all() -> None:
     """If the receiver was not started, the stream is as it was before."""
     data = pattern(MIB)

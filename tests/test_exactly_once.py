@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Optional
 import pytest
 
 from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from process.constants import DEFAULT_BUFFER_SIZE
 from process.threads._monitor import Waiter
 from tests.support import (
     CAT,
@@ -147,7 +148,7 @@ async def test_an_explicit_write_reports_a_broken_pipe(kit: Kit) -> None:
             await kit.send(process.stdin, b"once more")
 
 
-@pytest.mark.parametrize("size", [100 * KIB, LARGE])
+@pytest.mark.parametrize("size", [DEFAULT_BUFFER_SIZE + 64 * KIB, LARGE])
 @pytest.mark.parametrize("buffer_size", [0, None])
 def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[int]) -> None:
     """More than a stream buffer holds is not left to a flush: `write` itself says so."""

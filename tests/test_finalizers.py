@@ -5,11 +5,12 @@ import gc
 import os
 import signal
 import subprocess
+import sys
 import threading
 import warnings
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, List
 
 import pytest
 
@@ -20,11 +21,14 @@ from tests.support import (
     Kit,
     await_stop,
     descriptors,
+    has_gil,
     is_alive,
+    needs_refcounts,
     pattern,
     python,
     reached,
     start_library,
+    until,
 )
 
 
@@ -69,6 +73,7 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
     assert not is_alive(pid)
 
 
+@needs_refcounts
 @pytest.mark.parametrize("served", ["by threads", "to a descriptor"])
 def test_a_child_that_has_much_to_say_on_sigterm(tmp_path: Path, served: str) -> None:
     """What it still writes is thrown away, so that it gets to the end of its tidying up."""
@@ -91,6 +96,7 @@ while True:
     assert (tmp_path / "tidy").exists()
 
 
+@needs_refcounts
 def test_a_child_that_closes_its_streams_and_tidies_up(tmp_path: Path) -> None:
     """An end of file is no reason to look at nothing else."""
     script = """
@@ -147,6 +153,97 @@ def test_a_stopped_child_is_ended() -> None:
     assert not is_alive(pid)
 
 
+def _close(process: Any) -> None:
+    process.run().close()
+
+
+def _leave(process: Any) -> None:
+    with process:
+        pass
+
+
+def _leave_by_an_exception(process: Any) -> None:
+    with pytest.raises(ZeroDivisionError), process:
+        raise ZeroDivisionError
+
+
+def _leave_by_an_exception_and_join(process: Any) -> None:
+    _leave_by_an_exception(process)
+    process.join()
+
+
+@needs_refcounts
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda process: None,
+        _close,
+        _leave,
+        _leave_by_an_exception,
+        _leave_by_an_exception_and_join,
+    ],
+    ids=["not run", "closed", "left", "left by an exception", "the same, joined"],
+)
+def test_freeing_a_process_runs_no_python_code(use: Callable[[Any], None]) -> None:
+    """A signal handler could run there, and what it raises would be lost."""
+    process = Process(["cat"], stdin=PIPE)
+    use(process)
+    children = [process._child]
+    if children[0] is None or not children[0].over:  # else the `Popen` is to be freed as well
+        children.append(children[0])
+    found: List[str] = []
+    outer = sys.getprofile()
+    sys.setprofile(
+        lambda frame, event, _: found.append(frame.f_code.co_name) if event == "call" else None
+    )
+    try:
+        del process, children[0]
+    finally:
+        sys.setprofile(outer)
+    assert found == []
+
+
+@pytest.mark.parametrize("threads", ["", "refused"])
+def test_left_by_an_exception_and_dropped(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread ends the child, unless it cannot be started."""
+    process = Process(python("import signal; put(1, b'x'); signal.pause()")).run()
+    assert process.stdout.read(1) == b"x"
+    pid = process.id
+    with monkeypatch.context() as patch:
+        if threads == "refused":
+
+            def refuse(*_: object) -> None:
+                raise RuntimeError("can't start new thread")
+
+            patch.setattr("process.threads._child._thread.start_new_thread", refuse)
+        process.__exit__(KeyError, KeyError(), None)
+    del process
+    gc.collect()
+    until(lambda: not is_alive(pid))
+
+
+def test_a_script_ends_while_another_thread_ends_a_child() -> None:
+    """The interpreter waits for that."""
+    script = """
+import process.threads._child, signal, subprocess
+process.threads._child.GRACE = 0.1
+deaf = "import signal; signal.signal(15, signal.SIG_IGN); print('x', flush=True); signal.pause()"
+try:
+    with process.Process([sys.executable, "-c", deaf]) as child:
+        child.stdout.readline()
+        print(child.id, flush=True)
+        raise KeyError
+except KeyError:
+    pass
+del child
+"""
+    ended = subprocess.run(start_library(script), capture_output=True, check=True)
+    assert ended.stderr == b""
+    assert not is_alive(int(ended.stdout))
+
+
+@needs_refcounts
 def test_a_live_thread_does_not_keep_a_process_alive() -> None:
     """Reference counting alone drops a process with all its threads at work."""
     gc.disable()
@@ -218,6 +315,7 @@ async def test_an_async_process_in_a_cycle_is_collected(loops: Kit) -> None:
     await reached(lambda: not is_alive(pid))
 
 
+@needs_refcounts
 async def test_an_async_process_dropped_by_another_thread(loops: Kit) -> None:
     """The same by a thread that is not the loop's, while the loop runs."""
     box = [await loops.start(["cat"], stdin=PIPE)]
@@ -234,11 +332,14 @@ async def test_an_async_process_dropped_by_another_thread(loops: Kit) -> None:
     await loops.settle()
     # The loop has nothing else to do, and nothing but the drop wakes it.
     asyncio.get_running_loop().call_soon(waits.set)
+    if not has_gil():  # there an object is freed by the thread that made it, which has to run
+        await reached(reading.done)
     assert await asyncio.wait_for(reading, PROMPT) == b""
     thread.join()
     await reached(lambda: not is_alive(pid))
 
 
+@needs_refcounts
 @pytest.mark.parametrize("command", ["yes", "echo y", "cat"])
 async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, command: str) -> None:
     """Its child is ended before the stream is read, which says so, or has what came until then."""
@@ -251,6 +352,7 @@ async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, comman
             kit.Process(command, stdin=PIPE).run().stdout.read()
 
 
+@needs_refcounts
 @pytest.mark.usefixtures("short_grace")
 def test_a_dropped_process_that_may_not_be_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The finalizer has no choice but to leave it alone, and says nothing."""

@@ -42,6 +42,22 @@ assert had or "asyncio" not in sys.modules
 """)
 
 
+def test_what_run_needs_is_imported_where_no_signal_handler_runs() -> None:
+    """A handler that raises in the middle of an import may leave the lock of a module locked."""
+    run("""
+import threading
+from process import Process
+class Finder:
+    found = {}
+    def find_spec(self, name, path, target=None):
+        self.found[name] = threading.current_thread() is threading.main_thread()
+sys.meta_path.insert(0, Finder())
+Process([sys.executable, "-c", ""]).run().close()
+assert Finder.found["process.threads._child"] is False, Finder.found
+assert True not in Finder.found.values(), Finder.found
+""")
+
+
 def test_async_process_is_imported_on_first_use() -> None:
     """`AsyncProcess` is there, by attribute and by `from`, and is the asyncio one."""
     run("""

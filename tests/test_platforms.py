@@ -135,7 +135,21 @@ names = [thread.name for thread in threading.enumerate() if thread.name.startswi
 _END = "assert len(names) == 3, names"
 
 
-@pytest.mark.parametrize("platform", [_WINDOWS, _MACOS], ids=["windows", "macos"])
+@pytest.mark.parametrize(
+    "platform",
+    [
+        pytest.param(
+            _WINDOWS,
+            id="windows",
+            # There the loser says 0, as Windows never does.
+            marks=pytest.mark.skipif(
+                sys.implementation.name == "pypy",
+                reason="two threads that ask a `Popen` of POSIX for the exit code race on PyPy",
+            ),
+        ),
+        pytest.param(_MACOS, id="macos"),
+    ],
+)
 def test_the_library_runs_without_what_the_platform_lacks(platform: str) -> None:
     """All kinds of use, in both variants, to the exit of the interpreter."""
     script = "import sys\n" + _PREPARE + platform + _USE + _END

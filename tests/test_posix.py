@@ -37,6 +37,11 @@ from tests.support import (
 
 if sys.platform == "win32":
     pytest.skip("POSIX only", allow_module_level=True)
+if sys.implementation.name == "pypy":
+    pytest.skip(
+        "these look at how the exit code is asked for, which takes os.waitid, and at what is freed",
+        allow_module_level=True,
+    )
 
 from process._platform import _portable, _posix
 from process._platform._posix import ExitWatch, PipeEnd
@@ -177,7 +182,10 @@ def test_a_wait_ends_with_the_child() -> None:
     watch = ExitWatch(popen)
     read, _ = _ends()
     popen.communicate()
-    assert read.wait(watch, FOREVER) is (watch.fileno() >= 0)
+    if watch.fileno() < 0:
+        watch.release()
+        pytest.skip("the end of a child cannot be polled (no os.pidfd_open)")
+    assert read.wait(watch, FOREVER)
     watch.release()
 
 

@@ -266,13 +266,10 @@ def test_names_are_unique() -> None:
 
 @posix
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_both_sides_do_the_job(case: Case[Any, Any], request: pytest.FixtureRequest) -> None:
+def test_both_sides_do_the_job(case: Case[Any, Any]) -> None:
     """Every case is right on both sides; measuring checks the bytes."""
     from stress.bench.measure import measure
 
-    if case.name == "to-popen":
-        # Until a stream that is closed after it was given to `Popen` goes on moving its bytes.
-        request.applymarker(pytest.mark.xfail(reason="the output is cut short", strict=False))
     if case.needs and importlib.util.find_spec(case.needs) is None:
         pytest.skip(f"{case.needs} is not installed")
     much = 3 if case.unit != "bytes" else 300_000

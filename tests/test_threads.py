@@ -10,9 +10,22 @@ from typing import Any, Callable, List
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, MIB, Kit, alarms, await_stop, descriptors, pattern, python, until
+from tests.support import (
+    LARGE,
+    MIB,
+    Kit,
+    alarms,
+    await_stop,
+    descriptors,
+    needs_refcounts,
+    pattern,
+    python,
+    refuse_threads,
+    until,
+)
 
 
+@needs_refcounts
 def test_dozens_of_processes_from_dozens_of_threads() -> None:
     """Each gets its own bytes, and nothing is left."""
     before, threads = descriptors(), threading.active_count()
@@ -165,6 +178,8 @@ async def test_a_child_that_is_stopped_and_continued(kit: Kit) -> None:
         assert first + await kit.get(process.output()) == data
 
 
+# The interpreter does not know that threads of the library are no harm to a fork.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_of_the_caller_does_not_delay_end_of_file() -> None:
     """A forked copy of the caller that lives on holds no pipe of its children."""
     hold, release = os.pipe()
@@ -214,3 +229,42 @@ def test_a_write_before_a_wait_of_the_popen_object() -> None:
         process.stdin.write(bytes(200_000))
         assert process.process.wait() == 0
     assert process.output() == b"200000"
+
+
+def _run_to_the_end() -> Any:
+    """A process that has ended, with streams at their ends, for which nobody has waited."""
+    process: Any = Process(python("put(1, b'out'); put(2, b'err')")).run()
+    inbounds = [source.inbound for source in process._child.sources]
+    until(lambda: False not in [inbound.ending.eof for inbound in inbounds])
+    return process
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda process: process.join(),
+        lambda process: process.exit_code,
+        lambda process: (process.stdout.read(), process.stderr.read()),
+        lambda process: process.__exit__(KeyError, None, None),
+    ],
+    ids=["join", "poll", "read", "leave by an exception"],
+)
+def test_a_thread_stays_until_a_caller_comes(call: Callable[[Any], Any]) -> None:
+    """Bytes may be held for it. It ends, too, if the caller wants none of them."""
+    process = _run_to_the_end()
+    readers = [source.reader for source in process._child.sources]
+    assert [reader.alive for reader in readers] == [True, True]
+    call(process)
+    until(lambda: True not in [reader.alive for reader in readers])
+    process.close()
+
+
+def test_a_descriptor_after_the_end_needs_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read ahead is passed on though no thread can be started any more."""
+    process = _run_to_the_end()
+    with monkeypatch.context() as patch:
+        refuse_threads(patch, RuntimeError("can't start new thread"))
+        number = process.stdout.fileno()
+        assert os.read(number, 10) == b"out"
+        assert os.read(number, 10) == b""
+    process.close()

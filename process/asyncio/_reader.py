@@ -200,10 +200,10 @@ class Reader(asyncio.StreamReader):
             OSError: the pipe could not be read to its end, and nothing is left.
             ProcessError: bytes have been lost.
         """
-        if not _HAS_FRONTS:
-            self._unpaid += _CALL
         if self._unpaid >= BOUND:
             await self._give_a_turn()
+        if not _HAS_FRONTS:  # else the call has been counted
+            self._unpaid += _CALL
         if operation.large:
             return await self._read_large(operation)
         inbound = self.inbound

@@ -18,13 +18,26 @@ import os
 import signal
 import time
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, Iterable, List, Optional, Set, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ClassVar,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 
 from process import _platform
 from process._descriptor import Descriptor
 from process._handover import Offer, offer
-from process._interpreter import popen_class
+from process._interpreter import popen_class, run_uninterrupted
 from process._lifecycle import GRACE, SIGKILL, Redirections
+from process._polling import poll_until
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.core.constants import PIPE
@@ -35,7 +48,7 @@ from process.threads._monitor import Monitor, Waiter, limited
 from process.threads._reader import ReaderThread
 from process.threads._sink import Sink
 from process.threads._source import Source
-from process.threads._thread import StreamThread, run_uninterrupted
+from process.threads._thread import StreamThread
 from process.threads._thread import start as start_threads
 from process.threads._writer import WriterThread
 
@@ -49,6 +62,11 @@ class Child:
     #: Those that have not been closed or ended. Here, since a finalizer may run when the
     #: interpreter has emptied the module already.
     alive: ClassVar[Set["Child"]] = set()
+    #: Those that a finalizer is in the middle of ending.
+    ending: ClassVar[Set["Child"]] = set()
+    #: What wakes the threads that wait for the drop of a child.
+    waiting: ClassVar[Dict["Child", Callable[[], object]]] = {}
+    _get_pid: ClassVar[Callable[[], int]] = os.getpid
 
     def __init__(self) -> None:
         #: Initialised when it is spawned; so it is known even if an exception strikes late.
@@ -83,7 +101,7 @@ class Child:
         No thread of the library runs in a fork, and its copies of the pipes are closed: there is
         nothing to wait for.
         """
-        return self.owner != os.getpid()
+        return self.owner != type(self)._get_pid()
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended.
@@ -94,7 +112,11 @@ class Child:
         watch = self.monitor.watch
         if watch is None or self.inherited:
             return code
-        return watch.look()
+        code = watch.look()
+        if code is not None:
+            for source in self.sources:
+                source.reader.notice()
+        return code
 
     def poll(self) -> Optional[int]:
         """The exit code, if the child has ended; a caller that asks again and again is waiting."""
@@ -199,12 +221,43 @@ class Child:
         self.alive.discard(self)
         self.monitor.release()
 
+    @property
+    def over(self) -> bool:
+        """Whether it has been closed or ended, or is not ours: nothing is left to be done."""
+        return self not in self.alive or self.inherited
+
     def drop(self) -> None:
         """The process object has been collected: end the child. Safe in finalizers."""
         if self in self.alive and not self.inherited:
             for source in self.sources:
                 source.drop()
             end([self])
+
+    def drop_elsewhere(self) -> Callable[[], object]:
+        """What drops the child when it is called, in C, and leaves the work to another thread.
+
+        If there is no thread for that, it is this thread that drops it.
+        """
+        if self in self.waiting:
+            return self.waiting[self]
+        dropped = _thread.allocate_lock()
+        dropped.acquire()
+
+        def await_drop() -> None:  # pragma: no cover - tracers do not get to see this thread
+            _platform.block_signals()
+            dropped.acquire()  # ends when the process object is freed or closed, or at exit
+            try:
+                self.drop()
+            finally:
+                self.waiting.pop(self, None)
+
+        self.waiting[self] = dropped.release
+        try:
+            _thread.start_new_thread(await_drop, ())
+        except RuntimeError:
+            self.waiting.pop(self, None)
+            return self.drop
+        return dropped.release
 
     def keep(self, sources: Iterable[Source], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -373,13 +426,19 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     child.theirs, child.ours = [], []
 
 
-_popen_class = popen_class()
-_popen_init: Any = _popen_class.__init__
+class _Popen(popen_class()):  # type: ignore[misc] # it is a class, and found out late
+    # That of `Popen` polls children it does not wait for, which are ended or awaited here. It is
+    # replaced by a call into C: no signal handler, whose exception would be lost, can run there.
+    __del__: Any = bool
+
+
+_Popen.__name__ = _Popen.__qualname__ = "Popen"  # which is what its `repr` says
+_popen_init: Any = _Popen.__init__
 
 
 def _new_popen() -> "subprocess.Popen[bytes]":
-    make: Any = _popen_class.__new__
-    popen: subprocess.Popen[bytes] = make(_popen_class)
+    make: Any = _Popen.__new__
+    popen: subprocess.Popen[bytes] = make(_Popen)
     return popen
 
 
@@ -425,6 +484,7 @@ def end(children: List[Child]) -> None:
     """
     mine = [child for child in children if not child.inherited and child in Child.alive]
     for child in mine:
+        Child.ending.add(child)
         Child.alive.discard(child)
         if child.sink is not None:
             child.sink.writer.stop()
@@ -448,6 +508,7 @@ def end(children: List[Child]) -> None:
         for source in child.sources:
             source.release()
         child.monitor.release()
+        Child.ending.discard(child)
 
 
 def _await_all(children: List[Child]) -> None:
@@ -460,8 +521,16 @@ def _await_all(children: List[Child]) -> None:
 
 
 def end_all() -> None:
-    """End every child that is still there: the interpreter exits."""
+    """End every child that is still there: the interpreter exits.
+
+    Another thread may be in the middle of that, and would not get to the end of it. And a thread
+    that waits for a drop must not be woken by one that comes when the interpreter is half gone.
+    """
     end(list(Child.alive))
+    for wake in list(Child.waiting.values()):
+        with contextlib.suppress(RuntimeError):  # woken already
+            wake()
+    poll_until(lambda: not Child.ending and not Child.waiting, 3 * GRACE)
 
 
 atexit.register(end_all)
@@ -471,6 +540,8 @@ def _renew_after_fork() -> None:
     """The locks of a fork's inherited children may be held, by threads that were not forked."""
     for child in list(Child.alive):
         child.monitor.inherit()
+    Child.waiting.clear()  # their threads were not forked
+    Child.ending.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,6 +4,9 @@ It reads ahead into an `Inbound` up to its bound while nobody waits, beyond it w
 (`core._flow`), and above a few MiB into temporary files (`core._overflow`), which only this thread
 touches. Once the stream has a second pipe it is the relay (`_relay`).
 
+At end of file it stays until a caller comes: one that asks for `fileno()` then needs a thread for
+what is held.
+
 A caller that has the claim reads the pipe itself (`read_directly`). It can be interrupted anywhere,
 so what it reads lies in an `InFlight` until it is recorded.
 """
@@ -51,6 +54,8 @@ class ReaderThread(StreamThread):
         #: The relay waits, and would not notice bytes in the child's pipe.
         self._starved = False
         self._in_flight = InFlight(inbound)
+        #: A caller has seen the process end, or waited or used the stream since end of file.
+        self._noticed = False
 
     # The thread's side.
 
@@ -78,7 +83,8 @@ class ReaderThread(StreamThread):
             return True
         relay = self.relay
         if relay is None:
-            return inbound.ending.eof and not inbound.spilled
+            # Until a caller comes the thread stays: `fileno()` needs one if bytes are held.
+            return inbound.ending.eof and not inbound.spilled and self._noticed
         if relay.broken:
             return not self.discards or inbound.ending.eof
         return inbound.at_eof and not relay.suspended and not len(inbound.buffer)
@@ -145,6 +151,8 @@ class ReaderThread(StreamThread):
 
     def _tell(self) -> None:
         self._busy = False
+        if self.inbound.ending.eof and self.monitor.flow.busy:
+            self._noticed = True
         if self.monitor.notify():
             self._active = self.end.pollable
 
@@ -252,13 +260,29 @@ class ReaderThread(StreamThread):
     def process_ended(self, now: float) -> None:
         self.inbound.ending.process_ended(now)
 
+    def touch(self) -> None:
+        super().touch()
+        self._notice_eof()
+
     def wake_if_needed(self) -> None:
         self._feed_relay()
         super().wake_if_needed()
+        self._notice_eof()
 
     def wake_if_movable(self) -> None:
         self._feed_relay()
         super().wake_if_movable()
+        self._notice_eof()
+
+    def _notice_eof(self) -> None:
+        if self.inbound.ending.eof:
+            self.notice()
+
+    def notice(self) -> None:
+        """The thread is not to stay at end of file. Takes no lock: safe in finalizers."""
+        if not self._noticed:
+            self._noticed = True
+            self._sound_alarm()
 
     def _feed_relay(self) -> None:
         if self._starved and self.inbound.room():

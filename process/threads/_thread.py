@@ -39,9 +39,10 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from threading import get_ident
-from typing import Callable, List, Optional, Protocol, Sequence
+from typing import Optional, Protocol, Sequence
 
 from process import _platform
+from process._interpreter import run_uninterrupted
 from process._polling import poll_until
 from process.core.errors import ProcessError
 from process.threads._monitor import Monitor, Waiter, limited
@@ -412,33 +413,3 @@ def start(threads: Sequence[Startable]) -> None:
             thread.start()
 
     run_uninterrupted(start_all)
-
-
-def run_uninterrupted(function: Callable[[], None]) -> None:
-    """Call `function` where no signal handler can interrupt it.
-
-    Handlers run in the main thread only, so another thread calls it on behalf of the main thread.
-    If the main thread is interrupted while it waits, the call goes on.
-
-    Raises:
-        RuntimeError: a thread cannot be started.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        function()
-        return
-    failure: List[BaseException] = []
-    done = _thread.allocate_lock()
-    done.acquire()
-
-    def run() -> None:  # pragma: no cover - tracers do not get to see this thread
-        try:
-            function()
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            done.release()
-
-    _thread.start_new_thread(run, ())
-    done.acquire()  # ends because `run` does
-    if failure:
-        raise failure[0]

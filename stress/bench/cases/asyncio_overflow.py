@@ -91,6 +91,7 @@ def _latest_tick(new_loop: NewLoop, mebibytes: int) -> Times:
         size = mebibytes * MIB
         if await _join_and_stream(size) != size:
             raise ValueError(f"not all of {size:,} bytes have come")
+        await asyncio.sleep(2 * _TICK)  # for one tick at least
         ticker.cancel()
         return max(latenesses)
 
@@ -108,6 +109,7 @@ def _undisturbed(new_loop: NewLoop, mebibytes: int) -> Times:
         latenesses: List[float] = []
         ticker = asyncio.ensure_future(_tick(latenesses))
         await asyncio.sleep(_SLOW * mebibytes)
+        await asyncio.sleep(2 * _TICK)  # for one tick at least
         ticker.cancel()
         return max(latenesses)
 
