@@ -148,10 +148,19 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             else:
                 child.close_streams()
         finally:
-            if not child.over:
-                self._finalize = child.drop_elsewhere()
-            self._settle(child)
+            try:
+                self._settle_interrupted(child)
+            finally:
+                self._settle_interrupted(
+                    child
+                )  # an exception may have struck in the middle of that
         self._warn(open_ones, stacklevel=3)
+
+    def _settle_interrupted(self, child: "Child") -> None:
+        """The same, or leave it to another thread. Done twice is as good as done."""
+        if not child.over:
+            self._finalize = child.drop_elsewhere()
+        self._settle(child)
 
     def _settle(self, child: "Child") -> None:
         """Leave nothing to the finalizer if there is nothing to end."""
