@@ -378,15 +378,14 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         Exception: whatever has prevented it; `Child.roll_back` is to follow.
     """
 
-    # The annotations are quoted, since they would be evaluated with each call.
-    def pipe(upstream: "bool") -> "Tuple[Descriptor, int]":
+    def pipe(upstream: bool) -> "Tuple[Descriptor, int]":
         read, write = Descriptor.pipe()
         mine, other = (read, write) if upstream else (write, read)
         child.ours.append(mine)
         child.theirs.append(other)
         return mine, other.fileno()
 
-    def given(file: "Optional[File]") -> "Optional[File]":
+    def given(file: Optional[File]) -> Optional[File]:
         offered = offer(file)
         if offered is None:
             return file

@@ -95,15 +95,7 @@ class StreamThread(ABC):
         """
         thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread = weakref.ref(thread)
-        # `start` waits until the thread runs, which costs two switches between threads.
-        started = getattr(thread, "_started", None)
-        if isinstance(started, threading.Event):
-            vars(started)["wait"] = _do_not_wait
-        try:
-            thread.start()
-        except BaseException:
-            self._thread = None
-            raise
+        thread.start()
 
     def _begin_anew(self) -> None:
         """Start another thread, after the first one has ended. The lock is held."""
@@ -239,7 +231,7 @@ class StreamThread(ABC):
     def alive(self) -> bool:
         """Whether the thread has been started and has not ended. Takes no lock."""
         thread = None if self._thread is None else self._thread()
-        return thread is not None and (thread.is_alive() or thread.ident is None)
+        return thread is not None and thread.is_alive()
 
     @property
     def moving(self) -> bool:
@@ -360,12 +352,9 @@ class StreamThread(ABC):
         a caller fills the pipe of a thread that shares it.
         """
         thread = None if self._thread is None else self._thread()
-        if thread is None or thread.ident == get_ident() or not self.end.pollable:
+        if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
             return
-        patience = _PATIENCE if timeout is None else timeout
-        # A thread that has just been started may not run yet, and cannot be joined so soon.
-        if poll_until(lambda: thread.is_alive() or self.done, patience):
-            thread.join(patience)
+        thread.join(_PATIENCE if timeout is None else timeout)
 
     def await_end(self) -> None:
         """The same without `Thread.join`, for callers that `threading` does not know.
@@ -374,7 +363,7 @@ class StreamThread(ABC):
         """
         thread = None if self._thread is None else self._thread()
         if thread is not None and self.end.pollable:
-            poll_until(lambda: not self.alive, _PATIENCE)
+            poll_until(lambda: not thread.is_alive(), _PATIENCE)
 
     def check(self) -> None:
         """See that the thread has not failed.
@@ -384,11 +373,6 @@ class StreamThread(ABC):
         """
         if self.failure is not None:
             raise ProcessError(f"{self.name} has failed: {self.failure!r}") from self.failure
-
-
-def _do_not_wait(timeout: Optional[float] = None) -> bool:
-    """Stands in for `wait` of the event that says that a thread runs."""
-    return True
 
 
 class Startable(Protocol):
