@@ -5,7 +5,7 @@ import sys
 import threading
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional
 
 import pytest
 
@@ -15,7 +15,7 @@ from process.core._inbound import Inbound
 from process.threads._lines import _Batches
 from process.threads._monitor import Waiter
 from process.threads._thread import StreamThread
-from tests.support import CAT, lines, python
+from tests.support import CAT, InterruptedByTestError, lines, python
 
 COUNT = 30_000
 
@@ -230,3 +230,22 @@ def test_a_loop_that_ends_in_the_middle_of_a_wait(monkeypatch: pytest.MonkeyPatc
     assert list(queue.popleft()) == [b"a\n"]
     del queue
     assert list(waits) == []
+
+
+def test_interrupted_just_after_a_line_was_queued() -> None:
+    """Of a stream whose descriptor was asked for: the line belongs to the next call of any kind."""
+
+    class Interrupting(Deque[Any]):
+        def extend(self, iterable: Iterable[Any]) -> None:
+            super().extend(iterable)
+            raise InterruptedByTestError
+
+    with Process(python(r"put(1, b'a\nb\nc\n')")) as process:
+        process.stdout.fileno()
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        queue = Interrupting()
+        with pytest.raises(InterruptedByTestError):
+            next(_Batches(source.batch, source.unread_batch, queue).waits())
+        assert process.stdout.readline() == b"a\n"
+        assert process.output() == b"b\nc\n"
+        assert list(queue[0]) == []

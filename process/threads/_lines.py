@@ -52,7 +52,6 @@ class _Batches:
 
     def _wait(self, _: None) -> bytes:
         batch: Optional[io.BytesIO] = None
-        queue: Optional[_Queue] = None
         try:
             batch = self._take()
             queue = self._queue()
@@ -60,8 +59,8 @@ class _Batches:
                 queue.clear()
                 queue.extend((batch, self.waits()) if batch.getvalue() else (None,))
         except BaseException:
-            if batch is not None and not (queue and queue[0] is batch):
-                self._put_back(batch)
+            if batch is not None:
+                self._put_back(batch)  # what the queue has of it is empty then, or is the front
             raise
         raise StopIteration
 
