@@ -240,6 +240,41 @@ def test_called_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(errors) == wanted
 
 
+def test_a_write_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes are sent, or refused with an error: not both."""
+    real = Inbound.feed
+    writes = [b"few", bytes(100_000), *[pattern(5000)] * 4]
+    sent = bytearray()
+
+    def feed(self: Inbound, data: bytes) -> None:
+        real(self, data)
+        if writes and threading.current_thread() is threading.main_thread():
+            write = writes.pop()
+            try:
+                process.stdin.write(write)
+            except ProcessError:
+                return
+            sent.extend(write)
+
+    monkeypatch.setattr(Inbound, "feed", feed)
+    with Process(["cat"], stdin=PIPE) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        found = b""
+        while writes:  # the reader thread may come first, now and then
+            sent.extend(b"line\n")
+            process.stdin.write(b"line\n")
+            process.stdin.flush()
+            expected = len(sent) - len(found)
+            until(lambda: reader.end.pending() or reader.inbound.held)
+            # Nearly fills what small writes have, which the handler's writes then overflow.
+            sent.extend(bytes(8000))
+            process.stdin.write(bytes(8000))
+            found += process.stdout.read(expected)
+        process.stdin.close()
+        found += process.output()
+    assert found == sent
+
+
 def test_a_storm_of_handlers_that_call() -> None:
     """Handlers strike everywhere; each either gets through or gets an error."""
     results: List[Any] = []

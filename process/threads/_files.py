@@ -334,7 +334,7 @@ class Writer(_Writing, io.BufferedWriter):
                 # Nothing else runs between the look at the tail and this.
                 tail += data
                 if len(tail) >= self._front_size:
-                    self.sink.write(b"", 0)
+                    self.sink.push()
                 return len(data)
         self._check_open()
         chunk = _contiguous(data)

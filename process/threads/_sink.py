@@ -61,6 +61,15 @@ class Sink:
                     return
             self._wait(lambda: not broken and not outbound.full)
 
+    def push(self) -> None:
+        """Send what small writes have left, as `write` does.
+
+        Not in the middle of a locked section, which only a signal handler can have interrupted: to
+        refuse its bytes it is too late, and a later call sends them.
+        """
+        if not self._monitor.lock._is_owned():
+            self.write(b"", 0)
+
     def flush(self) -> None:
         """Wait until everything is in the child's pipe.
 
