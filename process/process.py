@@ -152,9 +152,8 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             try:
                 self._settle_interrupted(child)
             finally:
-                self._settle_interrupted(
-                    child
-                )  # an exception may have struck in the middle of that
+                # An exception may have struck in the middle of that.
+                self._settle_interrupted(child)
         self._warn(open_ones, stacklevel=3)
 
     def _settle_interrupted(self, child: "Child") -> None:

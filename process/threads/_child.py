@@ -17,6 +17,8 @@ import contextlib
 import os
 import signal
 import time
+from functools import partial
+from queue import SimpleQueue
 from threading import get_ident
 from typing import (
     TYPE_CHECKING,
@@ -239,26 +241,27 @@ class Child:
 
         If there is no thread for that, it is this thread that drops it.
         """
-        if self in self.waiting:
-            return self.waiting[self]
-        dropped = _thread.allocate_lock()
-        dropped.acquire()
+        present = self.waiting.get(self)
+        if present is not None:
+            return present
+        dropped: SimpleQueue[None] = SimpleQueue()
+        drop = partial(dropped.put, None)  # may be called twice, at any point, and never fails
 
         def await_drop() -> None:  # pragma: no cover - tracers do not get to see this thread
             _platform.block_signals()
-            dropped.acquire()  # ends when the process object is freed or closed, or at exit
+            dropped.get()  # ends when the process object is freed or closed, or at exit
             try:
                 self.drop()
             finally:
                 self.waiting.pop(self, None)
 
-        self.waiting[self] = dropped.release
+        self.waiting[self] = drop
         try:
             _thread.start_new_thread(await_drop, ())
         except RuntimeError:
             self.waiting.pop(self, None)
             return self.drop
-        return dropped.release
+        return drop
 
     def keep(self, sources: Iterable[Source], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -528,8 +531,7 @@ def end_all() -> None:
     """
     end(list(Child.alive))
     for wake in list(Child.waiting.values()):
-        with contextlib.suppress(RuntimeError):  # woken already
-            wake()
+        wake()
     poll_until(lambda: not Child.ending and not Child.waiting, 3 * GRACE)
 
 
