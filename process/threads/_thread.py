@@ -38,8 +38,9 @@ import enum
 import threading
 import weakref
 from abc import ABC, abstractmethod
+from collections import deque
 from threading import get_ident
-from typing import Optional, Protocol, Sequence
+from typing import Deque, Optional, Protocol, Sequence
 
 from process import _platform
 from process._interpreter import run_uninterrupted
@@ -52,6 +53,10 @@ STAND_BY = 0.005
 
 #: Seconds to wait for the end of a thread that may be stuck, for once.
 _PATIENCE = 1.0
+
+#: Threads that callers have waited for. `threading` has finalizers for them that are Python code,
+#: and what a signal handler raises in one of these is lost: they are freed by the next thread.
+_ended: "Deque[threading.Thread]" = deque()
 
 
 class State(enum.Enum):
@@ -83,8 +88,7 @@ class StreamThread(ABC):
         self._request: Optional[weakref.ref[Waiter]] = None
         self._alarm = _thread.allocate_lock()
         self._alarm.acquire()
-        #: Weak, so that it is not freed by the main thread: `threading` has finalizers for it that
-        #: are Python code, and what a signal handler raises in one of these is lost.
+        #: Weak, so that it is not freed by the main thread; see `_ended`.
         self._thread: Optional[weakref.ref[threading.Thread]] = None
 
     def start(self) -> None:
@@ -113,6 +117,7 @@ class StreamThread(ABC):
 
     def _run(self) -> None:
         _platform.block_signals()
+        _ended.clear()
         try:
             while True:
                 with self.monitor.lock:
@@ -354,6 +359,7 @@ class StreamThread(ABC):
         thread = None if self._thread is None else self._thread()
         if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
             return
+        _ended.append(thread)
         thread.join(_PATIENCE if timeout is None else timeout)
 
     def await_end(self) -> None:
