@@ -295,26 +295,26 @@ def test_readers_in_several_threads_share_the_bytes() -> None:
         assert order == sorted(order)
 
 
-async def test_a_stream_is_closed_while_a_loop_starts_its_borrower(loops: Kit) -> None:
+async def test_a_stream_is_closed_while_a_loop_starts_its_receiver(loops: Kit) -> None:
     """It is offered as soon as it has been asked for, and left to the receiver."""
     data = pattern(LARGE)
-    with Process(CAT, stdin=data) as lender:
-        borrower = loops.Process(CAT, stdin=lender.stdout)
-        start = asyncio.ensure_future(borrower.run())
+    with Process(CAT, stdin=data) as giver:
+        receiver = loops.Process(CAT, stdin=giver.stdout)
+        start = asyncio.ensure_future(receiver.run())
         await asyncio.sleep(0)
         assert not start.done()
-        lender.stdout.close()
+        giver.stdout.close()
         await start
-        assert await borrower.output() == data
-        await borrower.close()
+        assert await receiver.output() == data
+        await receiver.close()
 
 
-async def test_a_stream_whose_borrower_cannot_be_started(loops: Kit, tmp_path: Path) -> None:
+async def test_a_stream_whose_receiver_cannot_be_started(loops: Kit, tmp_path: Path) -> None:
     """Nothing was handed over: all of it is kept for the first process."""
     data = pattern(LARGE)
-    with Process(CAT, stdin=data) as lender, pytest.raises(ProcessError):
-        await loops.Process([tmp_path / "none"], stdin=lender.stdout).run()
-    assert lender.output() == data
+    with Process(CAT, stdin=data) as giver, pytest.raises(ProcessError):
+        await loops.Process([tmp_path / "none"], stdin=giver.stdout).run()
+    assert giver.output() == data
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])

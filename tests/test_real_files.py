@@ -279,7 +279,7 @@ def test_bytes_read_before_are_not_lent() -> None:
             assert second.output() == b"".join(data[1:])
 
 
-def test_leaving_the_lender_first_steals_nothing() -> None:
+def test_leaving_the_giver_first_steals_nothing() -> None:
     """`first` is closed while `second` still reads: the bytes are `second`'s."""
     data = pattern(2 * LARGE)
     first = Process(["cat"], stdin=data).run()
@@ -333,22 +333,22 @@ def test_a_caller_in_select_while_the_other_stream_floods() -> None:
     assert process.error() == pattern(200_000)
 
 
-def test_a_stream_is_closed_while_its_borrower_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_is_closed_while_its_receiver_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """By another thread, just before the child inherits it: it is the receiver's by then."""
     data = pattern(LARGE)
     real = subprocess.Popen.__init__
 
     def init(self: Any, *arguments: Any, **options: Any) -> None:
-        lender.stdout.close()
+        giver.stdout.close()
         real(self, *arguments, **options)
 
-    with Process(["cat"], stdin=data) as lender:
-        borrower = Process(["cat"], stdin=lender.stdout)
+    with Process(["cat"], stdin=data) as giver:
+        receiver = Process(["cat"], stdin=giver.stdout)
         with monkeypatch.context() as patch:
             patch.setattr(subprocess.Popen, "__init__", init)
-            borrower.run()
-        assert borrower.output() == data
-        borrower.close()
+            receiver.run()
+        assert receiver.output() == data
+        receiver.close()
 
 
 def test_two_receivers_of_one_stream() -> None:
@@ -363,13 +363,13 @@ def test_two_receivers_of_one_stream() -> None:
 
 
 @needs_refcounts
-def test_a_lender_is_dropped() -> None:
+def test_a_giver_is_dropped() -> None:
     """Its child is ended; what it has written until then is the receiver's."""
     data = pattern(10_000)
-    lender = Process(["cat"], stdin=PIPE).run()
-    with Process(["cat"], stdin=lender.stdout) as borrower:
-        lender.stdin.write(data)
-        lender.stdin.flush()
-        assert borrower.stdout.read(len(data)) == data
-        del lender
-        assert borrower.output() == b""
+    giver = Process(["cat"], stdin=PIPE).run()
+    with Process(["cat"], stdin=giver.stdout) as receiver:
+        giver.stdin.write(data)
+        giver.stdin.flush()
+        assert receiver.stdout.read(len(data)) == data
+        del giver
+        assert receiver.output() == b""

@@ -160,7 +160,7 @@ class Monitor:
                 another call on the same process just where that holds the lock.
         """
         if self._inherited:
-            raise ProcessError("Process is that of another process, of which this is a fork")
+            raise ProcessError("Process was started by another process, of which this is a fork")
         if self.lock._is_owned():
             if _interrupts_a_call(_get_frame()):
                 raise ProcessError("A signal handler has interrupted another call on this process")
