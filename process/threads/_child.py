@@ -507,7 +507,7 @@ def end(children: List[Child]) -> None:
         for thread in threads:
             thread.stop()
         for thread in threads:
-            thread.join(GRACE)
+            thread.await_end(GRACE)
         for source in child.sources:
             source.release()
         child.monitor.release()

@@ -349,7 +349,7 @@ class StreamThread(ABC):
         self._stopping = True
         self.nudge()
 
-    def join(self, timeout: Optional[float] = None) -> None:
+    def join(self) -> None:
         """Wait until the thread, which has been told to end, has ended. Safe in finalizers.
 
         It does not wait for itself, nor for a thread that was never started, nor for one whose read
@@ -360,16 +360,19 @@ class StreamThread(ABC):
         if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
             return
         _ended.append(thread)
-        thread.join(_PATIENCE if timeout is None else timeout)
+        thread.join(_PATIENCE)
 
-    def await_end(self) -> None:
-        """The same without `Thread.join`, for callers that `threading` does not know.
+    def await_end(self, timeout: float = _PATIENCE) -> None:
+        """The same without `Thread.join`, for threads that `threading` does not know.
 
-        For each of these, such as the thread of `run_uninterrupted`, it makes a record for good.
+        It would make a record of the calling thread, and keep that for good: of the threads of
+        `run_uninterrupted` and `Child.drop_elsewhere`, for example.
         """
         thread = None if self._thread is None else self._thread()
-        if thread is not None and self.end.pollable:
-            poll_until(lambda: not thread.is_alive(), _PATIENCE)
+        if thread is None or thread.ident == get_ident() or not self.end.pollable:
+            return
+        _ended.append(thread)
+        poll_until(lambda: not thread.is_alive(), timeout)
 
     def check(self) -> None:
         """See that the thread has not failed.
