@@ -4,7 +4,7 @@ import io
 import sys
 import threading
 from collections import deque
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional
 
 import pytest
@@ -236,8 +236,8 @@ def test_interrupted_just_after_a_line_was_queued() -> None:
     """Of a stream whose descriptor was asked for: the line belongs to the next call of any kind."""
 
     class Interrupting(Deque[Any]):
-        def extend(self, iterable: Iterable[Any]) -> None:
-            super().extend(iterable)
+        def extendleft(self, iterable: Iterable[Any]) -> None:
+            super().extendleft(iterable)
             raise InterruptedByTestError
 
     with Process(python(r"put(1, b'a\nb\nc\n')")) as process:
@@ -249,3 +249,21 @@ def test_interrupted_just_after_a_line_was_queued() -> None:
         assert process.stdout.readline() == b"a\n"
         assert process.output() == b"b\nc\n"
         assert list(queue[0]) == []
+
+
+def test_a_second_call_brings_a_line_before_the_first_comes_to_its_own() -> None:
+    """Of a stream whose descriptor was asked for: both lines are handed out."""
+    queue: Any = deque()
+    more = [b"b\n", b"a\n"]
+
+    def take() -> io.BytesIO:
+        if len(more) == 2:
+            more.pop()
+            assert list(waits) == []  # the second call, which is through first
+            return io.BytesIO(b"a\n")
+        return io.BytesIO(more.pop() if more else b"")
+
+    batches = _Batches(take, bool, queue)
+    waits = batches.waits()
+    assert list(waits) == []
+    assert sorted(chain.from_iterable(iter(queue.popleft, None))) == [b"a\n", b"b\n"]

@@ -52,17 +52,30 @@ class _Batches:
 
     def _wait(self, _: None) -> bytes:
         batch: Optional[io.BytesIO] = None
+        if self._pending():
+            raise StopIteration
         try:
             batch = self._take()
             queue = self._queue()
-            if queue is not None:  # else the lines have come to an end in the meantime
-                queue.clear()
-                queue.extend((batch, self.waits()) if batch.getvalue() else (None,))
+            if queue is None:
+                pass  # the lines have come to an end in the meantime
+            elif batch.getvalue():
+                queue.extendleft((self.waits(), batch))
+            else:
+                queue.append(None)
         except BaseException:
             if batch is not None:
                 self._put_back(batch)  # what the queue has of it is empty then, or is the front
             raise
         raise StopIteration
+
+    def _pending(self) -> bool:
+        """Whether there is a batch that another call has taken, and not come to."""
+        queue = self._queue()
+        try:
+            return queue is not None and isinstance(queue[0], io.BytesIO)
+        except IndexError:  # there is nothing in the queue
+            return False
 
 
 _Queue = Deque[Optional[Iterator[bytes]]]
@@ -82,8 +95,8 @@ def _iterate_batches(
       would be the end of it.
     - It is not a generator, which cannot be entered twice.
     - What comes next lies in a queue which always ends in something that waits, or in the end. A
-      batch that is thrown out of it by a second one is not lost: as long as it has lines, it is the
-      same one (see `Source.batch`).
+      second batch is put in front of one that is there already, and the wait between the two does
+      not begin while that one is next.
     """
     queue: _Queue = deque()
     queue.append(_Batches(take, put_back, queue).waits())
