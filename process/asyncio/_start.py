@@ -80,6 +80,8 @@ class Start:
         return self.child
 
     async def _ask(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> None:
+        if self._cancelled:
+            return  # an exception has struck before `wait` had the task
         self._begun = True
         _reserve_descriptors(self.loop, 4 + 2 * [stdin, to.stdout, to.stderr].count(PIPE))
         await self.loop.subprocess_exec(
