@@ -426,7 +426,7 @@ async def test_a_look_before_each_line_piles_up_nothing(loops: Kit) -> None:
             assert process.running
             assert await process.stdout.readline() == b"y\n"
             await asyncio.sleep(0)
-            assert process.stdout.inbound.held < 3 * BOUND
+            assert process.stdout.inbound.held < 4 * BOUND
         process.kill()
         process.stdout.close()
 
