@@ -156,17 +156,17 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                 self._settle_interrupted(child)
         self._warn(open_ones, stacklevel=3)
 
-    def _settle_interrupted(self, child: "Child") -> None:
-        """The same, or leave it to another thread. Done twice is as good as done."""
-        if not child.over:
-            self._finalize = child.drop_elsewhere()
-        self._settle(child)
-
     def _settle(self, child: "Child") -> None:
         """Leave nothing to the finalizer if there is nothing to end."""
         if child.over:
             finalize, self._finalize = self._finalize, bool
             finalize()  # it may be a thread that waits
+
+    def _settle_interrupted(self, child: "Child") -> None:
+        """The same, or leave the end of the child to another thread. May be done twice."""
+        if not child.over:
+            self._finalize = child.drop_elsewhere()
+        self._settle(child)
 
     def _everything(self, name: str, join: bool) -> bytes:
         child = self._started

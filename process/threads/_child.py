@@ -231,7 +231,7 @@ class Child:
 
     def drop(self) -> None:
         """The process object has been collected: end the child. Safe in finalizers."""
-        if self in self.alive and not self.inherited:
+        if not self.over:
             for source in self.sources:
                 source.drop()
             end([self])
@@ -485,7 +485,7 @@ def end(children: List[Child]) -> None:
 
     Takes no lock and blocks for a bounded time: safe in a finalizer.
     """
-    mine = [child for child in children if not child.inherited and child in Child.alive]
+    mine = [child for child in children if not child.over]
     for child in mine:
         Child.ending.add(child)
         Child.alive.discard(child)

@@ -16,7 +16,7 @@ one, in the kernel (`os.splice`) where that can be done.
    The relay lives as long as there are bytes and somebody who can read them: when nobody can, the
    second pipe reports an error, the child's pipe is closed, and the child gets its SIGPIPE.
 
-All but `close` is called under the lock of the monitor.
+All but `close` and `leave`, which finalizers call, is called under the lock of the monitor.
 """
 
 import os

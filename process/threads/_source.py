@@ -377,9 +377,9 @@ class Source:
                     self._gather(collection, waiter)
                     monitor.enter(waiter)
                     return True
-                if not inbound.at_eof and self._silent():
-                    return False
                 remaining = self._until_silence()
+                if not inbound.at_eof and remaining == 0 and self.reader.silent():
+                    return False
                 waiter.condition = partial(_not_busy, inbound)
                 monitor.enter(waiter)
             waiter.sleep(SILENCE if remaining == 0 else remaining)
@@ -444,10 +444,6 @@ class Source:
     def _until_silence(self) -> Optional[float]:
         """Seconds after which it is time to ask whether the stream is silent. The lock is held."""
         return self.inbound.ending.remaining(time.monotonic())
-
-    def _silent(self) -> bool:
-        remaining = self.inbound.ending.remaining(time.monotonic())
-        return remaining == 0 and self.reader.silent()
 
     def _read_large(self, goal: float) -> bytes:
         monitor, inbound = self.monitor, self.inbound
