@@ -246,6 +246,7 @@ def test_a_handler_raises_when_the_child_has_just_been_forked() -> None:
     assert struck
 
 
+@needs_refcounts
 def test_a_run_whose_roll_back_is_interrupted_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a call of `run` could not undo itself is undone when it has ended."""
     with Process(["cat"], stdin=b"first"):
