@@ -16,6 +16,7 @@ import time
 from typing import Callable, Optional
 
 from process import _platform
+from process._descriptor import Descriptor
 from process._spool import open_spool
 from process.core._inbound import Inbound
 from process.core._overflow import Overflow
@@ -346,7 +347,8 @@ class ReaderThread(StreamThread):
             OSError: there is no descriptor left.
             RuntimeError: a thread cannot be started.
         """
-        self.end = _platform.PipeEnd.reopened()
+        self.end = _platform.PipeEnd(Descriptor(), writing=False)  # which can only be woken
+        self.end.stop_blocking()
         self.relay = relay
         self._begin_anew()
 
