@@ -19,20 +19,6 @@ from itertools import chain, islice
 from typing import Any, Callable, ClassVar, Dict, Iterator, List, Tuple
 
 
-def consume(items: List[Any], function: Callable[..., object], *arguments: Any) -> bool:
-    """Take an item out of `items` and call `function` with it; whether there was one.
-
-    Both happen in one call into C: neither an exception from a signal handler nor another thread
-    can interrupt them, so no item is lost or used twice.
-    """
-    try:
-        item = islice(iter(items.pop, None), 1)
-        deque(map(function, item, *zip(arguments)), maxlen=0)
-    except IndexError:
-        return False  # nothing to take out
-    return True
-
-
 class Descriptor:
     """Owner of one descriptor.
 
@@ -97,7 +83,10 @@ class Descriptor:
     def close(self) -> None:
         """Close it, unless that has been done."""
         self.owners.pop(id(self), None)
-        consume(self._number, os.close)
+        try:
+            deque(map(os.close, islice(iter(self._number.pop, None), 1)), maxlen=0)
+        except IndexError:
+            pass  # it has been done
 
 
 def _close_all_after_fork() -> None:

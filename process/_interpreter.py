@@ -8,15 +8,6 @@ import threading
 from itertools import chain
 from typing import Any, Callable, Dict, List, Tuple, Type
 
-__all__ = [
-    "atomic_between_calls",
-    "import_uninterrupted",
-    "interrupted_after_returns",
-    "popen_class",
-    "raised_by_signal_handler",
-    "run_uninterrupted",
-]
-
 
 def interrupted_after_returns() -> bool:
     """Whether a signal handler may run between a `return` and the caller's next instruction.

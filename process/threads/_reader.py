@@ -233,7 +233,7 @@ class ReaderThread(StreamThread):
         if inbound.ending.running:
             inbound.ending.arrived(time.monotonic())
         if count:
-            inbound.uncollected.pass_by(count)
+            inbound.uncollected.advance(count)
         else:
             inbound.feed_eof()
         self.monitor.notify()
