@@ -36,7 +36,7 @@ from typing import (
 
 from process import _platform
 from process._descriptor import Descriptor
-from process._handover import Offer, offer
+from process._handover import Offer, given
 from process._interpreter import popen_class, run_uninterrupted
 from process._lifecycle import GRACE, SIGKILL, Redirections
 from process._polling import poll_until
@@ -183,8 +183,8 @@ class Child:
         This cannot be undone, so it is the last step of a run: nothing is rolled back after it.
         Interrupted, it is done again.
         """
-        for given in self.offers:
-            given.accept(self.monitor.flow)
+        for offered in self.offers:
+            offered.accept(self.monitor.flow)
         self.offers = []
 
     def roll_back(self) -> None:
@@ -200,8 +200,9 @@ class Child:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        for given in self.offers:
-            given.withdraw()
+        for offered in self.offers:
+            offered.withdraw()
+            offered.descriptor.close()
         for thread in self.threads():
             thread.stop()
         if getattr(self.popen, "pid", None) is not None and self.popen.returncode is None:
@@ -388,25 +389,17 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         child.theirs.append(other)
         return mine, other.fileno()
 
-    def given(file: Optional[File]) -> Optional[File]:
-        offered = offer(file)
-        if offered is None:
-            return file
-        child.offers.append(offered)
-        child.theirs.append(offered.descriptor)
-        return offered.descriptor.fileno()
-
     ends: List[Optional[Descriptor]] = [None, None, None]
     files: List[Optional[File]] = [None, to.stdout, to.stderr]
     if isinstance(to.stdin, bytes) or _is_pipe(to.stdin):
         ends[0], files[0] = pipe(upstream=False)
     else:
-        files[0] = given(to.stdin)
+        files[0] = given(to.stdin, child.offers)
     for index in (1, 2):
         if _is_pipe(files[index]):
             ends[index], files[index] = pipe(upstream=True)
         else:
-            files[index] = given(files[index])
+            files[index] = given(files[index], child.offers)
     _popen_init(
         child.popen,
         arguments,
@@ -419,7 +412,7 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     child.watch = child.monitor.watch = _platform.ExitWatch(child.popen)
     child.watch.notify(child.monitor.process_ended)
     _attach(child, ends, to.stdin, buffer_size)
-    for descriptor in child.theirs:
+    for descriptor in [*child.theirs, *[offered.descriptor for offered in child.offers]]:
         descriptor.close()
     # What fits into the pipe is there at once, and may be all.
     if child.stdin is not None and isinstance(to.stdin, bytes):
