@@ -16,7 +16,6 @@ Both modules have the same names:
 - `wait_readable`: waits for a descriptor, with a timeout;
 - `await_end`: waits for a child without a thread;
 - `exit_code`: of a child that has ended and has not been reaped;
-- `reap`: the same child, now;
 - `send_signal`: to a child that a loop is going to reap.
 """
 

@@ -142,15 +142,6 @@ def _peek(kind: int, number: int) -> Optional[int]:
     return status if result.si_code == os.CLD_EXITED else -status
 
 
-def reap(pid: int) -> bool:
-    """Reap a child that nothing else is going to reap, if it has ended; whether it has.
-
-    Raises:
-        ChildProcessError: it has been reaped, or is not ours.
-    """
-    return os.waitpid(pid, os.WNOHANG)[0] == pid
-
-
 def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
     """Send a signal to the child of a loop, unless it has ended.
 
@@ -245,18 +236,15 @@ class _Event:
             os.set_blocking(self._write.fileno(), False)
 
     def fileno(self) -> int:
-        """The descriptor to poll for input."""
         return self._read.fileno()
 
     def set(self) -> None:
-        """Make it readable."""
         try:
             os.write(self._write.fileno(), _ONE)
         except OSError:
             pass  # full, hence readable; or closed, and then nothing polls it
 
     def clear(self) -> None:
-        """Make it unreadable."""
         try:
             os.read(self._read.fileno(), 4096)
         except OSError:

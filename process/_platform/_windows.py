@@ -133,7 +133,6 @@ class PipeEnd:
         return self.descriptor.fileno()
 
     def close(self, in_use: bool = False) -> None:
-        """Close the pipe."""
         self.descriptor.close()
 
 
@@ -208,11 +207,6 @@ def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
 def exit_code(pid: int) -> Optional[int]:
     """The exit code of a child that has ended but has not been reaped: unknown here."""
     return None
-
-
-def reap(pid: int) -> bool:
-    """Reap a child, if it has ended: not needed here."""
-    return False
 
 
 def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:

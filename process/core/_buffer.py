@@ -56,7 +56,6 @@ class Buffer:
         return size if size > 0 else 0  # below: taken, and not discarded yet
 
     def append(self, chunk: Chunk) -> None:
-        """Add `chunk` at the end."""
         if not chunk:
             return
         chunks = self._chunks
@@ -123,7 +122,6 @@ class Buffer:
         self._position = max(self._position, position)
 
     def take(self, size: int) -> bytes:
-        """Take at most `size` bytes."""
         data = self.peek(size)
         self.skip(len(data))
         return data
