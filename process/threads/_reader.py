@@ -50,10 +50,6 @@ class ReaderThread(StreamThread):
         #: Nothing has arrived yet, so the child's own pipe can be handed over.
         self._fresh = end.pollable
         self._active = False
-        #: The second pipe is full.
-        self._full = False
-        #: The relay waits, and would not notice bytes in the child's pipe.
-        self._starved = False
         self._in_flight = InFlight(inbound)
         #: A caller has seen the process end, or waited or used the stream since end of file.
         self._noticed = False
@@ -166,7 +162,6 @@ class ReaderThread(StreamThread):
             waiting = len(inbound.uncollected) > 0
             if (inbound.at_eof and not waiting) or relay.ended:
                 return
-            self._starved = not room
         while self._move_once(relay, room, waiting):
             waiting = False
 
@@ -174,16 +169,13 @@ class ReaderThread(StreamThread):
         """Do so once; whether it is to be done again, since nothing but bytes has changed."""
         inbound = self.inbound
         readable, writable, broken, ended = self.end.wait_relay(
-            relay.outlet, room > 0, waiting or self._full, self.monitor.pending_watch
+            relay.outlet, room > 0, waiting, self.monitor.pending_watch
         )
-        self._starved = False
         if ended:
             self.monitor.process_ended()
         if broken:
             relay.broken = True
             return False
-        if writable:
-            self._full = False
         with self.monitor.lock:
             if not self._relays:
                 return False  # callers have come meanwhile
@@ -195,7 +187,7 @@ class ReaderThread(StreamThread):
                 if writable and relay.push(buffer):
                     inbound.taken()
                     self.end.relayed()
-            elif readable and not self._full and not len(buffer) and self._splice(relay):
+            elif readable and not len(buffer) and self._splice(relay):
                 return not self._disturbed(relay)
             self._busy = readable and self.end.pollable
         if readable:
@@ -224,8 +216,7 @@ class ReaderThread(StreamThread):
         source, outlet = self.end.descriptor.fileno(), relay.outlet.fileno()
         try:
             count = _splice(source, outlet, self.end.chunk, flags=_SPLICE_NONBLOCK)
-        except BlockingIOError:
-            self._full = True
+        except BlockingIOError:  # the second pipe is full
             return False
         except BrokenPipeError:
             relay.broken = True
@@ -286,8 +277,8 @@ class ReaderThread(StreamThread):
             self._sound_alarm()
 
     def _feed_relay(self) -> None:
-        if self._starved and self.inbound.room():
-            self.end.wake()
+        if self.moving and self.relay is not None and self.inbound.room():
+            self.end.wake()  # it may wait without looking at the child's pipe, for lack of room
 
     def silent(self) -> bool:
         """Whether nothing has arrived for as long as it takes, and nothing is on its way.
