@@ -74,7 +74,6 @@ class Child:
         #: Initialised when it is spawned; so it is known even if an exception strikes late.
         self.popen = _new_popen()
         self.monitor = Monitor()
-        self.watch: Optional[_platform.ExitWatch] = None
         #: The ends of pipes that are closed once the child has inherited them, or has not.
         self.theirs: List[Descriptor] = []
         #: Our ends of pipes, until their threads have them.
@@ -409,8 +408,8 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         **_platform.spawn_options,
     )
     Child.alive.add(child)
-    child.watch = child.monitor.watch = _platform.ExitWatch(child.popen)
-    child.watch.notify(child.monitor.process_ended)
+    watch = child.monitor.watch = _platform.ExitWatch(child.popen)
+    watch.notify(child.monitor.process_ended)
     _attach(child, ends, to.stdin, buffer_size)
     for descriptor in [*child.theirs, *[offered.descriptor for offered in child.offers]]:
         descriptor.close()
@@ -418,7 +417,7 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     if child.stdin is not None and isinstance(to.stdin, bytes):
         child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
-    start_threads([child.watch, *threads])
+    start_threads([watch, *threads])
     child.theirs, child.ours = [], []
 
 
@@ -511,7 +510,7 @@ def _await_all(children: List[Child]) -> None:
     """Wait for the end of all, for `GRACE` seconds; what they still write is thrown away."""
     deadline = time.monotonic() + GRACE
     for child in children:
-        watch = child.watch
+        watch = child.monitor.watch
         if watch is not None and child.look() is None:
             watch.wait(max(0.0, deadline - time.monotonic()))
 

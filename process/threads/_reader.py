@@ -45,8 +45,6 @@ class ReaderThread(StreamThread):
         self._overflow = Overflow(open_spool)
         #: The thread may have bytes that are neither in the pipe nor recorded.
         self._busy = False
-        #: The thread has read all there was: it waits before it reads again.
-        self._emptied = False
         #: Nothing has arrived yet, so the child's own pipe can be handed over.
         self._fresh = end.pollable
         self._active = False
@@ -92,7 +90,7 @@ class ReaderThread(StreamThread):
             relays = self._relays
             refill = inbound.refill()
             room = 0 if refill else inbound.room(self.end.chunk)
-            reads = room > 0 and not self._emptied and not relays and not self._fresh
+            reads = room > 0 and not self._used_up and not relays and not self._fresh
             self._busy = (reads or refill > 0) and self.end.pollable
         if refill:
             self._refill(refill)
@@ -107,14 +105,14 @@ class ReaderThread(StreamThread):
             if not self._active:
                 self._record(b"")  # what a read would give
         elif not reads:
-            self._emptied = False
+            self._used_up = False
             self._wait()
         else:
             self._read(room)
 
     def _read(self, room: int) -> None:
         data = self.end.read(room)
-        self._emptied = data is None or (self.end.pollable and len(data) < room)
+        self._used_up = data is None or (self.end.pollable and len(data) < room)
         if data is None:
             self._busy = False
         else:
