@@ -268,7 +268,8 @@ class PipeEnd:
         #: Owned by nothing once the pipe is closed.
         self.descriptor = descriptor
         self._writing = writing
-        self._event: Optional[_Event] = _Event()
+        #: Wakes the present owner of the claim; nothing once the pipe is closed.
+        self.event: Optional[_Event] = _Event()
         #: A caller has the descriptor, and it blocks.
         self._blocks = False
         #: What was given to callers, if it is not `descriptor`.
@@ -332,23 +333,33 @@ class PipeEnd:
                 _enlarged.add(self)
                 bytes(_LARGEST[0])  # see there
 
-    def wait(self, watch: "Optional[ExitWatch]", timeout: Optional[float]) -> bool:
+    def wait(
+        self,
+        watch: "Optional[ExitWatch]",
+        timeout: Optional[float],
+        event: Optional[_Event] = None,
+    ) -> bool:
         """Wait for the pipe, to be woken, or for the end of the child; whether that has come.
 
         Args:
             watch: for the child, unless its end is known.
             timeout: in seconds; `None`: no limit.
+            event: what wakes this wait, if it is one of a caller, which may have been evicted.
         """
         descriptor = self.descriptor  # referred to, it stays open
         number = descriptor.fileno()
         wanted = {} if number < 0 else {number: _OUT if self._writing else _IN}
-        events, ended = self._wait(wanted, watch, timeout)
+        events, ended = self._wait(wanted, watch, timeout, event or self.event)
         if number in events:
             self.hung_up = events[number] == _HUNG_UP
         return ended
 
     def _wait(
-        self, wanted: Dict[int, int], watch: "Optional[ExitWatch]", timeout: Optional[float] = None
+        self,
+        wanted: Dict[int, int],
+        watch: "Optional[ExitWatch]",
+        timeout: Optional[float],
+        event: Optional[_Event],
     ) -> Tuple[Dict[int, int], bool]:
         """The same for any descriptors; returns their events, and whether the child has ended.
 
@@ -356,7 +367,6 @@ class PipeEnd:
         a pipe becomes ready, or is hung up, when the child acts; the end of the child makes its
         pidfd readable.
         """
-        event = self._event  # referred to, it stays open
         if event is None:
             return {}, False
         wanted[event.fileno()] = _IN
@@ -366,17 +376,19 @@ class PipeEnd:
         events = _poll(wanted, timeout)
         if event.fileno() in events:
             event.clear()
+            if event is not self.event:  # an interrupted call may wait for it, too
+                event.set()
         return events, watched in events
 
     def evict(self) -> None:
-        """Make the present or the next `wait` of another thread return, whatever else waits here.
+        """Make each `wait` for the present event return, now and later, and no other one.
 
-        Its wake-up descriptor is left to that thread, and stays readable.
+        The thread that takes the pipe over has another event.
 
         Raises:
             OSError: there is no descriptor left for another one.
         """
-        event, self._event = self._event, _Event()
+        event, self.event = self.event, _Event()
         if event is not None:
             event.set()
 
@@ -401,7 +413,7 @@ class PipeEnd:
         wanted = {number: _OUT if write else 0}
         if read:
             wanted[source] = _IN
-        events, ended = self._wait(wanted, watch)
+        events, ended = self._wait(wanted, watch, None, self.event)
         state = events.get(number, 0)
         readable = source in events
         if readable and hasattr(os, "sched_yield"):
@@ -418,7 +430,7 @@ class PipeEnd:
 
     def wake(self) -> None:
         """Make the present or the next `wait` return. Safe in finalizers."""
-        event = self._event
+        event = self.event
         if event is not None:
             event.set()
 
@@ -455,7 +467,7 @@ class PipeEnd:
             in_use: a caller may be about to poll it; it is closed when that caller drops it.
         """
         _enlarged.discard(self)
-        event, self._event = self._event, None
+        event, self.event = self.event, None
         descriptor, self.descriptor = self.descriptor, _CLOSED
         if not in_use:
             descriptor.close()

@@ -53,6 +53,9 @@ class PipeEnd:
     #: Whether reads and writes return at once, and waits can be woken.
     pollable = False
 
+    #: See `_posix`; here callers do not wait for the pipe.
+    event = None
+
     #: See `_posix`; here writes may block, so callers do not make them.
     atomic = 0
 
@@ -95,7 +98,9 @@ class PipeEnd:
         """Bytes were moved into the outlet of a relay: the next check comes at once."""
         self._pause = 0.0
 
-    def wait(self, watch: "Optional[ExitWatch]", timeout: Optional[float]) -> bool:
+    def wait(
+        self, watch: "Optional[ExitWatch]", timeout: Optional[float], event: None = None
+    ) -> bool:
         """Wait until it is time to check the pipe: at once if reads and writes block."""
         if self._asks:
             self._alarm.acquire(timeout=self._pause)
