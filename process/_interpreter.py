@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Tuple, Type
 
 __all__ = [
     "atomic_between_calls",
+    "enters_blocks_at_once",
     "import_uninterrupted",
     "interrupted_after_returns",
     "popen_class",
@@ -38,6 +39,14 @@ def atomic_between_calls() -> bool:
     """
     has_gil: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
     return _looks_after_calls_only() and has_gil()
+
+
+def enters_blocks_at_once() -> bool:
+    """Whether no signal handler runs between a call of `__enter__`, written in C, and the block.
+
+    CPython 3.14 looks for signals there (gh-148874), and 3.9 almost everywhere.
+    """
+    return _looks_after_calls_only() and sys.version_info[:2] != (3, 14)
 
 
 def _looks_after_calls_only() -> bool:

@@ -66,8 +66,7 @@ class WriterThread(StreamThread):
             if count == -1:
                 outbound.break_off()
             elif count:
-                outbound.sent(count)
-                self.end.moved(outbound.pending, outbound.closing)
+                self.end.moved(outbound.sent(count), outbound.closing)
             if self.monitor.notify():
                 self._active = self.end.pollable
 
@@ -92,13 +91,15 @@ class WriterThread(StreamThread):
         if self._written:
             self.commit()
         outbound, end = self.outbound, self.end
-        view = outbound.front(end.chunk)
+        buffer, outbound.tail = outbound.buffer, None
+        view = buffer.front(end.chunk)
         if not view:
             return True
         if not self.claimable or not end.can_write_directly():
             return False
         while view:
-            self._written_begin = outbound.position
+            self._written_begin = buffer.position
+            view_end = buffer.position + len(view)
             try:
                 # In one call into C: an exception comes before the write or after the append.
                 self._written.extend(map(os.write, (end.descriptor.fileno(),), (view,)))
@@ -107,12 +108,11 @@ class WriterThread(StreamThread):
             except OSError:  # EPIPE: the child has closed its end
                 self._break_off()
                 return True
-            target = self._written_begin + len(view)
             del view
             self.commit()
-            if outbound.position < target:
+            if buffer.position < view_end:
                 return False
-            view = outbound.front(end.chunk)
+            view = buffer.front(end.chunk)
         return True
 
     def write_at_once(self, data: bytes) -> bool:
@@ -126,7 +126,7 @@ class WriterThread(StreamThread):
         end = self.end
         if (
             not 0 < len(data) <= end.atomic
-            or self.outbound.pending
+            or self.outbound.buffer
             or not self.claimable
             or not end.can_write_directly()
         ):
@@ -150,9 +150,8 @@ class WriterThread(StreamThread):
         outbound.tail = None
         if self._written:
             for count in self._written:
-                if outbound.position == self._written_begin:
-                    outbound.sent(count)
-                    self.end.moved(outbound.pending, outbound.closing)
+                if outbound.buffer.position == self._written_begin:
+                    self.end.moved(outbound.sent(count), outbound.closing)
             self._written.clear()
             self.monitor.notify()
 
