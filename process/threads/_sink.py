@@ -118,10 +118,23 @@ class Sink:
             with lock:
                 if outbound.closing or outbound.broken or writer.failure is not None:
                     self._check()
-                done = writer.write_at_once(chunk)
-                if not done:
-                    outbound.put(chunk)
-                    done = writer.write_directly()
+                end = writer.end
+                if (
+                    0 < len(chunk) <= end.atomic
+                    and not outbound.buffer
+                    and writer.claimable
+                    and end.can_write_directly()
+                ):
+                    # Past the queue. An exception comes before the write or after it, and there is
+                    # nothing to be recorded, as a pipe takes so little wholly or not at all.
+                    try:
+                        return os.write(end.descriptor.fileno(), chunk)
+                    except BlockingIOError:
+                        pass
+                    except OSError:  # EPIPE
+                        writer.break_off()
+                outbound.put(chunk)
+                done = writer.write_directly()
                 if outbound.broken:
                     self._check_broken()
                 if done:

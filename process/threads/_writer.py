@@ -106,7 +106,7 @@ class WriterThread(StreamThread):
             except BlockingIOError:
                 return False
             except OSError:  # EPIPE: the child has closed its end
-                self._break_off()
+                self.break_off()
                 return True
             del view
             self.commit()
@@ -115,31 +115,7 @@ class WriterThread(StreamThread):
             view = buffer.front(end.chunk)
         return True
 
-    def write_at_once(self, data: bytes) -> bool:
-        """Write `data` past the queue, if nothing is queued and the pipe takes it now.
-
-        Returns:
-            Whether it is done with: in the pipe, or the child has closed its end. An exception
-            comes before the write or after it, and there is nothing to be recorded, as a pipe takes
-            so little wholly or not at all. The lock is held.
-        """
-        end = self.end
-        if (
-            not 0 < len(data) <= end.atomic
-            or self.outbound.buffer
-            or not self.claimable
-            or not end.can_write_directly()
-        ):
-            return False
-        try:
-            os.write(end.descriptor.fileno(), data)
-        except BlockingIOError:
-            return False
-        except OSError:  # EPIPE
-            self._break_off()
-        return True
-
-    def _break_off(self) -> None:
+    def break_off(self) -> None:
         """The child has closed its end. The lock is held."""
         self.outbound.break_off()
         self.look()
