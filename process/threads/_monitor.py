@@ -17,7 +17,8 @@ that may block, never across a call into the caller's code.
 4. *The lock is given back.* A signal handler that raises may strike just after the lock was taken
    and before the `with` block begins (gh-148874, CPython 3.14), or just before it is given back
    (CPython 3.9, which looks for signals after almost any instruction). So each public call is made
-   inside `with monitor`, which gives back, at the end, a lock that is still held.
+   inside `with monitor`, which gives back, at the end, a lock that is still held. (The calls for
+   which two more calls matter do the same in a `finally` of their own.)
 5. *Refusal.* A call that begins while its own thread holds the lock has been made by a signal
    handler that interrupted a locked section: it would deadlock, or find state half changed, and
    gets a `ProcessError` instead. That is decided by the stack (`_interrupts_a_call`): without such
