@@ -33,6 +33,14 @@ def atomic_between_calls() -> bool:
     return _looks_after_calls_only() and has_gil()
 
 
+def enters_blocks_at_once() -> bool:
+    """Whether no signal handler runs between a call of `__enter__`, written in C, and the block.
+
+    CPython 3.14 looks for signals there (gh-148874), and 3.9 almost everywhere.
+    """
+    return _looks_after_calls_only() and sys.version_info[:2] != (3, 14)
+
+
 def _looks_after_calls_only() -> bool:
     return sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
 

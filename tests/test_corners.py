@@ -13,10 +13,10 @@ import pytest
 
 import process.threads._source
 from process import PIPE, AbstractProcess, Process, _platform
+from process.core._buffer import Buffer
 from process.core._ending import Ending
 from process.core._flow import BOUND, Flow
 from process.core._inbound import Inbound
-from process.core._outbound import Outbound
 from process.core._overflow import Overflow
 from process.threads._in_flight import InFlight
 from process.threads._monitor import Waiter
@@ -411,15 +411,15 @@ def test_dropped_in_the_middle_of_a_write(monkeypatch: pytest.MonkeyPatch) -> No
     box = [Process(["cat"], stdin=PIPE).run()]
     stdin: Any = box[0].stdin
     thread = stdin.sink.writer
-    real = Outbound.front
+    real = Buffer.front
     numbers: List[int] = []
 
-    def front(self: Outbound, size: int) -> memoryview:
+    def front(self: Buffer, size: int) -> memoryview:
         box.clear()  # as the collector may
         numbers.append(thread.end.descriptor.fileno())
         return real(self, size)
 
-    monkeypatch.setattr(Outbound, "front", front)
+    monkeypatch.setattr(Buffer, "front", front)
     with pytest.raises(BrokenPipeError):
         stdin.write(pattern(LARGE))
     assert numbers[0] >= 0

@@ -108,6 +108,7 @@ def _interrupt_reads(way: Callable[[Any], bytes], buffer_size: int) -> None:
         pytest.param(operator.methodcaller("readline"), id="readline"),
         pytest.param(operator.methodcaller("read", 5000), id="read"),
         pytest.param(operator.methodcaller("read1", 5000), id="read1"),
+        pytest.param(_into("readinto"), id="readinto"),
     ],
 )
 def test_real_signals_strike_reads(way: Callable[[Any], bytes]) -> None:

@@ -6,6 +6,7 @@ import select
 import shutil
 import signal
 import subprocess
+from array import array
 from pathlib import Path
 from typing import Any, List
 
@@ -230,6 +231,27 @@ def test_every_way_of_reading(buffer_size: Any) -> None:
         assert found == data
         assert stdout.read(0) == b""
         assert stdout.read() == b""
+
+
+def test_reading_into_a_buffer_of_one_size() -> None:
+    """Such calls are served by the front; it is short at the end only, and others can recall it."""
+    data = pattern(100_001)
+    with Process(["cat"], stdin=data) as process:
+        target = memoryview(array("I", bytes(1000)))
+        found = b""
+        for number in range(100):
+            size = process.stdout.readinto(target)
+            assert size == min(1000, len(data) - len(found))
+            found += bytes(target)[:size]
+            if number % 10 == 5:
+                found += process.stdout.read(10)
+            if number % 10 == 7:
+                found += process.stdout.read(1000)
+        with pytest.raises(TypeError):
+            process.stdout.readinto(b"read-only")
+        with pytest.raises((BufferError, TypeError)):
+            process.stdout.readinto(memoryview(bytearray(2000))[::2])
+        assert found + process.output() == data
 
 
 def test_unbuffered_streams() -> None:

@@ -132,7 +132,7 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
 
     @property
     def running(self) -> bool:
-        return self.exit_code is None
+        return self._started.poll() is None
 
     @property
     def exit_code(self) -> Optional[int]:

@@ -31,11 +31,13 @@ _SEPARATORS = 8
 class Buffer:
     """Bytes in order, from one producer to one consumer."""
 
-    __slots__ = ("_chunks", "_position", "_searched")
+    __slots__ = ("_chunks", "_searched", "position")
 
     def __init__(self) -> None:
         self._chunks: Deque[Tuple[int, Chunk]] = deque()
-        self._position = 0
+        #: The offset in the stream of the next byte to be taken. Whoever knows that bytes are held
+        #: takes them by adding to it; their chunks are discarded later.
+        self.position = 0
         #: For each separator that was not found, where in the stream it may begin at the earliest.
         self._searched: Dict[bytes, int] = {}
 
@@ -43,16 +45,16 @@ class Buffer:
     def end(self) -> int:
         """The offset in the stream after everything held."""
         if not self._chunks:
-            return self._position
+            return self.position
         start, chunk = self._chunks[-1]
         end = start + len(chunk)
-        return end if end > self._position else self._position
+        return end if end > self.position else self.position
 
     def __len__(self) -> int:
         if not self._chunks:
             return 0
         start, chunk = self._chunks[-1]
-        size = start + len(chunk) - self._position
+        size = start + len(chunk) - self.position
         return size if size > 0 else 0  # below: taken, and not discarded yet
 
     def append(self, chunk: Chunk) -> None:
@@ -62,7 +64,7 @@ class Buffer:
         if chunks:
             start, last = chunks[-1]
             end = start + len(last)
-            if end <= self._position:
+            if end <= self.position:
                 chunks.clear()  # all of them have been handed out
             elif len(chunk) < _SMALL and len(last) < _SMALL:
                 chunks[-1] = (start, bytes(last) + bytes(chunk))
@@ -70,24 +72,29 @@ class Buffer:
             else:
                 chunks.append((end, chunk))
                 return
-        chunks.append((self._position, chunk))
+        chunks.append((self.position, chunk))
 
     def append_open(self, chunk: bytearray) -> None:
         """Add a chunk which may grow until the next one is added or bytes are taken."""
-        self._chunks.append((self.end, chunk))
+        chunks = self._chunks
+        chunks.append((self.end if chunks else self.position, chunk))
 
     def front(self, size: int) -> memoryview:
         """A view of at most `size` bytes of the first chunk, without a copy."""
-        self.discard()
-        if not self._chunks:
-            return memoryview(b"")
-        start, chunk = self._chunks[0]
-        offset = self._position - start
-        return memoryview(chunk)[offset : offset + size]
+        chunks = self._chunks
+        while chunks:
+            start, chunk = chunks[0]
+            offset = self.position - start
+            length = len(chunk)
+            if offset < length:
+                view = memoryview(chunk)
+                return view[offset : offset + size] if offset or size < length else view
+            chunks.popleft()
+        return memoryview(b"")
 
     def peek(self, size: int, offset: int = 0) -> bytes:
         """The bytes from `offset` on, at most `size`, which stay held."""
-        position = self._position + offset
+        position = self.position + offset
         pieces: List[Chunk] = []
         for start, chunk in self._chunks:
             begin = position - start
@@ -107,19 +114,12 @@ class Buffer:
     def skip(self, size: int) -> None:
         """Remove the first `size` bytes."""
         self.discard()
-        self._position += min(size, len(self))
-
-    def advance(self, size: int) -> None:
-        """The same for bytes that are known to be held, or that pass by an empty buffer.
-
-        Their chunks are discarded later.
-        """
-        self._position += size
+        self.position += min(size, len(self))
 
     def skip_to(self, position: int) -> None:
         """Remove what is before the offset `position`, unless that has been done."""
         self.discard()
-        self._position = max(self._position, position)
+        self.position = max(self.position, position)
 
     def take(self, size: int) -> bytes:
         data = self.peek(size)
@@ -136,10 +136,10 @@ class Buffer:
         if self._chunks:
             first: Tuple[int, Any] = self._chunks[0]
             start, chunk = first
-            begin = self._position - start
+            begin = self.position - start
             if begin + size < len(chunk):
                 data: bytes = chunk[begin : begin + size]
-                self._position += size
+                self.position += size
                 return data
         return b""
 
@@ -148,12 +148,12 @@ class Buffer:
         if self._chunks:
             first: Tuple[int, Any] = self._chunks[0]
             start, chunk = first
-            begin = self._position - start
+            begin = self.position - start
             index = chunk.find(separator, begin)
             end = index + len(separator)
             if index >= 0 and end < len(chunk):
                 data: bytes = chunk[begin:end]
-                self._position = start + end
+                self.position = start + end
                 return data
         return b""
 
@@ -161,13 +161,8 @@ class Buffer:
         """Put back, in front of everything held, what was taken last."""
         self.discard()
         self._searched = {}
-        self._chunks.appendleft((self._position - len(data), data))
-        self._position -= len(data)
-
-    @property
-    def position(self) -> int:
-        """The offset in the stream of the next byte to be taken."""
-        return self._position
+        self._chunks.appendleft((self.position - len(data), data))
+        self.position -= len(data)
 
     def find(self, separator: bytes) -> int:
         """The number of bytes up to and including the first `separator`, or -1.
@@ -179,10 +174,10 @@ class Buffer:
             return -1
         start, last = self._chunks[-1]
         end = start + len(last)
-        if end <= self._position:
+        if end <= self.position:
             return -1
         overlap = len(separator) - 1
-        begin = max(self._position, self._searched.get(separator, self._position))
+        begin = max(self.position, self._searched.get(separator, self.position))
         #: The last bytes before a chunk, in which the separator may begin.
         tail = b""
         for start, chunk in self._chunks:
@@ -193,10 +188,10 @@ class Buffer:
             if tail:
                 index = (tail + data[low : low + overlap]).find(separator)
                 if index >= 0:
-                    return start + low - len(tail) + index + len(separator) - self._position
+                    return start + low - len(tail) + index + len(separator) - self.position
             index = data.find(separator, low)
             if index >= 0:
-                return start + index + len(separator) - self._position
+                return start + index + len(separator) - self.position
             if overlap:
                 tail = (tail + data[max(low, len(data) - overlap) :])[-overlap:]
         if len(self._searched) >= _SEPARATORS:
@@ -212,10 +207,15 @@ class Buffer:
         self.discard()
         start, chunk = self._chunks[0]
         index = bytes(chunk).rfind(separator)
-        return 0 if index < 0 else max(0, start + index + len(separator) - self._position)
+        return 0 if index < 0 else max(0, start + index + len(separator) - self.position)
 
-    def discard(self) -> None:
-        """Discard the chunks that have been taken, which otherwise happens in the next call."""
+    def discard(self) -> bool:
+        """Discard the chunks that have been taken, which otherwise happens in the next call.
+
+        Returns:
+            Whether a chunk is left.
+        """
         chunks = self._chunks
-        while chunks and chunks[0][0] + len(chunks[0][1]) <= self._position:
+        while chunks and chunks[0][0] + len(chunks[0][1]) <= self.position:
             chunks.popleft()
+        return len(chunks) > 0

@@ -31,31 +31,32 @@ class Outbound:
         #: What small writes are appended to, if anything.
         self.tail: Optional[bytearray] = None
         self._bound = bound
-        self._buffer = Buffer()
+        #: What is to be sent.
+        self.buffer = Buffer()
 
     def __len__(self) -> int:
-        return len(self._buffer)
+        return len(self.buffer)
 
     @property
     def pending(self) -> bool:
         """Whether there is something to be sent."""
-        return len(self._buffer) > 0
+        return bool(self.buffer)
 
     @property
     def full(self) -> bool:
         """Whether a caller has to wait before it may go on."""
-        return len(self._buffer) > self._bound
+        return len(self.buffer) > self._bound
 
     @property
     def finished(self) -> bool:
         """Whether the pipe is to be closed now."""
-        return self.broken or (self.closing and not self._buffer)
+        return self.broken or (self.closing and not self.buffer)
 
     def put(self, chunk: Chunk) -> None:
         """Hand over `chunk`, which must not change from now on."""
         self.tail = None
         if not self.broken:
-            self._buffer.append(chunk)
+            self.buffer.append(chunk)
 
     def open_tail(self, data: bytes) -> None:
         """Hand over `data`, and let small writes follow it in place.
@@ -66,7 +67,7 @@ class Outbound:
         self.tail = None
         if not self.broken:
             tail = bytearray(data)
-            self._buffer.append_open(tail)
+            self.buffer.append_open(tail)
             self.tail = tail
 
     def close(self) -> None:
@@ -77,20 +78,21 @@ class Outbound:
     def front(self, size: int) -> memoryview:
         """The bytes to send next, at most `size`, without a copy."""
         self.tail = None
-        return self._buffer.front(size)
+        return self.buffer.front(size)
 
     @property
     def position(self) -> int:
         """The offset in the stream of the next byte to send."""
-        return self._buffer.position
+        return self.buffer.position
 
-    def sent(self, size: int) -> None:
-        """The first `size` bytes are in the pipe."""
-        self._buffer.advance(size)
-        self._buffer.discard()  # it may be the caller's input, and there may be no next call
+    def sent(self, size: int) -> bool:
+        """The first `size` bytes are in the pipe; whether something is left."""
+        self.buffer.position += size
+        # Not later: it may be the caller's input, and there may be no next call.
+        return self.buffer.discard()
 
     def break_off(self) -> None:
         """The other end is closed, or the rest is not wanted: it is thrown away."""
         self.tail = None
         self.broken = True
-        self._buffer = Buffer()
+        self.buffer = Buffer()

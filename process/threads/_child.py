@@ -125,9 +125,14 @@ class Child:
     def poll(self) -> Optional[int]:
         """The exit code, if the child has ended; a caller that asks again and again is waiting."""
         code = self.look()
-        if code is None and not self.inherited and not self.monitor.lock._is_owned():
-            with self.monitor:
+        lock = self.monitor.lock
+        # `look` is not asked by a fork, whose lock may be held for good.
+        if code is None and self.owner == type(self)._get_pid() and not lock._is_owned():
+            try:  # what `with self.monitor` does, without two calls
                 self.monitor.poll_all()
+            finally:
+                if lock._is_owned():
+                    lock.release()
         return code
 
     def wait(self, timeout: Optional[float] = None) -> bool:

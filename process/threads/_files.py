@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 from process._handover import Offer
 from process._interpreter import atomic_between_calls
 from process.threads._lines import lines_of
-from process.threads._sink import Sink
+from process.threads._sink import Sink, contiguous
 from process.threads._source import NOTHING, Source
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class _Reading(_WithoutPosition):
         self.source = source
         self._lines = self._blocks = self._pieces = NOTHING
         self._block_size = self._piece_size = -1
+        self._block_chunk = source.block_chunk
         # The type has a slot of this name: `next` finds an iterator written in C there.
         self.__next__: Any = lines_of(source).__next__
 
@@ -116,9 +117,11 @@ class _Reading(_WithoutPosition):
 
     def _read_block(self, size: int) -> bytes:
         data: Optional[bytes] = None
+        source = self.source
         try:
-            data = self.source.read(size)
-            self._blocks, self._block_size = self.source.blocks, self.source.block_size
+            data = source.read(size)
+            self._blocks, self._block_size = source.blocks, source.block_size
+            self._block_chunk = source.block_chunk
             return data  # type: ignore[return-value] # `None`, if non-blocking, as `io` has it
         except BaseException:
             self.source.returned.append((data or b"",))
@@ -218,7 +221,12 @@ class Reader(_Reading, io.BufferedReader):
         return self.source.peek(self._buffer_size)
 
     def readinto(self, buffer: "Buffer", /) -> int:
-        return _fill(self.source, self.source.read, buffer)
+        if self._block_size > 0 and self._block_size == memoryview(buffer).nbytes:
+            # The front has whole blocks, or nothing any more.
+            for size in map(self._block_chunk.readinto, (buffer,)):
+                if size:
+                    return size
+        return _fill(self.source, self._read_block, buffer)
 
     def readinto1(self, buffer: "Buffer", /) -> int:
         return _fill(self.source, self.source.read_available, buffer)
@@ -283,12 +291,8 @@ class _RawStdin(_Writing, _File):
         super().__init__(sink.writer.end.descriptor.fileno(), "wb", closefd=False)
         self.sink = sink
 
-    def write(self, data: "Buffer", /) -> int:
-        if self.closed:
-            self._check_open()
-        chunk = data if type(data) is bytes else _contiguous(data)
-        self.sink.write_through(chunk)
-        return len(chunk)
+        # Without a method in between.
+        self.write: Any = sink.write_through
 
     def flush(self) -> None:
         self._check_open()
@@ -311,6 +315,7 @@ class Writer(_WithoutPosition, _Writing, io.BufferedWriter):
         self._unbuffered = _RawStdin(sink)
         super().__init__(self._unbuffered, buffer_size)
         self.sink = sink
+        self.flush: Any = sink.flush  # without a method in between
         self._outbound = sink.outbound
         self._buffer_size = buffer_size
         #: Bytes that may be pending without being looked at: none where there is no front.
@@ -326,18 +331,14 @@ class Writer(_WithoutPosition, _Writing, io.BufferedWriter):
                     self.sink.push()
                 return len(data)
         self._check_open()
-        chunk = _contiguous(data)
+        chunk = contiguous(data)
         self.sink.write(chunk, self._buffer_size)
         return len(chunk)
-
-    def flush(self) -> None:
-        if self.closed:
-            raise ValueError("flush of closed file")
-        self.sink.flush()
 
     def detach(self) -> Any:
         raw = super().detach()
         self.sink = Detached()  # type: ignore[assignment]
+        del self.flush  # that of `io` says so, too
         self._front_size = -1
         return raw
 
@@ -386,13 +387,3 @@ def _append_lines(source: Source, hint: int, lines: List[bytes]) -> None:
             return
         lines.append(line)
         total += len(line)
-
-
-def _contiguous(data: Any) -> bytes:
-    """A copy, unless it is `bytes`: the caller may change anything else as soon as we return."""
-    if type(data) is bytes:
-        return data
-    with memoryview(data) as view:
-        if not view.c_contiguous:
-            raise BufferError("memoryview: underlying buffer is not C-contiguous")
-        return bytes(view)

@@ -17,7 +17,8 @@ that may block, never across a call into the caller's code.
 4. *The lock is given back.* A signal handler that raises may strike just after the lock was taken
    and before the `with` block begins (gh-148874, CPython 3.14), or just before it is given back
    (CPython 3.9, which looks for signals after almost any instruction). So each public call is made
-   inside `with monitor`, which gives back, at the end, a lock that is still held.
+   inside `with monitor`, which gives back, at the end, a lock that is still held. (The calls for
+   which two more calls matter do the same in a `finally` of their own.)
 5. *Refusal.* A call that begins while its own thread holds the lock has been made by a signal
    handler that interrupted a locked section: it would deadlock, or find state half changed, and
    gets a `ProcessError` instead. That is decided by the stack (`_interrupts_a_call`): without such
@@ -33,6 +34,7 @@ from types import FrameType
 from typing import Any, Callable, Dict, Optional, Protocol, Tuple
 
 from process import _platform
+from process._interpreter import enters_blocks_at_once
 from process.core._flow import Flow, Wait
 from process.core.errors import ProcessError
 
@@ -111,11 +113,15 @@ class Lock(_RLock):  # type: ignore[misc]
             raise
 
 
+#: Makes the lock of a monitor: where the interpreter allows it, one that is entered in C.
+new_lock: Callable[[], Any] = threading.RLock if enters_blocks_at_once() else Lock
+
+
 class Monitor:
     """The lock, the flow and the waiters of one process."""
 
     def __init__(self) -> None:
-        self.lock: Any = Lock()
+        self.lock: Any = new_lock()
         self.flow = Flow(self)
         #: The threads that have not ended; replaced rather than changed.
         self.streams: Tuple[Stream, ...] = ()
@@ -125,11 +131,11 @@ class Monitor:
         #: When the process was seen to have ended.
         self._ended: Optional[float] = None
         #: This is a fork.
-        self._inherited = False
+        self.inherited = False
 
     def __enter__(self) -> None:
         """A public call begins; see the module's header, 4 and 5."""
-        if self._inherited or self.lock._is_owned():
+        if self.inherited or self.lock._is_owned():
             self.check_entry()
 
     def __exit__(self, *_: object) -> None:
@@ -149,8 +155,8 @@ class Monitor:
 
     def inherit(self) -> None:
         """This is a fork, in which no thread of the library runs, and the lock may be held."""
-        self.lock = Lock()
-        self._inherited = True
+        self.lock = new_lock()
+        self.inherited = True
 
     def check_entry(self) -> None:
         """See that a call may begin.
@@ -159,7 +165,7 @@ class Monitor:
             ProcessError: it is made in a fork; or a signal handler makes it, and has interrupted
                 another call on the same process just where that holds the lock.
         """
-        if self._inherited:
+        if self.inherited:
             raise ProcessError("Process was started by another process, of which this is a fork")
         if self.lock._is_owned():
             if _interrupts_a_call(_get_frame()):

@@ -222,7 +222,7 @@ class ReaderThread(StreamThread):
         if inbound.ending.running:
             inbound.ending.arrived(time.monotonic())
         if count:
-            inbound.uncollected.advance(count)
+            inbound.uncollected.position += count
         else:
             inbound.feed_eof()
         self.monitor.notify()

@@ -8,13 +8,16 @@ over is on its way, once.
 
 import errno
 import os
-from typing import Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from process._descriptor import Descriptor
 from process.core._buffer import Chunk
 from process.core._flow import Flow
 from process.threads._monitor import Monitor, Waiter
 from process.threads._writer import WriterThread
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 class Sink:
@@ -77,40 +80,70 @@ class Sink:
             BrokenPipeError: the child has closed its end.
             ValueError: the stream is closed.
         """
-        outbound = self.outbound
-        with self._monitor:
-            with self._monitor.lock:
+        outbound, monitor = self.outbound, self._monitor
+        lock = monitor.lock
+        if monitor.inherited or lock._is_owned():
+            monitor.check_entry()
+        try:  # what `with monitor` does, without two calls
+            with lock:
                 if outbound.closing or outbound.broken or self.writer.failure is not None:
-                    self._check()
+                    self._check("flush of closed file")
                 if self.writer.write_directly():
                     if outbound.broken:
                         self._check_broken()
-                    if not self._monitor.flow.busy:
+                    if not monitor.flow.busy:
                         outbound.open_tail(b"")  # for the next small write
                     return
             self._wait(lambda: not outbound.pending)
+        finally:
+            if lock._is_owned():
+                lock.release()
 
-    def write_through(self, chunk: bytes) -> None:
-        """Wait until everything, and behind it `chunk`, is in the child's pipe.
+    def write_through(self, data: "Buffer", /) -> int:
+        """Wait until everything, and behind it `data`, is in the child's pipe.
+
+        Returns:
+            The number of bytes of `data`.
 
         Raises:
             BrokenPipeError: the child has closed its end.
             ValueError: the stream is closed.
         """
-        outbound, writer = self.outbound, self.writer
-        with self._monitor:
-            with self._monitor.lock:
+        chunk = data if type(data) is bytes else contiguous(data)
+        outbound, writer, monitor = self.outbound, self.writer, self._monitor
+        lock = monitor.lock
+        if monitor.inherited or lock._is_owned():
+            monitor.check_entry()
+        try:  # as in `flush`
+            with lock:
                 if outbound.closing or outbound.broken or writer.failure is not None:
                     self._check()
-                done = writer.write_at_once(chunk)
-                if not done:
-                    outbound.put(chunk)
-                    done = writer.write_directly()
+                end = writer.end
+                if (
+                    0 < len(chunk) <= end.atomic
+                    and not outbound.buffer
+                    and writer.claimable
+                    and end.can_write_directly()
+                ):
+                    # Past the queue. An exception comes before the write or after it, and there is
+                    # nothing to be recorded, as a pipe takes so little wholly or not at all.
+                    try:
+                        return os.write(end.descriptor.fileno(), chunk)
+                    except BlockingIOError:
+                        pass
+                    except OSError:  # EPIPE
+                        writer.break_off()
+                outbound.put(chunk)
+                done = writer.write_directly()
                 if outbound.broken:
                     self._check_broken()
                 if done:
-                    return
+                    return len(chunk)
             self._wait(lambda: not outbound.pending)
+            return len(chunk)
+        finally:
+            if lock._is_owned():
+                lock.release()
 
     def close_soon(self) -> None:
         """Close the stream once everything is sent, without waiting for that."""
@@ -213,9 +246,9 @@ class Sink:
                 writer.release(waiter)
                 writer.pass_on()
 
-    def _check(self) -> None:
+    def _check(self, closed: str = "write to closed file") -> None:
         if self.outbound.closing:
-            raise ValueError("write to closed file")
+            raise ValueError(closed)
         self._check_broken()
 
     def _check_broken(self) -> None:
@@ -237,3 +270,13 @@ class _Offer:
 
     def withdraw(self) -> None:
         """It has not."""
+
+
+def contiguous(data: Any) -> bytes:
+    """A copy, unless it is `bytes`: the caller may change anything else as soon as we return."""
+    if type(data) is bytes:
+        return data
+    with memoryview(data) as view:
+        if not view.c_contiguous:
+            raise BufferError("memoryview: underlying buffer is not C-contiguous")
+        return bytes(view)

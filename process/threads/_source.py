@@ -52,6 +52,8 @@ class Source:
         #: The front: of lines, of blocks of one size, or of what there is up to a size.
         self.lines = self.blocks = self.pieces = NOTHING
         self.block_size = self.piece_size = -1
+        #: What `blocks` is made of.
+        self.block_chunk = io.BytesIO()
         self.monitor = monitor
         self.inbound = reader.inbound
         self.has_fronts = atomic_between_calls()
@@ -187,14 +189,17 @@ class Source:
             consume: whether the bytes are handed out, or go into the front.
         """
         monitor, inbound, reader = self.monitor, self.inbound, self.reader
+        lock = monitor.lock
         waiter: Optional[Waiter] = None
         data = b""
         taken = False
+        if monitor.inherited or lock._is_owned():
+            monitor.check_entry()
         try:
-            with monitor:
+            try:  # what `with monitor` does, without two calls
                 try:
                     while True:
-                        with monitor.lock:
+                        with lock:
                             if self._closed or reader.failure is not None:
                                 self._check_open()
                             if self.handed_over:
@@ -226,7 +231,7 @@ class Source:
                                             position = buffer.position
                                             try:
                                                 taken = True
-                                                buffer.advance(len(data))
+                                                buffer.position += len(data)
                                             except BaseException:
                                                 taken = buffer.position != position
                                                 raise
@@ -257,6 +262,9 @@ class Source:
                 finally:
                     if waiter is not None:
                         self._leave(waiter)
+            finally:
+                if lock._is_owned():
+                    lock.release()
         except BaseException:
             if taken:  # and then a signal handler raised: the caller never gets to see it
                 self.returned.append((data,))
@@ -341,7 +349,8 @@ class Source:
         length = self._worthwhile(buffer, size)
         if length:
             chunk = self.inbound.open_front(length)
-            self.blocks, self.block_size = iter(partial(chunk.read, size), b""), size
+            blocks = iter(partial(chunk.read, size), b"")
+            self.blocks, self.block_size, self.block_chunk = blocks, size, chunk
 
     def _open_pieces(self, buffer: Buffer, size: int, _: int) -> None:
         length = self._worthwhile(buffer, size)

@@ -69,6 +69,10 @@ class State(enum.Enum):
     ENDED = enum.auto()
 
 
+#: For calls: on CPython 3.11 it takes 50 ns to look up a member.
+_MOVING, _SLEEPING, _ENDED = State.MOVING, State.SLEEPING, State.ENDED
+
+
 class StreamThread(ABC):
     """What moves the bytes of one pipe."""
 
@@ -264,9 +268,11 @@ class StreamThread(ABC):
 
         A signal handler takes the claim over from the call that it has interrupted.
         """
-        if self._state is State.MOVING or self._state is State.ENDED or not self.end.pollable:
+        if self._state is _MOVING or self._state is _ENDED or not self.end.pollable:
             return False
-        owner = None if self._owner is None else self._owner()
+        if self._owner is None:
+            return True
+        owner = self._owner()
         return owner is None or owner.thread == get_ident()
 
     def claim(self, waiter: Waiter) -> bool:
@@ -315,7 +321,7 @@ class StreamThread(ABC):
     def touch(self) -> None:
         """A caller uses the stream: the thread stands by, or goes on to. The lock is held."""
         self._active = self.end.pollable
-        if self._state is State.SLEEPING and not self.claimed:
+        if self._state is _SLEEPING and not self.claimed:
             self._sound_alarm()
 
     def look(self) -> None:
@@ -333,7 +339,7 @@ class StreamThread(ABC):
 
     def wake_if_movable(self) -> None:
         """Wake the thread if it sleeps though it could move. The lock is held."""
-        if self._state is State.SLEEPING and not self.claimed and self._movable():
+        if self._state is _SLEEPING and not self.claimed and self._movable():
             self._sound_alarm()
 
     def nudge(self) -> None:

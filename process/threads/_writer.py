@@ -64,8 +64,7 @@ class WriterThread(StreamThread):
             if count == -1:
                 outbound.break_off()
             elif count:
-                outbound.sent(count)
-                self.end.moved(outbound.pending, outbound.closing)
+                self.end.moved(outbound.sent(count), outbound.closing)
             if self.monitor.notify():
                 self._active = self.end.pollable
 
@@ -90,54 +89,31 @@ class WriterThread(StreamThread):
         if self._written:
             self.commit()
         outbound, end = self.outbound, self.end
-        view = outbound.front(end.chunk)
+        buffer, outbound.tail = outbound.buffer, None
+        view = buffer.front(end.chunk)
         if not view:
             return True
         if not self.claimable or not end.can_write_directly():
             return False
         while view:
-            self._written_begin = outbound.position
+            self._written_begin = buffer.position
+            view_end = buffer.position + len(view)
             try:
                 # In one call into C: an exception comes before the write or after the append.
                 self._written.extend(map(os.write, (end.descriptor.fileno(),), (view,)))
             except BlockingIOError:
                 return False
             except OSError:  # EPIPE: the child has closed its end
-                self._break_off()
+                self.break_off()
                 return True
-            target = self._written_begin + len(view)
             del view
             self.commit()
-            if outbound.position < target:
+            if buffer.position < view_end:
                 return False
-            view = outbound.front(end.chunk)
+            view = buffer.front(end.chunk)
         return True
 
-    def write_at_once(self, data: bytes) -> bool:
-        """Write `data` past the queue, if nothing is queued and the pipe takes it now.
-
-        Returns:
-            Whether it is done with: in the pipe, or the child has closed its end. An exception
-            comes before the write or after it, and there is nothing to be recorded, as a pipe takes
-            so little wholly or not at all. The lock is held.
-        """
-        end = self.end
-        if (
-            not 0 < len(data) <= end.atomic
-            or self.outbound.pending
-            or not self.claimable
-            or not end.can_write_directly()
-        ):
-            return False
-        try:
-            os.write(end.descriptor.fileno(), data)
-        except BlockingIOError:
-            return False
-        except OSError:  # EPIPE
-            self._break_off()
-        return True
-
-    def _break_off(self) -> None:
+    def break_off(self) -> None:
         """The child has closed its end. The lock is held."""
         self.outbound.break_off()
         self.look()
@@ -148,9 +124,8 @@ class WriterThread(StreamThread):
         outbound.tail = None
         if self._written:
             for count in self._written:
-                if outbound.position == self._written_begin:
-                    outbound.sent(count)
-                    self.end.moved(outbound.pending, outbound.closing)
+                if outbound.buffer.position == self._written_begin:
+                    self.end.moved(outbound.sent(count), outbound.closing)
             self._written.clear()
             self.monitor.notify()
 
