@@ -46,7 +46,7 @@ needs_refcounts = pytest.mark.skipif(
     not hasattr(sys, "getrefcount"), reason="references are not counted (no sys.getrefcount)"
 )
 needs_tracemalloc = pytest.mark.skipif(
-    importlib.util.find_spec("tracemalloc") is None, reason="memory is not traced (no tracemalloc)"
+    importlib.util.find_spec("_tracemalloc") is None, reason="memory is not traced (no tracemalloc)"
 )
 needs_waitid = pytest.mark.skipif(
     not hasattr(os, "waitid"), reason="an end cannot be awaited without reaping (no os.waitid)"
@@ -689,7 +689,7 @@ def has_gil() -> bool:
     return ask()
 
 
-def _free() -> None:
+def free() -> None:
     """Where references are not counted, have dropped what nothing refers to any more."""
     if not hasattr(sys, "getrefcount"):
         gc.collect()
@@ -698,7 +698,7 @@ def _free() -> None:
 
 def is_alive(pid: int) -> bool:
     """Whether there is such a process, once what was dropped has been ended."""
-    _free()
+    free()
     if sys.platform == "win32":  # where signal 0 is CTRL_C_EVENT, and is sent
         import psutil
 
@@ -715,7 +715,7 @@ def descriptors() -> Optional[List[str]]:
     directory = Path("/proc/self/fd")
     if not directory.is_dir():
         return None
-    _free()
+    free()
     found = []
     for entry in os.listdir(directory):  # noqa: PTH208
         with contextlib.suppress(OSError):  # the descriptor of the listing itself
