@@ -521,7 +521,7 @@ class PipeEnd:
         """Close the pipe, and drop what is needed to wake threads that wait for it.
 
         Args:
-            in_use: a caller may be about to poll it; it is closed when that caller drops it.
+            in_use: a caller may be about to poll it; it is closed when that wait ends.
         """
         _enlarged.discard(self)
         event, self.event = self.event, None
