@@ -392,8 +392,8 @@ WORKS: Dict[str, Callable[[Storm], None]] = {
 }
 
 
-#: Those that lose bytes where a result can be lost on its way: before Python 3.11 a handler may
-#: strike between a `return` and the caller's next instruction.
+#: Those that lose bytes where a result can be lost on its way: before Python 3.11, and on PyPy, a
+#: handler may strike between a `return` and the caller's next instruction.
 RETURNS_BYTES = frozenset({"readline", "read", "read_by_descriptor", "hand_over"})
 
 
@@ -403,12 +403,13 @@ def blow(name: str, seconds: float) -> Storm:
     before = _count()
     storm = Storm(seconds)
     # What a handler raises in a callback of the collector is lost, and those are not ours.
-    callbacks, gc.callbacks[:] = list(gc.callbacks), []
+    callbacks: List[Any] = getattr(gc, "callbacks", [])  # PyPy has none
+    foreign, callbacks[:] = list(callbacks), []
     try:
         with storm.blowing():
             WORKS[name](storm)
     finally:
-        gc.callbacks[:] = callbacks
+        callbacks[:] = foreign
     deadline = time.monotonic() + _PATIENCE
     while True:
         gc.collect()
@@ -424,11 +425,11 @@ def blow(name: str, seconds: float) -> Storm:
 def _count() -> List[int]:
     directory = Path("/proc/self/fd")
     numbers = list(directory.iterdir()) if directory.is_dir() else []
-    try:  # without reaping
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        children = 1
-    except ChildProcessError:
-        children = 0
+    children = 0
+    if hasattr(os, "waitid"):  # which does not reap
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            children = 1
     return [len(numbers), threading.active_count(), children]
 
 

@@ -14,7 +14,16 @@ from typing import Iterator, List, Optional
 import pytest
 
 from process.threads import _monitor
-from tests.support import FOREVER, Kit, descriptors, freeze, loop_parameters, make_loop, unfreeze
+from tests.support import (
+    FOREVER,
+    Kit,
+    collect,
+    descriptors,
+    freeze,
+    loop_parameters,
+    make_loop,
+    unfreeze,
+)
 
 
 @pytest.fixture(params=["sync", *loop_parameters()])
@@ -111,7 +120,7 @@ def _temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _no_leaks(_temporary: Path) -> Iterator[None]:
     """No test leaves a descriptor, a thread, a child or a temporary file behind."""
-    before = descriptors()
+    before = descriptors(after_collection=True)  # that of the test before
     threads = set(threading.enumerate())
     yield
     # What a test has released may need a moment: a thread that was told to end, for example.
@@ -119,7 +128,7 @@ def _no_leaks(_temporary: Path) -> Iterator[None]:
     while True:
         # First the threads: what one has kept to its end is collected then, rather than frozen.
         left = [repr(thread) for thread in threading.enumerate() if thread not in threads]
-        gc.collect()
+        collect()
         left += _left(before) + [str(path) for path in _temporary.iterdir()]
         if not left:
             break
@@ -131,7 +140,7 @@ def _no_leaks(_temporary: Path) -> Iterator[None]:
 
 def _left(descriptors_before: Optional[List[str]]) -> List[str]:
     left = []
-    after = descriptors()
+    after = descriptors(after_collection=True)
     if after is not None and descriptors_before is not None:
         left += [entry for entry in after if entry not in descriptors_before]
     if sys.platform != "win32":  # there a process is not its parent's

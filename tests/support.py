@@ -46,7 +46,7 @@ needs_refcounts = pytest.mark.skipif(
     not hasattr(sys, "getrefcount"), reason="references are not counted (no sys.getrefcount)"
 )
 needs_tracemalloc = pytest.mark.skipif(
-    importlib.util.find_spec("tracemalloc") is None, reason="memory is not traced (no tracemalloc)"
+    importlib.util.find_spec("_tracemalloc") is None, reason="memory is not traced (no tracemalloc)"
 )
 needs_waitid = pytest.mark.skipif(
     not hasattr(os, "waitid"), reason="an end cannot be awaited without reaping (no os.waitid)"
@@ -689,16 +689,22 @@ def has_gil() -> bool:
     return ask()
 
 
-def _free() -> None:
-    """Where references are not counted, have dropped what nothing refers to any more."""
+def collect() -> None:
+    """Free what nothing refers to any more."""
+    gc.collect()
     if not hasattr(sys, "getrefcount"):
-        gc.collect()
         gc.collect()  # what finalizers have let go of
+
+
+def free() -> None:
+    """The same where references are not counted, so that it has not been freed yet."""
+    if not hasattr(sys, "getrefcount"):
+        collect()
 
 
 def is_alive(pid: int) -> bool:
     """Whether there is such a process, once what was dropped has been ended."""
-    _free()
+    free()
     if sys.platform == "win32":  # where signal 0 is CTRL_C_EVENT, and is sent
         import psutil
 
@@ -710,12 +716,17 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def descriptors() -> Optional[List[str]]:
-    """What the descriptors of this process refer to, where that can be told."""
+def descriptors(after_collection: bool = False) -> Optional[List[str]]:
+    """What the descriptors of this process refer to, where that can be told.
+
+    Args:
+        after_collection: what was dropped has been freed already.
+    """
     directory = Path("/proc/self/fd")
     if not directory.is_dir():
         return None
-    _free()
+    if not after_collection:
+        free()
     found = []
     for entry in os.listdir(directory):  # noqa: PTH208
         with contextlib.suppress(OSError):  # the descriptor of the listing itself

@@ -23,6 +23,7 @@ from tests.support import (
     PROMPT,
     Gate,
     Kit,
+    free,
     lines,
     pattern,
     python,
@@ -349,6 +350,7 @@ def test_the_descriptor_goes_on_where_an_interrupted_call_began(
                 patch.setattr(type(source), "abandon", interrupted)
             with contextlib.suppress(KeyboardInterrupt):
                 calls[call]()
+        free()  # the frame of the call, and with it its turn
         process.stdin.write(b"late")
         process.stdin.close()
         assert b"".join(iter(lambda: os.read(number, 100), b"")) == b"early late"

@@ -213,3 +213,14 @@ def test_no_cycle_keeps_what_is_over(use: Callable[[Any], Any], leave: str) -> N
     del process, readers
     # Without a GIL an object is freed when the thread that made it finds out.
     until(lambda: [reference() for reference in references] == [None] * len(references))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors cannot be counted")
+def test_many_in_a_row_do_not_need_the_collector() -> None:
+    """What is left to be freed, whenever that happens, is used by the next process."""
+    most = 0
+    for _ in range(100):
+        with Process(["cat"], stdin=b"input") as process:
+            assert process.output() == b"input"
+        most = max(most, len(list(Path("/proc/self/fd").iterdir())))
+    assert most < 100

@@ -109,6 +109,16 @@ async def test_a_signal_and_the_exit_code(kit: Kit) -> None:
 
 
 @pytest.mark.usefixtures("plain")
+def test_a_child_that_the_thread_has_reaped_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing it takes no time: nothing else is going to reap it."""
+    monkeypatch.setattr(_posix, "_REAPING", FOREVER)
+    with Process(["echo", "x"]) as process:
+        assert process.output() == b"x\n"
+
+
+@pytest.mark.usefixtures("plain")
 def test_nothing_is_left_of_a_dropped_process() -> None:
     """No descriptor, no thread and no child, though a thread had to wait for its end."""
     before, threads = descriptors(), threading.active_count()
@@ -205,7 +215,8 @@ def test_a_wait_ends_with_the_child() -> None:
 def test_a_pipe_that_is_closed_during_a_wait() -> None:
     """The thread in it is woken, and the number is not free before that."""
     read, _ = _ends()
-    number = read.descriptor.fileno()
+    descriptor = read.descriptor  # that this refers to it keeps it from being freed
+    number = descriptor.fileno()
     waiting, inside = threading.Thread(target=read.wait, args=(None, None)), threading.Event()
     real = _posix._poll
 
@@ -221,7 +232,23 @@ def test_a_pipe_that_is_closed_during_a_wait() -> None:
     waiting.join()
     assert read.descriptor.fileno() == -1
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(number)  # the last reference has gone
+        os.fstat(number)  # the last wait has closed it
+    assert descriptor.fileno() == -1
+
+
+def test_a_wake_up_that_has_not_been_freed_is_used_again() -> None:
+    """As it was when it was new; unless a fork has closed it."""
+    read, _ = _ends()
+    event: Any = read.event
+    read.wake()
+    read.close()
+    again = PipeEnd(Descriptor(), writing=False)
+    taken: Any = again.event
+    assert taken is event
+    assert not _posix.wait_readable(event.fileno(), 0)
+    again.close()
+    event._read.close()
+    assert PipeEnd(Descriptor(), writing=False).event is not event
 
 
 def test_a_pipe_that_is_closed_at_once() -> None:

@@ -159,6 +159,11 @@ async def test_a_storm_of_signals_over_megabytes(kit: Kit) -> None:
             signal.pause()
 
 
+@pytest.mark.skipif(
+    sys.implementation.name == "pypy",
+    reason="where a handler raises as a `return` leaves a `with` block, PyPy may call what is "
+    "returned in place of `__exit__`",
+)
 @pytest.mark.filterwarnings("ignore:.*taken as finished:RuntimeWarning")
 @pytest.mark.usefixtures("looks_again")
 @pytest.mark.parametrize("name", list(storms.WORKS))

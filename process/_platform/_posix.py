@@ -20,7 +20,19 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Set, Tuple
+import weakref
+from collections import deque
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterator,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from process._descriptor import Descriptor
 from process._platform import _exit
@@ -67,6 +79,9 @@ _SET_PIPE_SIZE = 1031
 _MOST_ENLARGED = 8
 
 _enlarged: "Set[PipeEnd]" = set()
+
+#: Those that nobody waits for any more, as long as they have not been freed.
+_idle_events: "Deque[weakref.ref[_Event]]" = deque()
 
 #: The descriptor of a closed pipe.
 _CLOSED = Descriptor()
@@ -224,7 +239,11 @@ def has_reader(outlet: Descriptor) -> bool:
 
 
 class _Event:
-    """A descriptor that can be read from the time it is set until it is cleared."""
+    """A descriptor that can be read from the time it is set until it is cleared.
+
+    It may be set at any time, in finalizers too, so it is not closed but left to be freed. Where
+    references are not counted that may take a thousand processes; until then it is used again.
+    """
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
@@ -234,6 +253,26 @@ class _Event:
             self._read, self._write = Descriptor.pipe()
             os.set_blocking(self._read.fileno(), False)
             os.set_blocking(self._write.fileno(), False)
+
+    @classmethod
+    def take(cls) -> "_Event":
+        """One that is new, or as good as new.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
+        while True:
+            try:
+                event = _idle_events.pop()()
+            except IndexError:
+                return cls()
+            if event is not None and event.fileno() >= 0:  # a fork has closed it
+                event.clear()
+                return event
+
+    def give_back(self) -> None:
+        """Nobody waits for it any more. It may still be set: that wakes a wait for nothing."""
+        _idle_events.append(weakref.ref(self))
 
     def fileno(self) -> int:
         return self._read.fileno()
@@ -269,7 +308,7 @@ class PipeEnd:
         self.descriptor = descriptor
         self._writing = writing
         #: Wakes the present owner of the claim; nothing once the pipe is closed.
-        self.event: Optional[_Event] = _Event()
+        self.event: Optional[_Event] = _Event.take()
         #: A caller has the descriptor, and it blocks.
         self._blocks = False
         #: What was given to callers, if it is not `descriptor`.
@@ -373,7 +412,11 @@ class PipeEnd:
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
             wanted[watched] = _IN
-        events = _poll(wanted, timeout)
+        try:
+            events = _poll(wanted, timeout)
+        finally:
+            if self.event is None:  # closed meanwhile, and left to us
+                descriptor.close()
         if event.fileno() in events:
             event.clear()
             if event is not self.event:  # an interrupted call may wait for it, too
@@ -388,7 +431,7 @@ class PipeEnd:
         Raises:
             OSError: there is no descriptor left for another one.
         """
-        event, self.event = self.event, _Event()
+        event, self.event = self.event, _Event.take()
         if event is not None:
             event.set()
 
@@ -464,13 +507,15 @@ class PipeEnd:
         """Close the pipe, and drop what is needed to wake threads that wait for it.
 
         Args:
-            in_use: a caller may be about to poll it; it is closed when that caller drops it.
+            in_use: a caller may be about to poll it; it is closed when that wait ends.
         """
         _enlarged.discard(self)
         event, self.event = self.event, None
         descriptor, self.descriptor = self.descriptor, _CLOSED
         if not in_use:
             descriptor.close()
+            if event is not None:
+                event.give_back()
         elif event is not None:
             event.set()
         if self._given is not None:
@@ -528,6 +573,7 @@ class ExitWatch(_exit.ExitWatch):
         if not hasattr(os, "waitid"):
             # The thread stores it. `Popen.poll` would take a lock of `Popen`, for which that thread
             # waits, and which a signal handler that raises may leave locked.
+            self._reaped = popen.returncode is not None
             return popen.returncode
         if popen.returncode is None:
             try:
