@@ -160,6 +160,8 @@ class Relay:
     def is_handed_over(self, buffer: Buffer) -> bool:
         """Close our end, and find out whether somebody else has it; if so, leave the bytes there.
 
+        If not, it is for the caller to drop the relay, and then to close the outlet.
+
         Only when our end is closed does the pipe tell. So what it holds is taken out first, and put
         back if it is a receiver's.
         """
@@ -171,7 +173,6 @@ class Relay:
         self.recall(buffer)
         self.close()
         if outlet is None or not _platform.has_reader(outlet):
-            self.outlet.close()
             return False
         self.little = False
         self.outlet, ended = outlet, self.outlet

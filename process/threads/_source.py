@@ -603,6 +603,7 @@ class Source:
                         reader.look()
                         return False
                     reader.relay = None
+                    relay.outlet.close()
                     return True
             finally:
                 self._leave(waiter)
