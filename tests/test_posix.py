@@ -15,9 +15,11 @@ from typing import Any, List, Tuple
 
 import pytest
 
-from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from process import PIPE, Process, ProcessError, ProcessTimeoutError, _platform
 from process._descriptor import Descriptor
+from process.core._buffer import Buffer
 from process.threads import _reader
+from process.threads._relay import Relay
 from tests.support import (
     FLOOD_BOTH,
     FOREVER,
@@ -292,6 +294,32 @@ def test_a_shared_end_has_a_description_of_its_own() -> None:
     assert not write.broken()
     write.close()
     assert read.read(100) == b""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a pipe cannot be opened anew")
+def test_a_finalizer_lets_go_while_a_caller_takes_bytes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may run in any thread. The caller does not read from a number that is closed."""
+    relay, buffer = Relay(), Buffer()
+
+    class LetGo(Descriptor):
+        """A descriptor that the finalizer lets go of just before it is used."""
+
+        __slots__ = ()
+
+        def fileno(self) -> int:
+            number = super().fileno()
+            relay.let_go()
+            return number
+
+    def reopen(number: int, flags: int) -> Descriptor:
+        return LetGo.own(os.open, f"/proc/self/fd/{number}", flags | os.O_NONBLOCK)
+
+    monkeypatch.setattr(_platform, "reopen", reopen)
+    os.write(relay.outlet.fileno(), b"bytes")
+    relay.recall(buffer)
+    assert buffer.take(100) == b"bytes"
 
 
 def test_a_caller_does_not_write_where_a_signal_would_end_the_program() -> None:

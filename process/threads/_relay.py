@@ -96,19 +96,18 @@ class Relay:
         self.commit(buffer)
         if self._own is None:
             self._own = _platform.reopen(self.descriptor.fileno(), os.O_RDONLY)
+        own = self._own  # referred to, it stays open even if a finalizer lets go of it
         self._recalled_end = buffer.position
         try:
             while True:
-                if self._own is not None:
-                    number = self._own.fileno()
+                if own is not None:
+                    number = own.fileno()
                 elif _platform.wait_readable(self.descriptor.fileno(), 0):
                     number = self.descriptor.fileno()
                 else:
                     break
                 self._recalled.extend(map(os.read, (number,), (_LEAST,)))
-                if not self._recalled[-1] or (
-                    self._own is not None and len(self._recalled[-1]) < _LEAST
-                ):
+                if not self._recalled[-1] or (own is not None and len(self._recalled[-1]) < _LEAST):
                     break  # nothing is written to the pipe meanwhile: that was all
         except BlockingIOError:
             pass
@@ -217,9 +216,7 @@ class Relay:
     def let_go(self) -> None:
         """Callers do not read by way of the stream object at present."""
         self.little = False
-        own, self._own = self._own, None
-        if own is not None:
-            own.close()
+        self._own = None
 
     def close(self) -> None:
         """Close the end that callers have. Takes no lock: safe in finalizers."""
