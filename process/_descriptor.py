@@ -19,28 +19,14 @@ from itertools import chain, islice
 from typing import Any, Callable, ClassVar, Dict, Iterator, List, Tuple
 
 
-def consume(items: List[Any], function: Callable[..., object], *arguments: Any) -> bool:
-    """Take an item out of `items` and call `function` with it; whether there was one.
-
-    Both happen in one call into C: neither an exception from a signal handler nor another thread
-    can interrupt them, so no item is lost or used twice.
-    """
-    try:
-        item = islice(iter(items.pop, None), 1)
-        deque(map(function, item, *zip(arguments)), maxlen=0)
-    except IndexError:
-        return False  # nothing to take out
-    return True
-
-
 def when_freed(thing: Any, calls: Iterator[object]) -> "weakref.ref[Any]":
     """Return a reference that makes the calls of `calls`, all in C, when `thing` is freed.
 
     In place of a finalizer in Python, in which a signal handler might run and raise, and the
     exception would be lost. `sum` makes the calls; the filter drops their results.
     """
-    make_calls: Any = partial(sum, filter(().__contains__, calls))
-    return weakref.ref(thing, make_calls)
+    add_up: Any = sum
+    return weakref.ref(thing, partial(add_up, filter(().__contains__, calls)))
 
 
 class Descriptor:
@@ -104,7 +90,10 @@ class Descriptor:
     def close(self) -> None:
         """Close it, unless that has been done."""
         self.owners.pop(id(self), None)
-        consume(self._number, os.close)
+        try:
+            deque(map(os.close, islice(iter(self._number.pop, None), 1)), maxlen=0)
+        except IndexError:
+            pass  # it has been done
 
 
 def _close_all_after_fork() -> None:

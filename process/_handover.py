@@ -7,10 +7,11 @@ it was before.
 """
 
 import io
-from typing import Any, Callable, Optional, Protocol
+from typing import Callable, List, Optional, Protocol
 
 from process._descriptor import Descriptor
 from process.core._flow import Flow
+from process.core.types import File
 
 
 class Offer(Protocol):
@@ -26,15 +27,18 @@ class Offer(Protocol):
         """The receiver has not been started. Harmless after `accept`, and when called twice."""
 
 
-def offer(file: Any) -> Optional[Offer]:
-    """The offer of `file`, if it is a stream of another process.
+def given(file: Optional[File], offers: List[Offer]) -> Optional[File]:
+    """What a child is given for `file`: an offer, added to `offers`, if it is another's stream.
 
     Raises:
         ValueError: the stream is closed.
         OSError: there are no descriptors left, or the stream belongs to a loop.
     """
     hand_over: Optional[Callable[[], Offer]] = getattr(file, "_hand_over", None)
-    return None if hand_over is None else hand_over()
+    if hand_over is None:
+        return file
+    offers.append(hand_over())
+    return offers[-1].descriptor.fileno()
 
 
 def belongs_to_loop(name: str) -> io.UnsupportedOperation:

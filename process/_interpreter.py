@@ -10,16 +10,6 @@ from itertools import chain
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any, Callable, Dict, List, Tuple, Type
 
-__all__ = [
-    "atomic_between_calls",
-    "import_uninterrupted",
-    "interrupted_after_returns",
-    "popen_class",
-    "raised_by_signal_handler",
-    "run_uninterrupted",
-    "storing_pid",
-]
-
 
 def interrupted_after_returns() -> bool:
     """Whether a signal handler may run between a `return` and the caller's next instruction.

@@ -1,6 +1,6 @@
 """Other platforms, by construction: the library runs without what they lack.
 
-First as a whole, then the portable ways and what is asked of Windows, one by one. The platform is
+First as a whole, then the ways of Windows and what is asked of it, one by one. The platform is
 chosen by its name when the library is imported. So the scripts change the name, and let the library
 import modules that lack what that platform does not have; the standard library, which has been
 imported by then, keeps its own.
@@ -19,7 +19,7 @@ import pytest
 import process
 from process._descriptor import Descriptor
 from process._interpreter import storing_pid
-from process._platform import _portable, _windows
+from process._platform import _exit, _windows
 from tests.support import FOREVER, PROMPT, start_library
 
 _PREPARE = """
@@ -319,21 +319,19 @@ class Transport:
         self.signals.append(number)
 
 
-def test_what_the_portable_way_leaves_to_others() -> None:
+def test_what_windows_leaves_to_others() -> None:
     """Signals for a loop's child go by the loop; what cannot be known is not made up."""
     transport: Any = Transport()
-    _portable.send_signal(transport, 15)
+    _windows.send_signal(transport, 15)
     assert transport.signals == [15]
-    assert _portable.exit_code(1) is None
-    assert not _portable.reap(1)
-    assert _portable.spawn_options == {}
+    assert _windows.exit_code(1) is None
 
 
-def test_the_portable_watch_waits_in_a_thread() -> None:
+def test_a_thread_watches_for_the_end() -> None:
     """It reports the end of the child, to waits and to callbacks."""
     popen: Any = Popen()
     told = threading.Event()
-    watch = _portable.ExitWatch(popen)
+    watch = _exit.ExitWatch(popen)
     watch.start()
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "process-7-exit"]
     assert thread.daemon
@@ -378,21 +376,19 @@ class Popen:
         self.signals.append(number)
 
 
-def test_a_portable_end_moves_bytes() -> None:
+def test_an_end_that_blocks_moves_bytes() -> None:
     """Reads and writes block, and nothing is known before they are tried."""
     read, write = Descriptor.pipe()
-    reader = _portable.PipeEnd(read, writing=False)
-    writer = _portable.PipeEnd(write, writing=True)
+    reader = _windows.PipeEnd(read, writing=False)
+    writer = _windows.PipeEnd(write, writing=True)
     assert writer.write(memoryview(b"data")) == 4
     assert reader.pending() is False
     assert reader.broken() is False
     assert reader.read(2) == b"da"
     assert reader.read(100) == b"ta"
     reader.moved(full=True, bulk=True)
-    reader.stop_blocking()
-    assert reader.readable()
     assert reader.share() == read.fileno()
-    assert _portable.is_blocking(read.fileno())
+    assert _windows.is_blocking(read.fileno())
     writer.close()
     assert reader.read(1) == b""
     reader.close()
@@ -400,12 +396,9 @@ def test_a_portable_end_moves_bytes() -> None:
         writer.write(memoryview(b"x"))
 
 
-def test_a_portable_pipe_is_a_pipe() -> None:
-    """Nothing is known of it but its ends."""
-    read, write = _portable.make_pipe(1000)
-    assert os.write(write.fileno(), b"x") == 1
-    assert os.read(read.fileno(), 10) == b"x"
-    assert not _portable.is_duplicated(read)
-    assert not _portable.has_reader(write)
-    assert _portable.reopen(read.fileno(), os.O_RDONLY) is None
-    _portable.block_signals()
+def test_what_windows_does_not_tell() -> None:
+    """A pipe has no second description, and its reader is not known."""
+    read, write = Descriptor.pipe()
+    assert not _windows.has_reader(write)
+    assert _windows.reopen(read.fileno(), os.O_RDONLY) is None
+    _windows.block_signals()

@@ -1,8 +1,8 @@
 """What differs between operating systems, and nothing else.
 
-`_portable` works everywhere: blocking reads and writes, a thread that waits for the child.
-`_windows` adds what needs calls of Windows. `_posix` does better where `poll` exists: every wait
-can be woken, and the end of the child is a descriptor. Both have the same names:
+On POSIX every wait can be woken, and the end of a child is a descriptor where the kernel has one.
+On Windows reads and writes block. Where a child has no descriptor a thread waits for it (`_exit`).
+Both modules have the same names:
 
 - `PipeEnd`: the library's end of a pipe, with the waits of the thread that moves its bytes;
 - `ExitWatch`: the end of a child process, its exit code, and signals to it;
@@ -16,63 +16,14 @@ can be woken, and the end of the child is a descriptor. Both have the same names
 - `wait_readable`: waits for a descriptor, with a timeout;
 - `await_end`: waits for a child without a thread;
 - `exit_code`: of a child that has ended and has not been reaped;
-- `reap`: the same child, now;
 - `send_signal`: to a child that a loop is going to reap.
 """
+
+# ruff: noqa: F403 - the names above are those of the chosen module
 
 import sys
 
 if sys.platform == "win32":  # pragma: no cover - Windows
-    from process._platform._windows import (
-        ExitWatch,
-        PipeEnd,
-        await_end,
-        block_signals,
-        exit_code,
-        has_reader,
-        is_blocking,
-        is_duplicated,
-        make_pipe,
-        reap,
-        relay_write,
-        reopen,
-        send_signal,
-        spawn_options,
-        wait_readable,
-    )
+    from process._platform._windows import *
 else:
-    from process._platform._posix import (
-        ExitWatch,
-        PipeEnd,
-        await_end,
-        block_signals,
-        exit_code,
-        has_reader,
-        is_blocking,
-        is_duplicated,
-        make_pipe,
-        reap,
-        relay_write,
-        reopen,
-        send_signal,
-        spawn_options,
-        wait_readable,
-    )
-
-__all__ = [
-    "ExitWatch",
-    "PipeEnd",
-    "await_end",
-    "block_signals",
-    "exit_code",
-    "has_reader",
-    "is_blocking",
-    "is_duplicated",
-    "make_pipe",
-    "reap",
-    "relay_write",
-    "reopen",
-    "send_signal",
-    "spawn_options",
-    "wait_readable",
-]
+    from process._platform._posix import *

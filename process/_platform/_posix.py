@@ -23,7 +23,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
 from process._descriptor import Descriptor
-from process._platform import _portable
+from process._platform import _exit
 from process._polling import poll_until
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import subprocess
 
 spawn_options: Dict[str, Any] = {}
-
-is_duplicated = _portable.is_duplicated
 
 #: For names that some systems and interpreters lack: they are asked for by `hasattr`.
 _os: Any = os
@@ -144,15 +142,6 @@ def _peek(kind: int, number: int) -> Optional[int]:
     return status if result.si_code == os.CLD_EXITED else -status
 
 
-def reap(pid: int) -> bool:
-    """Reap a child that nothing else is going to reap, if it has ended; whether it has.
-
-    Raises:
-        ChildProcessError: it has been reaped, or is not ours.
-    """
-    return os.waitpid(pid, os.WNOHANG)[0] == pid
-
-
 def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
     """Send a signal to the child of a loop, unless it has ended.
 
@@ -196,7 +185,11 @@ def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
 
 
 def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
-    """The ends of a pipe to relay into: to read, and to write to, which does not block."""
+    """The ends of a pipe to relay into: to read, and to write to, which does not block.
+
+    Args:
+        size: how many bytes it is to hold, where that can be chosen: here what does not fit waits.
+    """
     read, write = Descriptor.pipe()
     os.set_blocking(write.fileno(), False)
     return read, write
@@ -220,6 +213,11 @@ def is_blocking(descriptor: int) -> bool:
     return os.get_blocking(descriptor)
 
 
+def is_duplicated(descriptor: Descriptor) -> bool:
+    """Whether others have the same end of a pipe, where that can be asked: here it cannot."""
+    return False
+
+
 def has_reader(outlet: Descriptor) -> bool:
     """Whether the other end of a pipe, of which this is the end to write to, is open."""
     return not _poll({outlet.fileno(): 0}, 0)  # errors are reported all the same
@@ -238,18 +236,15 @@ class _Event:
             os.set_blocking(self._write.fileno(), False)
 
     def fileno(self) -> int:
-        """The descriptor to poll for input."""
         return self._read.fileno()
 
     def set(self) -> None:
-        """Make it readable."""
         try:
             os.write(self._write.fileno(), _ONE)
         except OSError:
             pass  # full, hence readable; or closed, and then nothing polls it
 
     def clear(self) -> None:
-        """Make it unreadable."""
         try:
             os.read(self._read.fileno(), 4096)
         except OSError:
@@ -286,15 +281,6 @@ class PipeEnd:
         self._full = 0
         if descriptor.fileno() >= 0:
             os.set_blocking(descriptor.fileno(), False)
-
-    @classmethod
-    def reopened(cls) -> "PipeEnd":
-        """An end for a pipe that is closed already, with nothing left but to be woken.
-
-        Raises:
-            OSError: there is no descriptor left.
-        """
-        return cls(_CLOSED, writing=False)
 
     def read(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
@@ -351,28 +337,39 @@ class PipeEnd:
         self,
         watch: "Optional[ExitWatch]",
         timeout: Optional[float],
-        ready: bool = True,
         event: Optional[_Event] = None,
     ) -> bool:
         """Wait for the pipe, to be woken, or for the end of the child; whether that has come.
 
-        Ends because: a wake-up makes the event readable, and it stays so until it is cleared here;
-        the pipe becomes ready, or is hung up, when the child acts; the end of the child makes its
-        pidfd readable.
-
         Args:
             watch: for the child, unless its end is known.
             timeout: in seconds; `None`: no limit.
-            ready: whether to wait for the pipe.
             event: what wakes this wait, if it is one of a caller, which may have been evicted.
         """
-        event, descriptor = event or self.event, self.descriptor  # referred to, they stay open
-        if event is None:
-            return False
-        wanted = {event.fileno(): _IN}
+        descriptor = self.descriptor  # referred to, it stays open
         number = descriptor.fileno()
-        if ready and number >= 0:
-            wanted[number] = _OUT if self._writing else _IN
+        wanted = {} if number < 0 else {number: _OUT if self._writing else _IN}
+        events, ended = self._wait(wanted, watch, timeout, event or self.event)
+        if number in events:
+            self.hung_up = events[number] == _HUNG_UP
+        return ended
+
+    def _wait(
+        self,
+        wanted: Dict[int, int],
+        watch: "Optional[ExitWatch]",
+        timeout: Optional[float],
+        event: Optional[_Event],
+    ) -> Tuple[Dict[int, int], bool]:
+        """The same for any descriptors; returns their events, and whether the child has ended.
+
+        Ends because: a wake-up makes the event readable, and it stays so until it is cleared here;
+        a pipe becomes ready, or is hung up, when the child acts; the end of the child makes its
+        pidfd readable.
+        """
+        if event is None:
+            return {}, False
+        wanted[event.fileno()] = _IN
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
             wanted[watched] = _IN
@@ -381,9 +378,7 @@ class PipeEnd:
             event.clear()
             if event is not self.event:  # an interrupted call may wait for it, too
                 event.set()
-        if number in events:
-            self.hung_up = events[number] == _HUNG_UP
-        return watched in events
+        return events, watched in events
 
     def evict(self) -> None:
         """Make each `wait` for the present event return, now and later, and no other one.
@@ -412,29 +407,20 @@ class PipeEnd:
             Whether this pipe can be read; whether `outlet` can be written; whether `outlet` has no
             reader any more; whether the child has ended.
         """
-        event = self.event
-        if event is None:
-            return False, False, False, False
-        number = outlet.fileno()
+        number, source = outlet.fileno(), self.descriptor.fileno()
         if number < 0:
             return False, False, False, False  # closed by a caller, at this very moment
-        woken, source = event.fileno(), self.descriptor.fileno()
-        wanted = {woken: _IN, number: _OUT if write else 0}
+        wanted = {number: _OUT if write else 0}
         if read:
             wanted[source] = _IN
-        watched = -1 if watch is None else watch.fileno()
-        if watched >= 0:
-            wanted[watched] = _IN
-        events = _poll(wanted)
-        if woken in events:
-            event.clear()
+        events, ended = self._wait(wanted, watch, None, self.event)
         state = events.get(number, 0)
         readable = source in events
         if readable and hasattr(os, "sched_yield"):
             # Woken by the first page. A writer on the same core fills the pipe now, so that bytes
             # are moved in few large pieces.
             os.sched_yield()
-        return readable, bool(state & _OUT), bool(state & ~_OUT), watched in events
+        return readable, bool(state & _OUT), bool(state & ~_OUT), ended
 
     def stop_blocking(self) -> None:
         """Let reads return at once: here they always do."""
@@ -491,7 +477,7 @@ class PipeEnd:
             self._given.close()
 
 
-class ExitWatch:
+class ExitWatch(_exit.ExitWatch):
     """The end of a child: a pidfd where the kernel has one, else a thread that waits.
 
     Raises:
@@ -499,9 +485,10 @@ class ExitWatch:
     """
 
     def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
-        self._popen = popen
+        super().__init__(popen)
         self._pidfd: Optional[Descriptor] = None
-        self._waiting: Optional[_ThreadWatch] = None
+        #: There is no pidfd, but a child.
+        self._threaded = False
         self._reaped = False
         try:
             # Not reaped yet, so the number cannot belong to another process.
@@ -509,30 +496,28 @@ class ExitWatch:
             _peek(_os.P_PIDFD, pidfd.fileno())
             self._pidfd = pidfd
         except (ProcessLookupError, ChildProcessError):
-            pass  # SIGCHLD is ignored: the kernel has reaped it already, see `look`
+            self._ended = True  # SIGCHLD is ignored: the kernel has reaped it already, see `look`
         except (OSError, AttributeError) as error:
             if isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS:
                 raise
-            self._waiting = _ThreadWatch(popen)
+            self._threaded = True
 
     def start(self) -> None:
-        """Start the thread, if one is needed.
+        if self._threaded:
+            super().start()
 
-        Raises:
-            RuntimeError: it cannot be started.
-        """
-        if self._waiting is not None:
-            self._waiting.start()
+    def _await_end(self) -> None:
+        """Wait for the end; the thread reaps the child only where there is no other way."""
+        block_signals()
+        if hasattr(os, "waitid"):
+            with contextlib.suppress(ChildProcessError):  # reaped already
+                _os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._popen.wait()
 
     def notify(self, callback: Callable[[], None]) -> None:
-        """See `_portable.ExitWatch`; with a pidfd, this is left to the threads that poll it.
-
-        A child that has been reaped already has no descriptor that would tell: they are told now.
-        """
-        if self._waiting is not None:
-            self._waiting.notify(callback)
-        elif self._pidfd is None:
-            callback()
+        if self._pidfd is None:  # else it is left to the threads that poll it
+            super().notify(callback)
 
     def look(self) -> Optional[int]:
         """The exit code, if the child has ended. It is reaped, too, unless `Popen` is doing that.
@@ -567,7 +552,7 @@ class ExitWatch:
         pidfd = self._pidfd
         if pidfd is not None:
             return _peek(_os.P_PIDFD, pidfd.fileno())
-        if self._waiting is not None:
+        if self._threaded:
             return _peek(os.P_PID, self._popen.pid)
         return 0
 
@@ -576,33 +561,22 @@ class ExitWatch:
         with contextlib.suppress(ChildProcessError):  # reaped already
             if pidfd is not None:
                 _os.waitid(_os.P_PIDFD, pidfd.fileno(), os.WEXITED | os.WNOHANG)
-            elif self._waiting is not None and hasattr(os, "waitid"):
+            elif self._threaded and hasattr(os, "waitid"):
                 _os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG)
         self._reaped = True
 
     def fileno(self) -> int:
-        """A descriptor that is readable once the child has ended, or -1 if there is none."""
         pidfd = self._pidfd
         return -1 if pidfd is None else pidfd.fileno()
 
     def wait(self, timeout: float) -> None:
-        """Return when the child has ended, or after `timeout` seconds. Takes no lock.
-
-        Ends because the pidfd becomes readable when the child ends, and stays so. Without one the
-        callback of `notify` comes sooner.
-        """
         pidfd = self._pidfd
         if pidfd is not None:
-            wait_readable(pidfd.fileno(), timeout)
+            wait_readable(pidfd.fileno(), timeout)  # it stays readable from the end of the child on
         else:
-            poll_until(lambda: self.look() is not None, timeout)
+            super().wait(timeout)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless the child has ended.
-
-        Raises:
-            PermissionError: it has taken rights that forbid it.
-        """
         pidfd = self._pidfd  # another thread may release it at any time
         if self.look() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -613,25 +587,8 @@ class ExitWatch:
 
     def release(self) -> None:
         """See that the child, which has ended, is reaped, whatever has become of `Popen`'s lock."""
-        if self._waiting is not None:
-            self._waiting.release()
+        super().release()
         if self.look() is not None:
-            if not poll_until(self._look_reaped, _REAPING):
+            if not poll_until(lambda: self.look() is not None and self._reaped, _REAPING):
                 self._reap()
             self._pidfd = None
-
-    def _look_reaped(self) -> bool:
-        self.look()
-        return self._reaped
-
-
-class _ThreadWatch(_portable.ExitWatch):
-    """A thread that waits for the end of a child, and reaps it only where there is no other way."""
-
-    def _await_end(self) -> None:
-        block_signals()
-        if hasattr(os, "waitid"):
-            with contextlib.suppress(ChildProcessError):  # reaped already
-                _os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
-        else:
-            self._popen.wait()

@@ -1,57 +1,42 @@
-"""Windows: the portable code, and what only Windows has.
+"""Windows: a thread is the only way to wait, and a wait for a pipe cannot be ended.
+
+A read or a write blocks, and closing the descriptor would not wake it (the number might even be
+reused): a thread that is stuck in one ends by itself, when the other end of the pipe closes. It is
+a daemon thread on a raw descriptor, so it neither delays nor aborts the exit of the interpreter.
+
+1. The thread of a stream blocks in a read until the stream gets a second pipe. From then on it is a
+   relay, which has other work to do: it reads only when the pipe says that it holds something, and
+   asks again and again, with pauses that grow and that `wake` ends (`stop_blocking`).
+2. A read that had begun before goes on until there are bytes. So the second pipe is made large
+   enough for all that was read before: none of it waits for that read (`make_pipe`).
+3. Nothing says when a second pipe has room again, or when its last reader has left: a write is
+   tried, after a pause. It does not block.
+4. `PeekNamedPipe` says what an anonymous pipe holds. While a thread is inside a read,
+   `PeekNamedPipe` of another thread blocks (the system serves one request at a time for each file),
+   so only the thread that reads a pipe, and does not block in reads, calls it.
 
 Console control events (`CTRL_C_EVENT`, `CTRL_BREAK_EVENT`) are delivered to process groups. Each
 child has its own group, so an event for it does not reach the parent.
-
-An anonymous pipe cannot be polled, but `PeekNamedPipe` says what it holds. While a thread is inside
-a read, `PeekNamedPipe` of another thread blocks (the system serves one request at a time for each
-file), so only the thread that reads a pipe, and does not block in reads, calls it.
 """
 
+import _thread
 import os
 import subprocess
 from functools import partial
 from importlib import import_module
 from operator import itemgetter
-from typing import Any, Dict, Iterator, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple
 
 from process._descriptor import Descriptor
-from process._platform import _portable
-from process._platform._portable import (
-    ExitWatch,
-    await_end,
-    block_signals,
-    exit_code,
-    has_reader,
-    is_blocking,
-    reap,
-    reopen,
-    send_signal,
-)
-from process._polling import poll_until
+from process._platform import _exit
+from process._polling import FIRST_PAUSE, LONGEST_PAUSE, poll_until
 
-__all__ = [
-    "ExitWatch",
-    "PipeEnd",
-    "await_end",
-    "block_signals",
-    "exit_code",
-    "has_reader",
-    "is_blocking",
-    "is_duplicated",
-    "make_pipe",
-    "reap",
-    "relay_write",
-    "reopen",
-    "send_signal",
-    "spawn_options",
-    "wait_readable",
-]
+if TYPE_CHECKING:
+    import asyncio
 
 spawn_options: Dict[str, Any] = {
     "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x00000200)
 }
-
 
 #: Bytes to write at once without blocking: all of them fit, or none are written.
 _ATOMIC_WRITE = 4096
@@ -59,17 +44,105 @@ _ATOMIC_WRITE = 4096
 #: A mode of pipes: reads and writes do not block.
 _PIPE_NOWAIT = 1
 
+ExitWatch = _exit.ExitWatch
 
-class PipeEnd(_portable.PipeEnd):
+
+class PipeEnd:
     """The library's end of a pipe of the child."""
 
-    def readable(self) -> bool:
-        """Whether a read would return at once."""
-        return _readable(self.descriptor.fileno())
+    #: Whether reads and writes return at once, and waits can be woken.
+    pollable = False
+
+    #: See `_posix`; here callers do not wait for the pipe.
+    event = None
+
+    #: See `_posix`; here writes may block, so callers do not make them.
+    atomic = 0
+
+    def __init__(self, descriptor: Descriptor, writing: bool) -> None:
+        self.descriptor = descriptor
+        #: How many bytes to move at once.
+        self.chunk = 64 * 1024
+        #: Reads are to return at once.
+        self._asks = False
+        #: Seconds until the next check.
+        self._pause = 0.0
+        self._alarm = _thread.allocate_lock()
+        self._alarm.acquire()
+        #: Whether there is known to be nothing left to be read.
+        self.hung_up = False
+
+    def stop_blocking(self) -> None:
+        """Let reads return at once from now on, and `wait` make a pause that can be woken."""
+        self._asks = True
+
+    def read(self, size: int) -> Optional[bytes]:
+        """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
+        if self._asks and not _readable(self.descriptor.fileno()):
+            return None
+        self._pause = 0.0
+        return os.read(self.descriptor.fileno(), size)
+
+    def write(self, data: memoryview) -> Optional[int]:
+        """The number of bytes written, `None` if there is no room yet."""
+        return os.write(self.descriptor.fileno(), data[:65536])
+
+    def can_write_directly(self) -> bool:
+        """Whether a caller may write to the pipe: here it would block."""
+        return False
+
+    def moved(self, full: bool, bulk: bool) -> None:
+        """Bytes were read or written: here the pipe stays as it is."""
+
+    def relayed(self) -> None:
+        """Bytes were moved into the outlet of a relay: the next check comes at once."""
+        self._pause = 0.0
+
+    def wait(
+        self, watch: "Optional[ExitWatch]", timeout: Optional[float], event: None = None
+    ) -> bool:
+        """Wait until it is time to check the pipe: at once if reads and writes block."""
+        if self._asks:
+            self._alarm.acquire(timeout=self._pause)
+            self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
+        return False
+
+    def wait_relay(
+        self, outlet: Descriptor, read: bool, write: bool, watch: "Optional[ExitWatch]"
+    ) -> Tuple[bool, bool, bool, bool]:
+        """See `_posix.PipeEnd.wait_relay`: here the caller has to try."""
+        self.wait(watch, None)
+        return read, write, False, False
+
+    def evict(self) -> None:
+        """Make the `wait` of another thread return: here no other thread waits."""
+
+    def wake(self) -> None:
+        """Make the present or the next `wait` return. Safe in finalizers."""
+        self._pause = 0.0
+        try:
+            self._alarm.release()
+        except RuntimeError:
+            pass  # woken before, and not asleep again
+
+    def pending(self) -> bool:
+        """Whether bytes wait in the pipe, as far as can be told without reading them."""
+        return False
+
+    def broken(self) -> bool:
+        """Whether the other end is closed, as far as can be told without writing."""
+        return False
+
+    def share(self) -> int:
+        """The number of the descriptor, for a caller to write to."""
+        return self.descriptor.fileno()
+
+    def close(self, in_use: bool = False) -> None:
+        self.descriptor.close()
 
 
 def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
-    """The ends of a pipe to relay into, which holds `size` bytes; see `_portable.make_pipe`."""
+    """The ends of a pipe to relay into, which holds `size` bytes; see `_posix.make_pipe`."""
     msvcrt: Any = import_module("msvcrt")
     read, write = _winapi().CreatePipe(None, size)
     # `os.set_blocking` does the same, from Python 3.12 on.
@@ -104,12 +177,46 @@ def is_duplicated(descriptor: Descriptor) -> bool:
     return bool(answer[2] > 1)
 
 
+def is_blocking(descriptor: int) -> bool:
+    """Whether reads of a descriptor wait for bytes; a caller may have changed that: not here."""
+    return True
+
+
+def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
+    """A non-blocking description of the same pipe, where there can be one: here there is none."""
+    return None
+
+
+def has_reader(outlet: Descriptor) -> bool:
+    """Whether the other end of a pipe is open, as far as can be told: here it may be."""
+    return False
+
+
+def block_signals() -> None:
+    """Block all signals in this thread: not needed here."""
+
+
 def wait_readable(descriptor: int, timeout: float) -> bool:
     """Whether a read of a pipe would not block, after `timeout` seconds at the latest.
 
     The pipe is polled.
     """
     return poll_until(partial(_readable, descriptor), timeout)
+
+
+def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
+    """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread."""
+    return poll_until(ended, timeout)
+
+
+def exit_code(pid: int) -> Optional[int]:
+    """The exit code of a child that has ended but has not been reaped: unknown here."""
+    return None
+
+
+def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
+    """Send a signal to the child of a loop, as the loop does it."""
+    transport.send_signal(number)
 
 
 def _readable(descriptor: int) -> bool:

@@ -38,7 +38,7 @@ class Orphan(NamedTuple):
         # uvloop has no `Popen`; until it is closed it reaps by itself, and counts on it.
         try:
             if self.loop.is_closed():
-                return _platform.reap(self.pid)
+                return os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
             return _platform.exit_code(self.pid) is not None
         except ChildProcessError:
             return True  # reaped already

@@ -21,7 +21,7 @@ from typing import Any, List, Optional, Set
 
 from process import _platform
 from process._descriptor import Descriptor
-from process._handover import Offer, offer
+from process._handover import Offer, given
 from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
@@ -165,18 +165,10 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
         Exception: whatever has prevented it. Nothing is left behind.
     """
     offers: List[Offer] = []
-
-    def given(file: Optional[File]) -> Optional[File]:
-        offered = offer(file)
-        if offered is None:
-            return file
-        offers.append(offered)
-        return offered.descriptor.fileno()
-
     started = Start(asyncio.get_running_loop(), buffer_size)
     try:
-        stdin = PIPE if isinstance(to.stdin, bytes) else given(to.stdin)
-        outputs = to._replace(stdout=given(to.stdout), stderr=given(to.stderr))
+        stdin = PIPE if isinstance(to.stdin, bytes) else given(to.stdin, offers)
+        outputs = to._replace(stdout=given(to.stdout, offers), stderr=given(to.stderr, offers))
         child = await started.wait(arguments, outputs, stdin)
         for offered in offers:
             offered.accept(child.monitor.flow)

@@ -56,7 +56,6 @@ class Buffer:
         return size if size > 0 else 0  # below: taken, and not discarded yet
 
     def append(self, chunk: Chunk) -> None:
-        """Add `chunk` at the end."""
         if not chunk:
             return
         chunks = self._chunks
@@ -86,15 +85,6 @@ class Buffer:
         offset = self._position - start
         return memoryview(chunk)[offset : offset + size]
 
-    @property
-    def front_size(self) -> int:
-        """The number of bytes that are held of the first chunk."""
-        self.discard()
-        if not self._chunks:
-            return 0
-        start, chunk = self._chunks[0]
-        return start + len(chunk) - self._position
-
     def peek(self, size: int, offset: int = 0) -> bytes:
         """The bytes from `offset` on, at most `size`, which stay held."""
         position = self._position + offset
@@ -120,7 +110,10 @@ class Buffer:
         self._position += min(size, len(self))
 
     def advance(self, size: int) -> None:
-        """The same for bytes that are known to be held; their chunks are discarded later."""
+        """The same for bytes that are known to be held, or that pass by an empty buffer.
+
+        Their chunks are discarded later.
+        """
         self._position += size
 
     def skip_to(self, position: int) -> None:
@@ -129,7 +122,6 @@ class Buffer:
         self._position = max(self._position, position)
 
     def take(self, size: int) -> bytes:
-        """Take at most `size` bytes."""
         data = self.peek(size)
         self.skip(len(data))
         return data
@@ -171,10 +163,6 @@ class Buffer:
         self._searched = {}
         self._chunks.appendleft((self._position - len(data), data))
         self._position -= len(data)
-
-    def pass_by(self, size: int) -> None:
-        """Skip `size` bytes of the stream that do not pass through the buffer, which is empty."""
-        self._position += size
 
     @property
     def position(self) -> int:

@@ -113,7 +113,7 @@ class Collection:
     def add(self, data: bytes) -> None:
         """Add `data` directly: the buffer is empty."""
         self._write(data)
-        self._buffer.pass_by(len(data))
+        self._buffer.advance(len(data))
 
     def _write(self, data: Chunk) -> None:
         self._data.seek(len(self))

@@ -48,7 +48,7 @@ class _FileSegment:
     def full(self) -> bool:
         return self._written >= self._capacity
 
-    def append(self, data: memoryview) -> int:
+    def write(self, data: memoryview) -> int:
         """Write as much of `data` as the file takes; the number of bytes written.
 
         Raises:
@@ -71,26 +71,19 @@ class _FileSegment:
         self._file.close()
 
 
-class _MemorySegment:
+class _MemorySegment(Buffer):
     """The part of the queue for which there was no file."""
+
+    __slots__ = ()
 
     full = False
 
-    def __init__(self) -> None:
-        self._buffer = Buffer()
-
-    def __len__(self) -> int:
-        return len(self._buffer)
-
-    def append(self, data: memoryview) -> int:
-        self._buffer.append(bytes(data))
+    def write(self, data: memoryview) -> int:
+        self.append(bytes(data))
         return len(data)
 
-    def take(self, size: int) -> bytes:
-        return self._buffer.take(size)
-
     def close(self) -> None:
-        self._buffer = Buffer()
+        self.skip(len(self))
 
 
 _Segment = Union[_FileSegment, _MemorySegment]
@@ -117,7 +110,7 @@ class Overflow:
                 segment = self._new_segment()
                 self._segments.append(segment)
             try:
-                data = data[segment.append(data) :]
+                data = data[segment.write(data) :]
             except OSError:
                 self._files_fail = True
                 self._segments.append(_MemorySegment())

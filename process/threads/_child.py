@@ -38,7 +38,7 @@ from typing import (
 
 from process import _platform
 from process._descriptor import Descriptor, when_freed
-from process._handover import Offer, offer
+from process._handover import Offer, given
 from process._interpreter import popen_class, run_uninterrupted, storing_pid
 from process._lifecycle import GRACE, SIGKILL, Redirections
 from process._polling import poll_until
@@ -76,7 +76,6 @@ class Child:
         #: Initialised when it is spawned; so it is known even if an exception strikes late.
         self.popen = _new_popen()
         self.monitor = Monitor()
-        self.watch: Optional[_platform.ExitWatch] = None
         #: The ends of pipes that are closed once the child has inherited them, or has not.
         self.theirs: List[Descriptor] = []
         #: Our ends of pipes, until their threads have them.
@@ -185,8 +184,8 @@ class Child:
         This cannot be undone, so it is the last step of a run: nothing is rolled back after it.
         Interrupted, it is done again.
         """
-        for given in self.offers:
-            given.accept(self.monitor.flow)
+        for offered in self.offers:
+            offered.accept(self.monitor.flow)
         self.offers = []
 
     def roll_back(self) -> None:
@@ -202,8 +201,9 @@ class Child:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        for given in self.offers:
-            given.withdraw()
+        for offered in self.offers:
+            offered.withdraw()
+            offered.descriptor.close()
         for thread in self.threads():
             thread.stop()
         if getattr(self.popen, "pid", None) is not None and self.popen.returncode is None:
@@ -390,25 +390,17 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         child.theirs.append(other)
         return mine, other.fileno()
 
-    def given(file: Optional[File]) -> Optional[File]:
-        offered = offer(file)
-        if offered is None:
-            return file
-        child.offers.append(offered)
-        child.theirs.append(offered.descriptor)
-        return offered.descriptor.fileno()
-
     ends: List[Optional[Descriptor]] = [None, None, None]
     files: List[Optional[File]] = [None, to.stdout, to.stderr]
     if isinstance(to.stdin, bytes) or _is_pipe(to.stdin):
         ends[0], files[0] = pipe(upstream=False)
     else:
-        files[0] = given(to.stdin)
+        files[0] = given(to.stdin, child.offers)
     for index in (1, 2):
         if _is_pipe(files[index]):
             ends[index], files[index] = pipe(upstream=True)
         else:
-            files[index] = given(files[index])
+            files[index] = given(files[index], child.offers)
     _popen_init(
         child.popen,
         arguments,
@@ -418,16 +410,16 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         **_platform.spawn_options,
     )
     Child.alive.add(child)
-    child.watch = child.monitor.watch = _platform.ExitWatch(child.popen)
-    child.watch.notify(child.monitor.process_ended)
+    watch = child.monitor.watch = _platform.ExitWatch(child.popen)
+    watch.notify(child.monitor.process_ended)
     _attach(child, ends, to.stdin, buffer_size)
-    for descriptor in child.theirs:
+    for descriptor in [*child.theirs, *[offered.descriptor for offered in child.offers]]:
         descriptor.close()
     # What fits into the pipe is there at once, and may be all.
     if child.stdin is not None and isinstance(to.stdin, bytes):
         child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
-    start_threads([child.watch, *threads])
+    start_threads([watch, *threads])
     child.theirs, child.ours = [], []
 
 
@@ -454,7 +446,8 @@ class _Popen(popen_class()):  # type: ignore[misc] # it is a class, and found ou
     __del__: Any = bool
 
     def _execute_child(self, *arguments: Any) -> None:
-        storing_pid(super()._execute_child)(*arguments)
+        base: Any = super()
+        storing_pid(base._execute_child)(*arguments)
 
 
 _Popen.__name__ = _Popen.__qualname__ = "Popen"  # which is what its `repr` says
@@ -540,7 +533,7 @@ def _await_all(children: List[Child]) -> None:
     """Wait for the end of all, for `GRACE` seconds; what they still write is thrown away."""
     deadline = time.monotonic() + GRACE
     for child in children:
-        watch = child.watch
+        watch = child.monitor.watch
         if watch is not None and child.look() is None:
             watch.wait(max(0.0, deadline - time.monotonic()))
 

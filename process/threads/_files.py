@@ -30,16 +30,31 @@ if TYPE_CHECKING:
 _do_nothing: Any = bool
 
 
-class _Unseekable(io.FileIO):
-    """What readers and writers have in common: a pipe has no position."""
-
-    __del__ = _do_nothing
+class _Unseekable:
+    """What all of them have in common: a pipe has no position."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         raise io.UnsupportedOperation("a pipe is not seekable")
 
     def truncate(self, size: Optional[int] = None, /) -> int:
         raise io.UnsupportedOperation("a pipe cannot be truncated")
+
+
+class _WithoutPosition(_Unseekable):
+    """The same for what callers get."""
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation("a pipe is not seekable")
+
+
+class _File(_Unseekable, io.FileIO):
+    """An unbuffered file.
+
+    It has no `tell` of its own: `io` calls that when it makes a buffered object, and ignores what
+    it raises, be it the exception of a signal handler.
+    """
+
+    __del__ = _do_nothing
 
     def seekable(self) -> bool:
         self._check_open()
@@ -54,7 +69,7 @@ class _Unseekable(io.FileIO):
             raise ValueError("I/O operation on closed file")
 
 
-class _Reading:
+class _Reading(_WithoutPosition):
     """What both readers have in common: what does not depend on how they are buffered."""
 
     source: Source
@@ -125,43 +140,8 @@ class _Reading:
         return self.source.offer()
 
 
-class RawReader(_Reading, _Unseekable):
-    """The child's stdout or stderr, unbuffered."""
-
-    __slots__ = ("__next__",)
-
-    def __init__(self, source: Source) -> None:
-        super().__init__(source.reader.end.descriptor.fileno(), "rb", closefd=False)
-        self._init_front(source)
-
-    def read(self, size: Optional[int] = -1, /) -> bytes:
-        if size == self._piece_size:
-            for data in self._pieces:
-                return data
-        if size is None or size < 0:
-            return self.readall()
-        return self._read_piece(size)
-
-    def readall(self) -> bytes:
-        return self.source.read(-1)  # type: ignore[return-value]
-
-    def readinto(self, buffer: "Buffer", /) -> int:
-        return _fill(self.source, self.source.read_available, buffer)
-
-    def tell(self) -> int:
-        raise io.UnsupportedOperation("a pipe is not seekable")
-
-    def close(self) -> None:
-        self.source.close()
-        super().close()
-
-
-class _Raw(_Unseekable):
-    """What a `Reader` or `Writer` has as `raw`.
-
-    It has no `tell` of its own: `io` calls that when it makes the buffered object, and ignores what
-    it raises, be it the exception of a signal handler.
-    """
+class _Raw(_File):
+    """What a `Reader` has as `raw`."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source.reader.end.descriptor.fileno(), "rb", closefd=False)
@@ -187,6 +167,24 @@ class _Raw(_Unseekable):
     def close(self) -> None:
         self.source.close()
         super().close()
+
+
+class RawReader(_Reading, _Raw):
+    """The child's stdout or stderr, unbuffered."""
+
+    __slots__ = ("__next__",)
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self._init_front(source)
+
+    def read(self, size: Optional[int] = -1, /) -> bytes:
+        if size == self._piece_size:
+            for data in self._pieces:
+                return data
+        if size is None or size < 0:
+            return self.readall()
+        return self._read_piece(size)
 
 
 class Reader(_Reading, io.BufferedReader):
@@ -224,12 +222,6 @@ class Reader(_Reading, io.BufferedReader):
 
     def readinto1(self, buffer: "Buffer", /) -> int:
         return _fill(self.source, self.source.read_available, buffer)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        raise io.UnsupportedOperation("a pipe is not seekable")
-
-    def tell(self) -> int:
-        raise io.UnsupportedOperation("a pipe is not seekable")
 
     def detach(self) -> Any:
         raw = super().detach()
@@ -284,8 +276,8 @@ class _Writing:
         return self.sink.offer()
 
 
-class _RawStdin(_Writing, _Unseekable):
-    """What a `Writer` has as `raw`; it has no `tell` of its own, for the reason that `_Raw` has."""
+class _RawStdin(_Writing, _File):
+    """What a `Writer` has as `raw`."""
 
     def __init__(self, sink: Sink) -> None:
         super().__init__(sink.writer.end.descriptor.fileno(), "wb", closefd=False)
@@ -306,14 +298,11 @@ class _RawStdin(_Writing, _Unseekable):
         io.FileIO.close(self)
 
 
-class RawWriter(_RawStdin):
+class RawWriter(_WithoutPosition, _RawStdin):
     """The child's stdin, unbuffered."""
 
-    def tell(self) -> int:
-        raise io.UnsupportedOperation("a pipe is not seekable")
 
-
-class Writer(_Writing, io.BufferedWriter):
+class Writer(_WithoutPosition, _Writing, io.BufferedWriter):
     """The child's stdin."""
 
     __del__ = _do_nothing
@@ -351,15 +340,6 @@ class Writer(_Writing, io.BufferedWriter):
         self.sink = Detached()  # type: ignore[assignment]
         self._front_size = -1
         return raw
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        raise io.UnsupportedOperation("a pipe is not seekable")
-
-    def tell(self) -> int:
-        raise io.UnsupportedOperation("a pipe is not seekable")
-
-    def truncate(self, size: Optional[int] = None, /) -> int:
-        raise io.UnsupportedOperation("a pipe cannot be truncated")
 
     def close_soon(self) -> None:
         self._unbuffered.close_soon()

@@ -16,6 +16,7 @@ import time
 from typing import Callable, Optional
 
 from process import _platform
+from process._descriptor import Descriptor
 from process._spool import open_spool
 from process.core._inbound import Inbound
 from process.core._overflow import Overflow
@@ -44,15 +45,9 @@ class ReaderThread(StreamThread):
         self._overflow = Overflow(open_spool)
         #: The thread may have bytes that are neither in the pipe nor recorded.
         self._busy = False
-        #: The thread has read all there was: it waits before it reads again.
-        self._emptied = False
         #: Nothing has arrived yet, so the child's own pipe can be handed over.
         self._fresh = end.pollable
         self._active = False
-        #: The second pipe is full.
-        self._full = False
-        #: The relay waits, and would not notice bytes in the child's pipe.
-        self._starved = False
         self._in_flight = InFlight(inbound)
         #: A caller has seen the process end, or waited or used the stream since end of file.
         self._noticed = False
@@ -95,7 +90,7 @@ class ReaderThread(StreamThread):
             relays = self._relays
             refill = inbound.refill()
             room = 0 if refill else inbound.room(self.end.chunk)
-            reads = room > 0 and not self._emptied and not relays and not self._fresh
+            reads = room > 0 and not self._used_up and not relays and not self._fresh
             self._busy = (reads or refill > 0) and self.end.pollable
         if refill:
             self._refill(refill)
@@ -110,14 +105,14 @@ class ReaderThread(StreamThread):
             if not self._active:
                 self._record(b"")  # what a read would give
         elif not reads:
-            self._emptied = False
+            self._used_up = False
             self._wait()
         else:
             self._read(room)
 
     def _read(self, room: int) -> None:
         data = self.end.read(room)
-        self._emptied = data is None or (self.end.pollable and len(data) < room)
+        self._used_up = data is None or (self.end.pollable and len(data) < room)
         if data is None:
             self._busy = False
         else:
@@ -167,7 +162,6 @@ class ReaderThread(StreamThread):
             waiting = len(inbound.uncollected) > 0
             if inbound.at_eof and not waiting:
                 return
-            self._starved = not room
         while self._move_once(relay, room, waiting):
             waiting = False
 
@@ -175,16 +169,13 @@ class ReaderThread(StreamThread):
         """Do so once; whether it is to be done again, since nothing but bytes has changed."""
         inbound = self.inbound
         readable, writable, broken, ended = self.end.wait_relay(
-            relay.outlet, room > 0, waiting or self._full, self.monitor.pending_watch
+            relay.outlet, room > 0, waiting, self.monitor.pending_watch
         )
-        self._starved = False
         if ended:
             self.monitor.process_ended()
         if broken:
             relay.broken = True
             return False
-        if writable:
-            self._full = False
         with self.monitor.lock:
             if not self._relays:
                 return False  # callers have come meanwhile
@@ -196,7 +187,7 @@ class ReaderThread(StreamThread):
                 if writable and relay.push(buffer):
                     inbound.taken()
                     self.end.relayed()
-            elif readable and not self._full and not len(buffer) and self._splice(relay):
+            elif readable and not len(buffer) and self._splice(relay):
                 return not self._disturbed(relay)
             self._busy = readable and self.end.pollable
         if readable:
@@ -225,8 +216,7 @@ class ReaderThread(StreamThread):
         source, outlet = self.end.descriptor.fileno(), relay.outlet.fileno()
         try:
             count = _splice(source, outlet, self.end.chunk, flags=_SPLICE_NONBLOCK)
-        except BlockingIOError:
-            self._full = True
+        except BlockingIOError:  # the second pipe is full
             return False
         except BrokenPipeError:
             relay.broken = True
@@ -234,7 +224,7 @@ class ReaderThread(StreamThread):
         if inbound.ending.running:
             inbound.ending.arrived(time.monotonic())
         if count:
-            inbound.uncollected.pass_by(count)
+            inbound.uncollected.advance(count)
         else:
             inbound.feed_eof()
         self.monitor.notify()
@@ -287,8 +277,8 @@ class ReaderThread(StreamThread):
             self._sound_alarm()
 
     def _feed_relay(self) -> None:
-        if self._starved and self.inbound.room():
-            self.end.wake()
+        if self.moving and self.relay is not None and self.inbound.room():
+            self.end.wake()  # it may wait without looking at the child's pipe, for lack of room
 
     def silent(self) -> bool:
         """Whether nothing has arrived for as long as it takes, and nothing is on its way.
@@ -348,7 +338,8 @@ class ReaderThread(StreamThread):
             OSError: there is no descriptor left.
             RuntimeError: a thread cannot be started.
         """
-        self.end = _platform.PipeEnd.reopened()
+        self.end = _platform.PipeEnd(Descriptor(), writing=False)  # which can only be woken
+        self.end.stop_blocking()
         self.relay = relay
         self._begin_anew()
 

@@ -353,7 +353,7 @@ class Source:
         """How many bytes of the first chunk are whole blocks of that size, if there are some."""
         if size <= 0:
             return 0
-        blocks = min(buffer.front_size, BOUND) // size
+        blocks = len(buffer.front(BOUND)) // size
         return blocks * size if blocks >= _WORTHWHILE else 0
 
     # Collecting: everything to the end, as one `bytes` object.

@@ -81,6 +81,8 @@ class StreamThread(ABC):
         self.failure: Optional[Exception] = None
         self._state = State.NEW
         self._stopping = False
+        #: The pipe was used up at the last try, so the thread waits for it before the next one.
+        self._used_up = False
         #: A caller has used the stream since the thread looked last.
         self._active = end.pollable
         #: The waiter of the caller that has the claim.

@@ -27,8 +27,6 @@ class WriterThread(StreamThread):
         self.outbound = outbound
         #: The thread is in the middle of a write.
         self.writing = False
-        #: The pipe is full.
-        self._full = False
         #: What a caller has written and not yet recorded, and where in the stream that begins.
         self._written: Deque[int] = deque()
         self._written_begin = 0
@@ -46,8 +44,8 @@ class WriterThread(StreamThread):
 
     def _move(self) -> None:
         outbound = self.outbound
-        if self._full:
-            self._full = False
+        if self._used_up:
+            self._used_up = False
             self._wait()
             return
         with self.monitor.lock:
@@ -61,7 +59,7 @@ class WriterThread(StreamThread):
             count = -1
         with self.monitor.lock:
             self.writing = False
-            self._full = count is None or 0 <= count < len(view)
+            self._used_up = count is None or 0 <= count < len(view)
             del view
             if count == -1:
                 outbound.break_off()

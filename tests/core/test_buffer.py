@@ -236,7 +236,7 @@ def test_bytes_can_pass_by() -> None:
     """Bytes that go past an empty buffer count in its position."""
     buffer = _buffer(b"ab")
     buffer.skip(2)
-    buffer.pass_by(3)
+    buffer.advance(3)
     buffer.append(b"c")
     assert buffer.position == 5
     assert buffer.take(9) == b"c"
