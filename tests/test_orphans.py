@@ -9,12 +9,12 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
 from process import PIPE
-from process.asyncio import _child, _orphans
+from process.asyncio import _child, _orphans, _shutdown
 from tests.support import (
     LARGE,
     Gate,
@@ -326,3 +326,27 @@ async def test_a_number_that_is_given_out_again(
     monkeypatch.setattr(_orphans, "_outlived", Everybody())
     async with loops.opened(["true"]) as process:
         assert process.id in forgotten
+
+
+def test_a_closed_loop_is_forgotten_in_two_threads_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each finds it closed, and drops what is kept for it."""
+    begun: Dict[Any, Any] = {}
+
+    class Closed:
+        """A loop that the other thread drops while this one looks at it."""
+
+        def is_closed(self) -> bool:
+            begun.clear()
+            return True
+
+    monkeypatch.setattr(_shutdown, "_begun", begun)
+    begun[Closed()] = None
+
+    async def watch() -> None:
+        await _shutdown.watch_running_loop()
+        assert list(begun) == [asyncio.get_running_loop()]
+
+    asyncio.run(watch())
+    assert not begun

@@ -15,9 +15,11 @@ from typing import Any, List, Tuple
 
 import pytest
 
-from process import PIPE, Process, ProcessError, ProcessTimeoutError
+from process import PIPE, Process, ProcessError, ProcessTimeoutError, _platform
 from process._descriptor import Descriptor
+from process.core._buffer import Buffer
 from process.threads import _reader
+from process.threads._relay import Relay
 from tests.support import (
     FLOOD_BOTH,
     FOREVER,
@@ -334,6 +336,34 @@ def test_a_shared_end_has_a_description_of_its_own() -> None:
     assert read.read(100) == b""
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a pipe cannot be opened anew")
+def test_a_finalizer_lets_go_while_a_caller_takes_bytes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may run in any thread. The caller does not read from a number that is closed."""
+    relay, buffer = Relay(), Buffer()
+
+    class LetGo(Descriptor):
+        """A descriptor that the finalizer lets go of just before it is used."""
+
+        __slots__ = ()
+
+        def fileno(self) -> int:
+            number = super().fileno()
+            relay.let_go()
+            return number
+
+    def reopen(number: int, flags: int) -> Descriptor:
+        return LetGo.own(os.open, f"/proc/self/fd/{number}", flags | os.O_NONBLOCK)
+
+    monkeypatch.setattr(_platform, "reopen", reopen)
+    os.write(relay.outlet.fileno(), b"bytes")
+    relay.recall(buffer)
+    assert buffer.take(100) == b"bytes"
+    relay.close()
+    relay.outlet.close()  # its class refers to the relay, and is never freed on CPython 3.13t
+
+
 def test_a_caller_does_not_write_where_a_signal_would_end_the_program() -> None:
     """SIGPIPE is blocked in the thread only."""
     _, write = _ends()
@@ -431,7 +461,9 @@ def test_a_look_that_is_interrupted_loses_nothing(monkeypatch: pytest.MonkeyPatc
     real = os.waitid
 
     def interrupted(*arguments: Any) -> Any:
-        real(*arguments)
+        result = real(*arguments)
+        if threading.current_thread() is not threading.main_thread():
+            return result  # that of the watch may only come to this now
         raise ZeroDivisionError  # of a signal handler, before the result arrives
 
     with monkeypatch.context() as patch:

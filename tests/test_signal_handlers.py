@@ -278,15 +278,22 @@ def test_a_write_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_storm_of_handlers_that_call() -> None:
     """Handlers strike everywhere; each either gets through or gets an error."""
     results: List[Any] = []
+    depth = 0
 
     def handle(*_: object) -> None:
+        nonlocal depth
         if len(results) >= 2000:  # on a busy machine they leave no time for anything else
             signal.setitimer(signal.ITIMER_REAL, 0)
+        if depth >= 10:  # each interrupts the one before, while a thread that has the lock rests
+            return
+        depth += 1
         try:
             results.append(process.running)
             process.join(timeout=0)
         except ProcessError as error:
             results.append(type(error))
+        finally:
+            depth -= 1
 
     with Process(["cat"], stdin=pattern(64 * MIB)) as process, alarms(handle, 0.001):
         assert process.output() == pattern(64 * MIB)

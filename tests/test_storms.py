@@ -171,9 +171,13 @@ def test_a_storm_of_handlers_that_raise(name: str) -> None:
     """Every exception arrives, every byte comes once, and the exit code is right afterwards."""
     if name in storms.RETURNS_BYTES and sys.version_info < (3, 11):
         pytest.skip("a handler may strike between a return and the caller's next instruction")
-    storm = storms.blow(name, seconds=0.3)
+    seconds = 0.3
+    storm = storms.blow(name, seconds)
+    while not storm.strikes:  # on a busy machine the time may be up before the first call
+        assert storm.problems == []
+        seconds *= 2
+        storm = storms.blow(name, seconds)
     assert storm.problems == []
-    assert storm.strikes
 
 
 _STOPPED_TASK = """

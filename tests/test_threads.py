@@ -10,6 +10,7 @@ from typing import Any, Callable, List
 import pytest
 
 from process import PIPE, Process
+from process.threads._reader import ReaderThread
 from tests.support import (
     LARGE,
     MIB,
@@ -23,6 +24,39 @@ from tests.support import (
     refuse_threads,
     until,
 )
+
+
+def test_a_thread_is_started_anew_before_the_first_one_has_gone() -> None:
+    """`fileno()` comes when the thread has decided to end: it does not close what is new."""
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        reader.inbound._memory = 2 * LARGE
+        first, go_on = reader._thread(), threading.Event()
+        reader._release_resources = go_on.wait
+        process.join()
+        until(lambda: (reader.monitor.poll_all(), reader.done)[1])
+        number = process.stdout.fileno()
+        go_on.set()
+        first.join()
+        assert b"".join(iter(lambda: os.read(number, 65_536), b"")) == data
+
+
+def test_closed_while_the_relay_begins_to_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread has seen that it is the relay, and by the time it moves it is none any more."""
+    move_on = ReaderThread._move_on
+    begun = threading.Event()
+
+    def move_late(self: Any, room: int) -> None:
+        begun.set()
+        until(lambda: self.relay is None)
+        move_on(self, room)
+
+    monkeypatch.setattr(ReaderThread, "_move_on", move_late)
+    with Process(["cat"], stdin=PIPE) as process:
+        process.stdout.fileno()
+        begun.wait()
+    assert process.output() == b""
 
 
 @needs_refcounts

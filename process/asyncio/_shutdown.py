@@ -27,7 +27,7 @@ async def watch_running_loop() -> None:
     _watched.add(loop)
     # A generator refers to its loop until the loop shuts down, and some loops are just closed.
     for other in [other for other in list(_begun) if other.is_closed()]:
-        del _begun[other]
+        _begun.pop(other, None)  # another loop, in another thread, may have done it
     _begun[loop] = begun = _shutdown(loop)
     await begun.__anext__()
 

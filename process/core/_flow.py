@@ -94,9 +94,13 @@ class Flow:
                 shell.wake()
 
     def connect(self, other: "Flow") -> None:
-        """Connect two processes, of which one reads what the other writes."""
-        self._connected = [*self._connected, weakref.ref(other)]
-        other._connected = [*other._connected, weakref.ref(self)]
+        """Connect two processes, of which one reads what the other writes.
+
+        No lock covers both, so each list grows by one call into C: of two threads that connect the
+        same process, none undoes what the other one does.
+        """
+        self._connected.append(weakref.ref(other))
+        other._connected.append(weakref.ref(self))
 
     @property
     def connected(self) -> "List[Flow]":
@@ -105,7 +109,7 @@ class Flow:
             return []
         found: List[Flow] = [self]
         for flow in found:
-            for reference in flow._connected:
+            for reference in list(flow._connected):
                 other = reference()
                 if other is not None and other not in found:
                     found.append(other)

@@ -63,7 +63,8 @@ class Collection:
     @property
     def active(self) -> bool:
         """Whether its caller still waits; if not, the caller was interrupted."""
-        return self._owner is not None and self._owner() is not None
+        owner = self._owner  # read once: `bulk` is asked without a lock
+        return owner is not None and owner() is not None
 
     def activate(self, wait: Wait, on_abandoned: Optional[OnAbandoned]) -> None:
         """Gather for as long as the caller waits."""

@@ -153,12 +153,14 @@ class ReaderThread(StreamThread):
 
     def _move_on(self, room: int) -> None:
         """Wait until bytes can be moved on the way into the second pipe, and move some."""
-        relay, inbound = self.relay, self.inbound
-        assert relay is not None
+        inbound = self.inbound
         with self.monitor.lock:
+            relay = self.relay
+            if relay is None or not self._relays:
+                return  # callers have come meanwhile, or the stream has been reclaimed
             relay.let_go()
             waiting = len(inbound.uncollected) > 0
-            if (inbound.at_eof and not waiting) or relay.ended:
+            if inbound.at_eof and not waiting:
                 return
         while self._move_once(relay, room, waiting):
             waiting = False
@@ -229,7 +231,7 @@ class ReaderThread(StreamThread):
         return True
 
     def _release_resources(self) -> None:
-        self._overflow.close()
+        self._overflow.close()  # which is empty if the thread may be begun anew
 
     def _finish(self) -> None:
         if self.relay is not None:

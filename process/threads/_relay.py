@@ -96,7 +96,7 @@ class Relay:
         self.commit(buffer)
         if self._own is None:
             self._own = _platform.reopen(self.descriptor.fileno(), os.O_RDONLY)
-        own = self._own
+        own = self._own  # referred to, it stays open even if a finalizer lets go of it
         source = self.descriptor if own is None else own
         self._recalled_end = buffer.position
         try:
@@ -155,6 +155,8 @@ class Relay:
     def is_handed_over(self, buffer: Buffer) -> bool:
         """Close our end, and find out whether somebody else has it; if so, leave the bytes there.
 
+        If not, it is for the caller to drop the relay, and then to close the outlet.
+
         Only when our end is closed does the pipe tell. So what it holds is taken out first, and put
         back if it is a receiver's.
         """
@@ -166,7 +168,6 @@ class Relay:
         self.recall(buffer)
         self.close()
         if outlet is None or not _platform.has_reader(outlet):
-            self.outlet.close()
             return False
         self.little = False
         self.outlet, ended = outlet, self.outlet
@@ -211,9 +212,7 @@ class Relay:
     def let_go(self) -> None:
         """Callers do not read by way of the stream object at present."""
         self.little = False
-        own, self._own = self._own, None
-        if own is not None:
-            own.close()
+        self._own = None
 
     def close(self) -> None:
         """Close the end that callers have. Takes no lock: safe in finalizers."""

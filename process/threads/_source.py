@@ -612,6 +612,7 @@ class Source:
                         reader.look()
                         return False
                     reader.relay = None
+                    relay.outlet.close()
                     return True
             finally:
                 self._leave(waiter)

@@ -21,7 +21,8 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
    when it is interrupted its waiter goes, which wakes the thread (`on_abandoned`); and when a
    second caller waits, the thread takes the claim away (`_revoke`).
 4. *The end.* `stop` is a store and two wake-ups, and takes no lock: a finalizer may call it at any
-   line, in this very thread as well. The thread closes the pipe as its last act.
+   line, in this very thread as well. The thread closes the pipe as its last act; it chooses to end
+   and does so without giving the lock back in between.
 
 | state | meaning | left when |
 | --- | --- | --- |
@@ -127,12 +128,13 @@ class StreamThread(ABC):
         try:
             while True:
                 with self.monitor.lock:
-                    moving = self._state is State.MOVING
-                    state = self._state = self._choose()
-                    if moving and self._request is not None:
+                    state = self._choose()
+                    if state is State.ENDED:
+                        self._close()
+                        break
+                    moved, self._state = self._state is State.MOVING, state
+                    if moved and self._request is not None:
                         self.monitor.notify()
-                if state is State.ENDED:
-                    break
                 if state is State.MOVING:
                     self._move()
                 elif state is State.STANDING_BY:
@@ -141,14 +143,17 @@ class StreamThread(ABC):
                     self._alarm.acquire()  # see `progress` in the header for why this ends
         except Exception as error:  # callers are told, see `check`
             self.failure = error.with_traceback(None)
+            with self.monitor.lock:
+                self._close()
         finally:
             with contextlib.suppress(OSError):  # of a temporary file that is not read any more
                 self._release_resources()
-            with self.monitor.lock:
-                self._close()
 
     def _close(self) -> None:
-        """Close the pipe: the last act. The lock is held."""
+        """Close the pipe: the last act. The lock is held, and has been since the choice to end.
+
+        A caller that finds the thread ended may begin another one, with another pipe.
+        """
         self.end.close(in_use=self.claimed)
         self._state = State.ENDED
         self._finish()
@@ -217,7 +222,10 @@ class StreamThread(ABC):
         """The pipe is closed. The lock is held."""
 
     def _release_resources(self) -> None:  # noqa: B027 - of interest to readers only
-        """Give back what only the thread uses. The lock is not held: this may take time."""
+        """Give back what only the thread uses. The lock is not held: this may take time.
+
+        If the thread has been begun anew, another one may be at work already.
+        """
 
     # The callers' side.
 

@@ -2,8 +2,10 @@
 
 import gc
 import sys
-from typing import Dict, Optional, Set, Tuple
+import weakref
+from typing import Any, Dict, Optional, Set, Tuple
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -34,6 +36,22 @@ def test_a_wait_for_something_else_frees_every_stream() -> None:
     wait = Wait()
     flow.enter(wait)
     assert flow.limit(FakeStream()) == UNBOUNDED
+
+
+def test_connected_from_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one comes when the first one has looked at what is there: both are known."""
+    first, second, third = Flow(), Flow(), Flow()
+    real: Any = weakref.ref
+
+    def interfering(target: Any) -> Any:
+        monkeypatch.setattr(weakref, "ref", real)
+        first.connect(third)
+        return real(target)
+
+    monkeypatch.setattr(weakref, "ref", interfering)
+    first.connect(second)
+    assert second in first.connected
+    assert third in first.connected
 
 
 def test_a_reader_frees_the_streams_he_does_not_read() -> None:

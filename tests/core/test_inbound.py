@@ -647,3 +647,25 @@ class InboundMachine(RuleBasedStateMachine):
 
 TestInbound = InboundMachine.TestCase
 TestInbound.settings = settings(max_examples=100, deadline=None, derandomize=True)
+
+
+def test_abandoned_while_the_thread_asks_whether_it_is_active() -> None:
+    """The thread asks without the lock; the caller leaves between its look and its question."""
+
+    class Abandoned(Collection):
+        """A collection whose caller leaves as soon as anybody has looked at it."""
+
+        __slots__ = ("_owners",)
+
+        @property
+        def _owner(self) -> Any:
+            return self._owners.pop(0)
+
+        @_owner.setter
+        def _owner(self, owner: Any) -> None:
+            self._owners = [owner, None, None]
+
+    collection = Abandoned()
+    collection.activate(WAIT, None)
+    assert collection.active
+    assert not collection.active
