@@ -14,6 +14,8 @@ can be woken, and the end of the child is a descriptor. Both have the same names
 - `is_duplicated`: whether others have the same end of a pipe;
 - `has_reader`: whether a pipe has a reader;
 - `wait_readable`: waits for a descriptor, with a timeout;
+- `writes_raise_signals`: whether a write to a pipe may raise SIGPIPE, and `write_without_signal`, a
+  write that does not;
 - `await_end`: waits for a child without a thread;
 - `exit_code`: of a child that has ended and has not been reaped;
 - `reap`: the same child, now;
@@ -39,6 +41,8 @@ if sys.platform == "win32":  # pragma: no cover - Windows
         send_signal,
         spawn_options,
         wait_readable,
+        write_without_signal,
+        writes_raise_signals,
     )
 else:
     from process._platform._posix import (
@@ -57,6 +61,8 @@ else:
         send_signal,
         spawn_options,
         wait_readable,
+        write_without_signal,
+        writes_raise_signals,
     )
 
 __all__ = [
@@ -75,4 +81,6 @@ __all__ = [
     "send_signal",
     "spawn_options",
     "wait_readable",
+    "write_without_signal",
+    "writes_raise_signals",
 ]

@@ -16,7 +16,7 @@ a daemon thread on a raw descriptor, so it neither delays nor aborts the exit of
 import _thread
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from process._descriptor import Descriptor
 from process._polling import FIRST_PAUSE, LONGEST_PAUSE, poll_until
@@ -199,6 +199,16 @@ def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
         size: how many bytes it is to hold, where that can be chosen.
     """
     return Descriptor.pipe()
+
+
+def writes_raise_signals() -> bool:
+    """Whether a write to a pipe without a reader raises a signal: here there is no such signal."""
+    return False
+
+
+def write_without_signal(descriptor: int, data: memoryview, counts: List[int]) -> None:
+    """Write to a pipe; `counts` is extended by the number of bytes written."""
+    counts.extend(map(os.write, (descriptor,), (data,)))
 
 
 def is_blocking(descriptor: int) -> bool:

@@ -27,6 +27,8 @@ from process._platform._portable import (
     reap,
     reopen,
     send_signal,
+    write_without_signal,
+    writes_raise_signals,
 )
 from process._polling import poll_until
 
@@ -46,6 +48,8 @@ __all__ = [
     "send_signal",
     "spawn_options",
     "wait_readable",
+    "write_without_signal",
+    "writes_raise_signals",
 ]
 
 spawn_options: Dict[str, Any] = {
