@@ -403,6 +403,48 @@ async def test_no_memory_for_what_comes_back(
 # Executors that are busy, shut down, or have no thread.
 
 
+async def test_an_executor_that_is_late_costs_little_memory(
+    loops: Kit, disk: Disk, stuck: Stuck
+) -> None:
+    """Given up on, it is waited for all the same, while the queue may become twice as long."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    async with loops.opened(flood()) as process:
+        spool = process.stdout.spool
+        busy = loop.run_in_executor(None, stuck)
+        await reached(stuck.begun.is_set)
+        joining = asyncio.ensure_future(process.join())
+        await reached(lambda: spool.congested)
+        spool._give_up(spool._job)  # as after a second
+        assert not spool.congested
+        await reached(lambda: spool.congested)
+        assert spool._queued <= 2 * _spool._QUEUE + 2 * MIB
+        stuck.go_on()
+        await busy
+        await joining
+        assert disk.files
+        assert await read_all(process.stdout) == pattern(SIZE, 1)
+
+
+async def test_no_memory_for_a_job(
+    loops: Kit, disk: Disk, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be given to the executor is taken back."""
+
+    def submit(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(1)
+    monkeypatch.setattr(executor, "submit", submit)
+    loop.set_default_executor(executor)
+    process = await loops.start(flood())
+    await asyncio.wait_for(process.join(), PROMPT)
+    for call in (process.output, process.close, process.close):
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            await asyncio.wait_for(call(), PROMPT)
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_an_executor_whose_threads_wait_for_the_stream(
     loops: Kit, disk: Disk, stuck: Stuck
