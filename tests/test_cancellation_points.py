@@ -418,8 +418,8 @@ async def test_interrupted_at_each_point_of_run(loops: Kit) -> None:
         if process._child is None:
             with pytest.raises(ChildProcessError):
                 os.waitpid(-1, os.WNOHANG)
-        else:
-            await process.close()
+            await process.run()  # it has not been run
+        await process.close()
         assert not _start.starting, f"at point {point}"
     assert point > 10
 

@@ -165,7 +165,12 @@ class Child:
         if not finished:
             if self.stdin is not None:
                 self.stdin.close()
-            self._held_open += await self.keep(self.readers, join=True)
+            try:
+                self._held_open += await self.keep(self.readers, join=True)
+            except MemoryError as error:  # it is closed all the same, and what is left is lost
+                for stream in self.readers:
+                    stream.lose(error)
+                await self.wait()
             self.close_streams()
             self.transport.close()
             await self.disappear()

@@ -82,9 +82,9 @@ class Reader(asyncio.StreamReader):
 
     def feed_data(self, data: Any) -> None:
         inbound = self.inbound
-        if inbound.ending.running:
-            inbound.ending.arrived(time.monotonic())
         try:
+            if inbound.ending.running:
+                inbound.ending.arrived(time.monotonic())
             direct = self._direct
             if direct is not None and len(direct) + inbound.spilled + len(data) <= _ROOMY:
                 direct.append(data)
@@ -295,6 +295,11 @@ class Reader(asyncio.StreamReader):
         self._failure = error.with_traceback(None)
         self.spool.failure = None
         self.close()
+
+    def lose(self, error: MemoryError) -> None:
+        """Close the stream, since there is no memory for what is left of it, if anything is."""
+        if not self.at_eof():
+            self._fail(error)
 
     def check(self) -> None:
         """See that no bytes have been lost.

@@ -53,6 +53,7 @@ class Start:
         self.loop = loop
         #: The child, once it has been handed over.
         self.child: Optional[Child] = None
+        self._protocol: Optional[ChildProtocol] = None
         self._buffer_size = buffer_size
         self._begun = False
         self._cancelled = False
@@ -76,7 +77,8 @@ class Start:
             task.result()
         finally:
             del task  # an error refers to this frame, and must not be referred to from it
-        assert self.child is not None
+        if self.child is None:
+            raise MemoryError("no memory for the streams")  # see `ChildProtocol.connection_made`
         return self.child
 
     async def _ask(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> None:
@@ -85,13 +87,17 @@ class Start:
         self._begun = True
         _reserve_descriptors(self.loop, 4 + 2 * [stdin, to.stdout, to.stderr].count(PIPE))
         await self.loop.subprocess_exec(
-            lambda: ChildProtocol(self.loop, self._buffer_size, self._arrived),
+            self._make_protocol,
             *arguments,
             stdin=_descriptor(stdin),
             stdout=_descriptor(to.stdout),
             stderr=_descriptor(to.stderr),
             **_platform.spawn_options,
         )
+
+    def _make_protocol(self) -> ChildProtocol:
+        self._protocol = ChildProtocol(self.loop, self._buffer_size, self._arrived)
+        return self._protocol
 
     def _arrived(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
         """Take the child from the loop, which hands it over even if it has been told to stop."""
@@ -152,6 +158,10 @@ class Start:
                 await asyncio.sleep(0)
         if self.child is not None:
             await self.child.disappear(2 * GRACE)
+        protocol = self._protocol
+        if protocol is not None and protocol.out_of_memory:
+            while not protocol.gone:  # its child has been killed
+                await protocol.monitor.changed()
 
 
 #: The starts that loops have been asked for and have not answered.
