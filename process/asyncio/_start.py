@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import sys
 from functools import partial
-from typing import Any, List, Optional, Set
+from typing import IO, Any, List, Optional, Set
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -26,7 +26,6 @@ from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
 from process.core.constants import PIPE
-from process.core.types import File
 
 #: Whether `subprocess.Popen` leaks descriptors when it runs out of them.
 _POPEN_LEAKS = sys.version_info < (3, 11)
@@ -61,13 +60,13 @@ class Start:
         self._failed = False
         self._task: Optional[asyncio.Task[None]] = None
 
-    async def wait(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> Child:
+    async def wait(self, arguments: List[str], given: List[Optional[int]]) -> Child:
         """Ask the loop for the child, and wait for it.
 
         Raises:
             Exception: whatever has prevented it.
         """
-        task = self._task = self.loop.create_task(self._ask(arguments, to, stdin))
+        task = self._task = self.loop.create_task(self._ask(arguments, given))
         starting.add(self)
         task.add_done_callback(self._answered)
         answered: asyncio.Future[None] = self.loop.create_future()
@@ -81,17 +80,18 @@ class Start:
             raise MemoryError("no memory for the streams")  # see `ChildProtocol.connection_made`
         return self.child
 
-    async def _ask(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> None:
+    async def _ask(self, arguments: List[str], given: List[Optional[int]]) -> None:
         if self._cancelled:
             return  # an exception has struck before `wait` had the task
         self._begun = True
-        _reserve_descriptors(self.loop, 4 + 2 * [stdin, to.stdout, to.stderr].count(PIPE))
+        _reserve_descriptors(self.loop, 4 + 2 * given.count(PIPE))
+        stdin, stdout, stderr = given
         await self.loop.subprocess_exec(
             self._make_protocol,
             *arguments,
-            stdin=_descriptor(stdin),
-            stdout=_descriptor(to.stdout),
-            stderr=_descriptor(to.stderr),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             **_platform.spawn_options,
         )
 
@@ -175,19 +175,14 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
         Exception: whatever has prevented it. Nothing is left behind.
     """
     offers: List[Offer] = []
-
-    def given(file: Optional[File]) -> Optional[File]:
-        offered = offer(file)
-        if offered is None:
-            return file
-        offers.append(offered)
-        return offered.descriptor.fileno()
-
     started = Start(asyncio.get_running_loop(), buffer_size)
     try:
-        stdin = PIPE if isinstance(to.stdin, bytes) else given(to.stdin)
-        outputs = to._replace(stdout=given(to.stdout), stderr=given(to.stderr))
-        child = await started.wait(arguments, outputs, stdin)
+        stdin = PIPE if isinstance(to.stdin, bytes) else to.stdin
+        given = [
+            file if file is None or isinstance(file, int) else _give(file, offers)
+            for file in (stdin, to.stdout, to.stderr)
+        ]
+        child = await started.wait(arguments, given)
         for offered in offers:
             offered.accept(child.monitor.flow)
         if isinstance(to.stdin, bytes):
@@ -206,13 +201,17 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
         del started  # as in `Start.wait`
 
 
-def _descriptor(file: Optional[File]) -> Optional[int]:
+def _give(file: IO[bytes], offers: List[Offer]) -> int:
     """The descriptor of `file`, asked for before there is any pipe.
 
     If `subprocess.Popen` finds out later that a file has none, it leaks the pipes that it has made
     by then, before Python 3.11.
     """
-    return file if file is None or isinstance(file, int) else file.fileno()
+    offered = offer(file)
+    if offered is None:
+        return file.fileno()
+    offers.append(offered)
+    return offered.descriptor.fileno()
 
 
 def _reserve_descriptors(loop: asyncio.AbstractEventLoop, count: int) -> None:
