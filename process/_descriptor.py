@@ -33,6 +33,16 @@ def consume(items: List[Any], function: Callable[..., object], *arguments: Any) 
     return True
 
 
+def when_freed(thing: Any, calls: Iterator[object]) -> "weakref.ref[Any]":
+    """Return a reference that makes the calls of `calls`, all in C, when `thing` is freed.
+
+    In place of a finalizer in Python, in which a signal handler might run and raise, and the
+    exception would be lost. `sum` makes the calls; the filter drops their results.
+    """
+    make_calls: Any = partial(sum, filter(().__contains__, calls))
+    return weakref.ref(thing, make_calls)
+
+
 class Descriptor:
     """Owner of one descriptor.
 
@@ -48,15 +58,12 @@ class Descriptor:
     def __init__(self) -> None:
         number: List[int] = []
         self._number = number
-        # Instead of a finalizer in Python, in which a signal handler might run and raise, and the
-        # exception would be lost. `sum` makes the calls; the filter drops their results. `close`
-        # removes the reference from `owners`; without the GIL it may live a little longer (another
-        # thread decrements it later), and then there is nothing left to do.
+        # `close` removes the reference from `owners`; without the GIL it may live a little longer
+        # (another thread decrements it later), and then there is nothing left to do.
         calls: Iterator[Any] = chain(
             map(os.close, number), map(self.owners.pop, (id(self),), (None,))
         )
-        close: Any = partial(sum, filter(().__contains__, calls))
-        self.owners[id(self)] = weakref.ref(self, close)
+        self.owners[id(self)] = when_freed(self, calls)
 
     @classmethod
     def own(cls, make: Callable[..., int], *arguments: Any) -> "Descriptor":

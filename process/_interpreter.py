@@ -5,7 +5,9 @@ import importlib
 import subprocess
 import sys
 import threading
+from collections import deque
 from itertools import chain
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any, Callable, Dict, List, Tuple, Type
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "popen_class",
     "raised_by_signal_handler",
     "run_uninterrupted",
+    "storing_pid",
 ]
 
 
@@ -79,6 +82,39 @@ def popen_class() -> "Type[subprocess.Popen[bytes]]":
     return original
 
 
+def storing_pid(execute_child: Any) -> Any:
+    """The method `_execute_child` of a `Popen`, which stores the process id as soon as it exists.
+
+    The original assigns what `fork_exec` returns. A signal that arrives during that call, which is
+    most of a start, is handled before the assignment; if the handler raises, nobody knows of the
+    child. Here a copy of the method has a `fork_exec` that stores the id in the same call into C.
+    Without `posix_spawn`, which has the same gap and no advantage over `vfork`.
+    """
+    function = getattr(execute_child, "__func__", None)
+    if not isinstance(function, FunctionType):
+        return execute_child
+    names: Dict[str, Any] = dict(function.__globals__)
+    # Until Python 3.10 the module is asked for it.
+    module = names.get("_posixsubprocess")
+    fork_exec: Any = names.get("_fork_exec") or getattr(module, "fork_exec", None)
+    if fork_exec is None:  # Windows
+        return execute_child
+    popen = execute_child.__self__
+
+    def fork_exec_and_store(*arguments: Any) -> Any:
+        pids = map(fork_exec, *zip(arguments))
+        deque(map(setattr, (popen,), ("pid",), pids), maxlen=0)
+        return popen.pid
+
+    names["_fork_exec"] = fork_exec_and_store
+    names["_posixsubprocess"] = SimpleNamespace(fork_exec=fork_exec_and_store)
+    names["_USE_POSIX_SPAWN"] = False
+    copy = FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+    return MethodType(copy, popen)
+
+
 def run_uninterrupted(function: Callable[[], None]) -> None:
     """Call `function` where no signal handler can interrupt it.
 
@@ -88,7 +124,8 @@ def run_uninterrupted(function: Callable[[], None]) -> None:
     Raises:
         RuntimeError: a thread cannot be started.
     """
-    if threading.current_thread() is not threading.main_thread():
+    # Not by `current_thread`, which keeps a record of a thread that `threading` did not start.
+    if threading.get_ident() != threading.main_thread().ident:
         function()
         return
     failure: List[BaseException] = []

@@ -1,6 +1,7 @@
 """The synchronous process."""
 
 from _weakref import ref
+from functools import partial
 from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Type
@@ -58,6 +59,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         this_run = _Run()
         reference = ref(this_run)
         child: Optional[Child] = None
+        unfinished: List[Callable[[], object]] = []
         try:
             try:
                 self._begin(reference)
@@ -69,6 +71,9 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                 redirections = Redirections(self._stdin, self._stdout, self._stderr)
                 made: Child = _child.Child()
                 child = made
+                # A handler that raises again and again may keep this call from concluding.
+                unfinished.append(partial(self._conclude, reference, made))
+                _child.finish_after(this_run, unfinished)
                 _child.start(made, self._arguments, redirections, self._buffer_size)
                 self._finalize = made.drop
                 self._child = child
@@ -82,6 +87,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                 self._conclude(reference, child)
         finally:
             self._conclude(reference, child)  # an exception may have struck in the middle of that
+            unfinished.clear()
         self._stdin = None  # the thread has it now, and releases it once it is written
         return self
 
@@ -106,7 +112,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         if child is not None:
             if self._child is child:
                 child.accept_offers()
-            elif self._child is None:
+            else:
                 child.roll_back()
         if self._child is None:
             runs: Dict[int, ref[_Run]] = vars(self).get("_runs", {})

@@ -77,7 +77,7 @@ class Storm:
             self.problems.append(f"{self._arrived} of {self.strikes} exceptions arrived")
 
     def _strike(self, _: int, frame: Any) -> None:
-        if self._left > 0 and not _in_popen(frame):
+        if self._left > 0 and not _is_spared(frame):
             self._left -= 1
             self.strikes += 1
             raise Interrupted
@@ -132,10 +132,17 @@ class Storm:
             self.problems.append(f"{what}: {_short(got)} in place of {_short(expected)}")
 
 
-def _in_popen(frame: Any) -> bool:
-    """Whether `Popen` is about to fork, or has: what strikes there makes it forget the child."""
+def _is_spared(frame: Any) -> bool:
+    """Whether to raise on top of `frame` would show nothing.
+
+    `Popen` itself loses the descriptors of the pipe by which a child reports that it cannot be
+    executed, if it is interrupted where that pipe is made or closed. And a handler that is
+    interrupted by another one before it raises has been counted already.
+    """
+    if frame.f_code.co_name == "_execute_child" and frame.f_globals["__name__"] == "subprocess":
+        return True
     while frame is not None:
-        if frame.f_code.co_name == "_execute_child":
+        if frame.f_code is Storm._strike.__code__:
             return True
         frame = frame.f_back
     return False

@@ -90,6 +90,7 @@ def test_what_the_names_mean() -> None:
     import process.constants
     import process.core
     import process.types
+    import process.utils
 
     assert (PIPE, STDOUT, DEVNULL) == (subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL)
     assert process.constants.DEFAULT_BUFFER_SIZE == io.DEFAULT_BUFFER_SIZE

@@ -1,13 +1,17 @@
 """Rule 1: a caller that has the claim, and is kept from reading, blocks no other caller."""
 
+import contextlib
 import signal
 import threading
-from typing import Any, Callable
+from typing import Any, Callable, List
 
 import pytest
 
 from process import PIPE, Process
-from tests.support import FOREVER, LARGE, pattern, python, until
+from process._platform import PipeEnd
+from process.threads._monitor import Waiter
+from process.threads._thread import StreamThread
+from tests.support import CAT, FOREVER, LARGE, pattern, python, until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to be sent")
 
@@ -59,3 +63,45 @@ def test_a_handler_waits_on_top_of_a_caller_that_has_the_claim(
         finally:
             signal.signal(signal.SIGUSR1, before)
     assert process.output() == pattern(LARGE)[LARGE // 64 :]
+
+
+def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It does not wait for what wakes the thread, which would then not notice that it is to end."""
+    ready, lost = threading.Event(), threading.Event()
+    polled: List[threading.Thread] = []
+    poll, wait = StreamThread.poll, PipeEnd.wait
+
+    def late_poll(self: StreamThread, waiter: Waiter) -> None:
+        ready.set()
+        lost.wait()
+        poll(self, waiter)
+
+    def recorded_wait(self: PipeEnd, *arguments: Any, **options: Any) -> bool:
+        polled.append(threading.current_thread())
+        return wait(self, *arguments, **options)
+
+    def read() -> None:
+        with contextlib.suppress(ValueError):  # the stream is closed
+            process.stdout.readline()
+
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"line\n"
+        monkeypatch.setattr(StreamThread, "poll", late_poll)
+        monkeypatch.setattr(PipeEnd, "wait", recorded_wait)
+        callers = [threading.Thread(target=read) for _ in range(2)]
+        callers[0].start()
+        ready.wait()
+        callers[1].start()
+        until(lambda: reader.moving)
+        lost.set()
+        process.stdout.close()
+        for caller in callers:
+            caller.join()
+        assert not reader.alive
+        assert callers[0] not in polled

@@ -10,6 +10,7 @@ import select
 import threading
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Callable, List
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support import (
     LARGE,
     MIB,
     PROMPT,
+    Injector,
     InterruptedByTestError,
     alarms,
     descriptors,
@@ -215,6 +217,65 @@ def test_interrupted_at_every_point_of_run() -> None:
         _only(threads)
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_handler_raises_when_the_child_has_just_been_forked() -> None:
+    """A signal that arrives during the fork, which is most of a start, makes nobody forget it."""
+    with Process(["cat"], stdin=b"first"):
+        pass
+    before, threads = descriptors(), threading.active_count()
+
+    class InFork(Injector):
+        def applies(self, frame: FrameType) -> bool:
+            return frame.f_code.co_name == "fork_exec_and_store"
+
+    struck = 0
+    for point in range(1, 20):
+        injector = InFork(point)
+        process = Process(["sh", "-c", "exec sleep 100"])
+        injector.call(process.run)
+        struck += injector.struck
+        if vars(process).get("_child") is not None:
+            process.close()
+        del process
+        assert descriptors() == before, f"at point {injector.point}"
+        _only(threads)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+    assert struck
+
+
+@needs_refcounts
+def test_a_run_whose_roll_back_is_interrupted_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call of `run` could not undo itself is undone when it has ended."""
+    with Process(["cat"], stdin=b"first"):
+        pass
+    before, threads = descriptors(), threading.active_count()
+
+    def interrupted(*_: object) -> None:
+        if threading.get_ident() == threading.main_thread().ident:
+            raise InterruptedByTestError
+
+    roll_back = _child.Child.roll_back
+    rolled_back = threading.Event()
+
+    def interrupted_roll_back(self: _child.Child) -> None:
+        interrupted()
+        roll_back(self)
+        rolled_back.set()
+
+    process = Process(["sh", "-c", "exec sleep 100"], stdin=pattern(LARGE))
+    with monkeypatch.context() as patch:
+        patch.setattr(_child, "start_threads", interrupted)
+        patch.setattr(_child.Child, "roll_back", interrupted_roll_back)
+        with contextlib.suppress(InterruptedByTestError):
+            process.run()
+        until(rolled_back.is_set)
+    until(lambda: descriptors() == before)
+    _only(threads)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 @pytest.mark.parametrize("lack", ["program", "thread"])

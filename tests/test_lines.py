@@ -153,9 +153,9 @@ def _interrupt_waits(monkeypatch: pytest.MonkeyPatch, handler: Callable[[], obje
         interrupt()
         sleep(self, timeout)
 
-    def interrupted_poll(self: StreamThread, timeout: Optional[float]) -> None:
+    def interrupted_poll(self: StreamThread, waiter: Waiter) -> None:
         interrupt()
-        poll(self, timeout)
+        poll(self, waiter)
 
     monkeypatch.setattr(Waiter, "sleep", interrupted_sleep)
     monkeypatch.setattr(StreamThread, "poll", interrupted_poll)

@@ -18,6 +18,7 @@ import pytest
 
 import process
 from process._descriptor import Descriptor
+from process._interpreter import storing_pid
 from process._platform import _portable, _windows
 from tests.support import FOREVER, PROMPT, start_library
 
@@ -210,6 +211,18 @@ assert Watched.seen == [(["true"],)]
         start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
     )
     assert (done.stderr.decode(), done.returncode) == ("", 0)
+
+
+def test_a_popen_that_starts_children_in_a_way_of_its_own() -> None:
+    """A method that does not use `fork_exec` of `subprocess` is left as it is."""
+
+    class Other:
+        def _execute_child(self) -> str:
+            return "started"
+
+    method = Other()._execute_child
+    assert storing_pid(method) is method
+    assert storing_pid(len) is len
 
 
 def test_without_poll_it_is_seen_that_the_last_reader_leaves() -> None:

@@ -148,11 +148,24 @@ def test_more_wake_ups_than_a_pipe_holds() -> None:
     read, _ = _ends()
     for _ in range(10_000):
         read.wake()
-    event: Any = read._event
+    event: Any = read.event
     assert read.wait(None, FOREVER, ready=False) is False
     while _posix.wait_readable(event.fileno(), 0):  # cleared in pieces
         read.wait(None, FOREVER, ready=False)
     assert read.wait(None, 0) is False
+
+
+@pytest.mark.usefixtures("abilities")
+def test_who_is_evicted_takes_no_wake_up_from_its_successor() -> None:
+    """All waits for the event that was there before end, those of interrupted calls included."""
+    read, _ = _ends()
+    before = read.event
+    read.evict()
+    read.wake()
+    for _ in range(2):
+        assert read.wait(None, FOREVER, event=before) is False
+    event: Any = read.event
+    assert _posix.wait_readable(event.fileno(), 0)
 
 
 @pytest.mark.usefixtures("abilities")

@@ -34,6 +34,9 @@ class PipeEnd:
     #: Whether reads and writes return at once, and waits can be woken.
     pollable = False
 
+    #: See `_posix`; here callers do not wait for the pipe.
+    event = None
+
     #: See `_posix`; here writes may block, so callers do not make them.
     atomic = 0
 
@@ -88,7 +91,11 @@ class PipeEnd:
         self._pause = 0.0
 
     def wait(
-        self, watch: "Optional[ExitWatch]", timeout: Optional[float], ready: bool = True
+        self,
+        watch: "Optional[ExitWatch]",
+        timeout: Optional[float],
+        ready: bool = True,
+        event: None = None,
     ) -> bool:
         """Wait until it is time to check the pipe: at once if reads and writes block."""
         if self._asks:

@@ -320,7 +320,8 @@ class PipeEnd:
         #: Owned by nothing once the pipe is closed.
         self.descriptor = descriptor
         self._writing = writing
-        self._event: Optional[_Event] = _Event()
+        #: Wakes the present owner of the claim; nothing once the pipe is closed.
+        self.event: Optional[_Event] = _Event()
         #: A caller has the descriptor, and it blocks.
         self._blocks = False
         #: What was given to callers, if it is not `descriptor`.
@@ -394,7 +395,11 @@ class PipeEnd:
                 bytes(_LARGEST[0])  # see there
 
     def wait(
-        self, watch: "Optional[ExitWatch]", timeout: Optional[float], ready: bool = True
+        self,
+        watch: "Optional[ExitWatch]",
+        timeout: Optional[float],
+        ready: bool = True,
+        event: Optional[_Event] = None,
     ) -> bool:
         """Wait for the pipe, to be woken, or for the end of the child; whether that has come.
 
@@ -406,8 +411,9 @@ class PipeEnd:
             watch: for the child, unless its end is known.
             timeout: in seconds; `None`: no limit.
             ready: whether to wait for the pipe.
+            event: what wakes this wait, if it is one of a caller, which may have been evicted.
         """
-        event, descriptor = self._event, self.descriptor  # referred to, they stay open
+        event, descriptor = event or self.event, self.descriptor  # referred to, they stay open
         if event is None:
             return False
         wanted = {event.fileno(): _IN}
@@ -420,19 +426,21 @@ class PipeEnd:
         events = _poll(wanted, timeout)
         if event.fileno() in events:
             event.clear()
+            if event is not self.event:  # an interrupted call may wait for it, too
+                event.set()
         if number in events:
             self.hung_up = events[number] == _HUNG_UP
         return watched in events
 
     def evict(self) -> None:
-        """Make the present or the next `wait` of another thread return, whatever else waits here.
+        """Make each `wait` for the present event return, now and later, and no other one.
 
-        Its wake-up descriptor is left to that thread, and stays readable.
+        The thread that takes the pipe over has another event.
 
         Raises:
             OSError: there is no descriptor left for another one.
         """
-        event, self._event = self._event, _Event()
+        event, self.event = self.event, _Event()
         if event is not None:
             event.set()
 
@@ -451,7 +459,7 @@ class PipeEnd:
             Whether this pipe can be read; whether `outlet` can be written; whether `outlet` has no
             reader any more; whether the child has ended.
         """
-        event = self._event
+        event = self.event
         if event is None:
             return False, False, False, False
         number = outlet.fileno()
@@ -483,7 +491,7 @@ class PipeEnd:
 
     def wake(self) -> None:
         """Make the present or the next `wait` return. Safe in finalizers."""
-        event = self._event
+        event = self.event
         if event is not None:
             event.set()
 
@@ -520,7 +528,7 @@ class PipeEnd:
             in_use: a caller may be about to poll it; it is closed when that caller drops it.
         """
         _enlarged.discard(self)
-        event, self._event = self._event, None
+        event, self.event = self.event, None
         descriptor, self.descriptor = self.descriptor, _CLOSED
         if not in_use:
             descriptor.close()

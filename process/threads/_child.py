@@ -18,6 +18,7 @@ import os
 import signal
 import time
 from functools import partial
+from itertools import chain, repeat
 from queue import SimpleQueue
 from threading import get_ident
 from typing import (
@@ -27,6 +28,7 @@ from typing import (
     ClassVar,
     Dict,
     Iterable,
+    Iterator,
     List,
     Optional,
     Set,
@@ -35,9 +37,9 @@ from typing import (
 )
 
 from process import _platform
-from process._descriptor import Descriptor
+from process._descriptor import Descriptor, when_freed
 from process._handover import Offer, offer
-from process._interpreter import popen_class, run_uninterrupted
+from process._interpreter import popen_class, run_uninterrupted, storing_pid
 from process._lifecycle import GRACE, SIGKILL, Redirections
 from process._polling import poll_until
 from process.core._inbound import Collection, Inbound
@@ -429,10 +431,30 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     child.theirs, child.ours = [], []
 
 
+#: References to calls of `run` that are under way.
+_calls: Dict[int, Any] = {}
+
+
+def finish_after(call: object, unfinished: List[Callable[[], object]]) -> None:
+    """When `call`, which only the frame of a call refers to, is freed, do what is `unfinished`.
+
+    Each is done in a thread of its own, where no handler runs.
+    """
+    number = id(call)
+    steps: Iterator[Any] = chain(
+        map(_thread.start_new_thread, unfinished, repeat(())),
+        map(_calls.pop, (number,), (None,)),
+    )
+    _calls[number] = when_freed(call, steps)
+
+
 class _Popen(popen_class()):  # type: ignore[misc] # it is a class, and found out late
     # That of `Popen` polls children it does not wait for, which are ended or awaited here. It is
     # replaced by a call into C: no signal handler, whose exception would be lost, can run there.
     __del__: Any = bool
+
+    def _execute_child(self, *arguments: Any) -> None:
+        storing_pid(super()._execute_child)(*arguments)
 
 
 _Popen.__name__ = _Popen.__qualname__ = "Popen"  # which is what its `repr` says

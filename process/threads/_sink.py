@@ -204,7 +204,7 @@ class Sink:
                             writer.look()
                     monitor.enter(waiter)
                 if polls:
-                    writer.poll(None)
+                    writer.poll(waiter)
                 else:
                     waiter.sleep()
         finally:

@@ -251,7 +251,7 @@ class Source:
                                     waiter.condition = partial(self._satisfied, decide, size, goal)
                                     monitor.enter(waiter, inbound, goal)
                         if polls:
-                            reader.poll(None)
+                            reader.poll(waiter)
                         else:
                             waiter.sleep()
                 finally:

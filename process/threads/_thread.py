@@ -176,12 +176,14 @@ class StreamThread(ABC):
         """Take the claim from a caller, which finds out when it next looks. The lock is held.
 
         The caller may be kept from moving bytes, by a signal handler that waits for another thread,
-        and then the others would wait for that handler. What it still does is to wait for the pipe,
-        which harms nobody.
+        and then the others would wait for that handler. It may still be waiting for the pipe,
+        which takes nothing from it, and no wake-up from the thread (`evict`).
         """
-        with contextlib.suppress(OSError):  # no descriptor left: it keeps the claim
+        owner, self._owner = self._owner, None  # before the next line: see `poll`
+        try:
             self.end.evict()
-            self._owner = None
+        except OSError:  # no descriptor left: it keeps the claim
+            self._owner = owner
 
     def _wait(self) -> None:
         """Wait for the pipe."""
@@ -297,9 +299,15 @@ class StreamThread(ABC):
         self._sound_alarm()
         self.monitor.wake_all()
 
-    def poll(self, timeout: Optional[float]) -> None:
-        """Wait for the pipe, for a limited time, as the caller that has the claim."""
-        if self.end.wait(self.monitor.pending_watch, limited(timeout)):
+    def poll(self, waiter: Waiter) -> None:
+        """Wait for the pipe, for a limited time, as the caller that has the claim.
+
+        It may have lost the claim already, and with it the event: the new one is the thread's.
+        """
+        end, event, owner = self.end, self.end.event, self._owner
+        if owner is None or owner() is not waiter:
+            return
+        if end.wait(self.monitor.pending_watch, limited(None), event=event):
             self.monitor.process_ended()
 
     def touch(self) -> None:
