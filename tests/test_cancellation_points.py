@@ -11,7 +11,7 @@ from typing import Any, Awaitable, Callable, Generator, List, Optional, Set, Tup
 import pytest
 
 import process as library
-from process import PIPE
+from process import PIPE, _platform
 from process.asyncio import _start
 from tests.support import (
     MIB,
@@ -362,8 +362,12 @@ async def test_interrupted_at_each_point_of_a_wait(loops: Kit, wait: Call) -> No
 
 
 @_BETWEEN_CALL_AND_AWAIT
-async def test_interrupted_at_each_point_of_a_write(loops: Kit) -> None:
+@pytest.mark.parametrize("signals", [False, True])
+async def test_interrupted_at_each_point_of_a_write(
+    loops: Kit, signals: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its bytes are on their way whole, or not at all, and `drain` sends what is."""
+    monkeypatch.setattr(_platform, "writes_raise_signals", lambda: signals)
     sent: List[bytes] = []
     point = 0
     interrupted = True
@@ -414,8 +418,8 @@ async def test_interrupted_at_each_point_of_run(loops: Kit) -> None:
         if process._child is None:
             with pytest.raises(ChildProcessError):
                 os.waitpid(-1, os.WNOHANG)
-        else:
-            await process.close()
+            await process.run()  # it has not been run
+        await process.close()
         assert not _start.starting, f"at point {point}"
     assert point > 10
 

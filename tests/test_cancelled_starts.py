@@ -29,6 +29,10 @@ from tests.support import (
     pattern,
     until,
 )
+from tests.test_cancellation_points import (
+    _BETWEEN_CALL_AND_AWAIT,
+    InterruptedAt,
+)
 
 #: More turns of a loop than the start of a child takes.
 MANY_TURNS = 30
@@ -141,6 +145,29 @@ def test_run_is_cancelled_twice(loops: Kit, turns: int, again: int) -> None:
     assert not _start.starting
     assert no_child()
     close_loop(loop)
+
+
+@_BETWEEN_CALL_AND_AWAIT
+def test_a_loop_whose_first_run_was_interrupted_ends_its_children(loops: Kit) -> None:
+    """Wherever an exception has struck while the shutdown of the loop began to be watched."""
+    point = 0
+    interrupted = True
+
+    async def scenario() -> Any:
+        nonlocal interrupted
+        injector = InterruptedAt(point)
+        interrupted, _ = await injector.interrupt(_shutdown.watch_running_loop)
+        return await AsyncProcess(["cat"], stdin=PIPE).run()
+
+    while interrupted:
+        point += 1
+        loop = make_loop(loops.name)
+        process = loop.run_until_complete(scenario())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        assert no_child(), f"at point {point}"
+        assert process.exit_code is not None
+        close_loop(loop)
+    assert point > 3
 
 
 @pytest.mark.parametrize("turns", range(8))

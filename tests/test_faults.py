@@ -14,7 +14,9 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from process import DEVNULL, PIPE, Process, ProcessAlreadyRunError, ProcessError
+from process.asyncio import _protocol
 from process.asyncio._child import Child
+from process.asyncio._monitor import LoopMonitor
 from process.core._buffer import Buffer
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
@@ -27,6 +29,7 @@ from tests.support import (
     PROMPT,
     Kit,
     descriptors,
+    held_to_the_end,
     pattern,
     python,
     refuse_threads,
@@ -639,3 +642,65 @@ def test_an_interrupt_during_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert descriptors() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("what", ["Writer", "Reader", "LoopMonitor"])
+async def test_no_memory_for_the_streams_of_a_child_on_a_loop(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The child exists already: it is ended and reaped, and the next run works."""
+    async with loops.opened(["true"]):
+        pass
+    await loops.settle()
+    before = descriptors()
+    process = loops.Process(["cat"], stdin=PIPE)
+    with monkeypatch.context() as patch:
+        _out_of_memory(patch, getattr(_protocol, what), "__init__", "")
+        with pytest.raises(ProcessError, match="MemoryError") as caught:
+            await asyncio.wait_for(process.run(), PROMPT)
+        assert isinstance(caught.value.__cause__, MemoryError)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    await loops.settle()
+    assert descriptors() == before
+    async with process:
+        process.stdin.write(b"line\n")
+    assert await process.output() == b"line\n"
+
+
+@pytest.mark.parametrize("way", ["close", "leave"])
+@pytest.mark.parametrize("fault", ["gather", "keep", "wait"])
+async def test_no_memory_to_gather_with_while_leaving_on_a_loop(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, fault: str, way: str
+) -> None:
+    """What is left cannot be kept: closed all the same, and it says so."""
+    async with loops.opened(["true"]):
+        pass
+    await loops.settle()
+    before = descriptors()
+    process = await loops.start(["cat"], stdin=pattern(MIB), stderr=None)
+    await process.stdout.readexactly(1)
+    end = process.close if way == "close" else lambda: process.__aexit__(None, None, None)
+    with monkeypatch.context() as patch:
+        if fault == "gather":
+            await held_to_the_end(process)
+            _out_of_memory(patch, Collection, "_write", "")
+        elif fault == "keep":
+            _out_of_memory(patch, Inbound, "keep", "")
+        else:
+            real: Any = LoopMonitor.changed
+
+            def changed(*_: Any) -> Any:
+                patch.setattr(LoopMonitor, "changed", real)
+                raise MemoryError
+
+            patch.setattr(LoopMonitor, "changed", changed)
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            await asyncio.wait_for(end(), PROMPT)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    await loops.settle()
+    assert descriptors() == before
+    for call in (process.output, process.close):
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            await call()

@@ -171,6 +171,11 @@ async def settle(process: Any) -> None:
     await reached(lambda: not spool.busy and not spool._queue)
 
 
+def congested(stdout: Any) -> bool:
+    """Whether the pipe waits for the disk."""
+    return stdout.spool is not None and stdout.spool.congested
+
+
 async def read_all(stream: Any, size: int = 1_000_003) -> bytes:
     """Everything, in pieces."""
     pieces: List[bytes] = []
@@ -295,7 +300,7 @@ async def test_the_pipe_waits_for_the_disk(loops: Kit, disk: Disk, stuck: Stuck)
     disk.before_write = stuck
     async with loops.opened(flood()) as process:
         joining = asyncio.ensure_future(process.join())
-        await reached(lambda: process.stdout.spool.congested)
+        await reached(lambda: congested(process.stdout))
         await asyncio.sleep(0.05)
         assert process.stdout.inbound.held < MOST
         assert not joining.done()
@@ -309,7 +314,7 @@ async def test_a_reader_overtakes_the_disk(loops: Kit, disk: Disk, stuck: Stuck)
     disk.before_write = stuck
     async with loops.opened(flood()) as process:
         joining = asyncio.ensure_future(process.join())
-        await reached(lambda: process.stdout.spool.congested)
+        await reached(lambda: congested(process.stdout))
         reading = asyncio.ensure_future(process.output(join=False))
         await asyncio.sleep(0.05)
         stuck.go_on()
@@ -333,7 +338,7 @@ open(sys.argv[1], "rb").read()
     async with loops.opened(python(script, gate)) as process:
         await process.join()
         waiting = asyncio.ensure_future(process.stderr.read(1))
-        await reached(lambda: process.stdout.spool.congested)
+        await reached(lambda: congested(process.stdout))
         reading = asyncio.ensure_future(process.output())
         await asyncio.sleep(0.1)
         assert not reading.done()
@@ -403,6 +408,48 @@ async def test_no_memory_for_what_comes_back(
 # Executors that are busy, shut down, or have no thread.
 
 
+async def test_an_executor_that_is_late_costs_little_memory(
+    loops: Kit, disk: Disk, stuck: Stuck
+) -> None:
+    """Given up on, it is waited for all the same, while the queue may become twice as long."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    async with loops.opened(flood()) as process:
+        busy = loop.run_in_executor(None, stuck)
+        await reached(stuck.begun.is_set)
+        joining = asyncio.ensure_future(process.join())
+        await reached(lambda: congested(process.stdout))
+        spool = process.stdout.spool
+        spool._give_up(spool._job)  # as after a second
+        assert not spool.congested
+        await reached(lambda: spool.congested)
+        assert spool._queued <= 2 * _spool._QUEUE + 2 * MIB
+        stuck.go_on()
+        await busy
+        await joining
+        assert disk.files
+        assert await read_all(process.stdout) == pattern(SIZE, 1)
+
+
+async def test_no_memory_for_a_job(
+    loops: Kit, disk: Disk, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be given to the executor is taken back."""
+
+    def submit(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(1)
+    monkeypatch.setattr(executor, "submit", submit)
+    loop.set_default_executor(executor)
+    process = await loops.start(flood())
+    await asyncio.wait_for(process.join(), PROMPT)
+    for call in (process.output, process.close, process.close):
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            await asyncio.wait_for(call(), PROMPT)
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_an_executor_whose_threads_wait_for_the_stream(
     loops: Kit, disk: Disk, stuck: Stuck
@@ -462,7 +509,7 @@ async def test_an_executor_that_cancels_what_it_has_not_begun(
         waits = loop.run_in_executor(None, stuck)
         await reached(stuck.begun.is_set)
         reading = asyncio.ensure_future(process.output())
-        await reached(lambda: process.stdout.spool.busy)
+        await reached(lambda: process.stdout.spool_is_busy)
         executor.shutdown(wait=False, cancel_futures=True)
         assert await reading == pattern(SIZE, 1)
         stuck.go_on()
@@ -622,7 +669,7 @@ async def test_a_block_left_by_an_exception_in_the_middle_of_a_job(
         assert disk.files
         stuck.go_on()
         await task
-        await reached(lambda: not disk.files and not process.stdout.spool.busy)
+        await reached(lambda: not disk.files and not process.stdout.spool_is_busy)
 
 
 async def test_close_returns_when_the_files_are_closed(
@@ -745,7 +792,7 @@ def test_a_loop_that_is_closed_before_a_job_has_begun(
         await settle(process)
         executor.submit(stuck)
         reading = asyncio.ensure_future(process.output())
-        await reached(lambda: process.stdout.spool.busy)
+        await reached(lambda: process.stdout.spool_is_busy)
         reading.cancel()
         await asyncio.wait([reading])
         return process
@@ -788,7 +835,7 @@ async def main():
     global process
     process = await AsyncProcess(["head", "-c", "20000000", "/dev/zero"]).run()
     joining = asyncio.ensure_future(process.join())
-    while not process.stdout.spool.busy:
+    while not process.stdout.spool_is_busy:
         await asyncio.sleep(0.001)
     joining.cancel()
     await asyncio.wait([joining])

@@ -14,6 +14,8 @@ Both modules have the same names:
 - `is_duplicated`: whether others have the same end of a pipe;
 - `has_reader`: whether a pipe has a reader;
 - `wait_readable`: waits for a descriptor, with a timeout;
+- `writes_raise_signals`: whether a write to a pipe may raise SIGPIPE, and `write_without_signal`, a
+  write that does not;
 - `await_end`: waits for a child without a thread;
 - `exit_code`: of a child that has ended and has not been reaped;
 - `send_signal`: to a child that a loop is going to reap.

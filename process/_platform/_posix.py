@@ -29,6 +29,7 @@ from typing import (
     Deque,
     Dict,
     Iterator,
+    List,
     Optional,
     Set,
     Tuple,
@@ -90,8 +91,11 @@ _CLOSED = Descriptor()
 _get_signal: Callable[[int], Any] = getattr(signal, "_signal", signal).getsignal
 _set_mask: Callable[[int, Any], Any] = getattr(signal, "_signal", signal).pthread_sigmask
 _BLOCK = int(signal.SIG_BLOCK)
+_UNBLOCK = int(signal.SIG_UNBLOCK)
 _SIGPIPE = int(signal.SIGPIPE)
+_ONLY_SIGPIPE = frozenset({_SIGPIPE})
 _DEFAULT_ACTION = int(signal.SIG_DFL)
+_IGNORED = int(signal.SIG_IGN)
 
 _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
 
@@ -221,6 +225,50 @@ def relay_write(outlet: Descriptor, data: memoryview) -> Iterator[int]:
         OSError: there is no reader.
     """
     return map(os.write, (outlet.fileno(),), (data,))
+
+
+def writes_raise_signals() -> bool:
+    """Whether a write of this thread to a pipe without a reader raises SIGPIPE.
+
+    It does if the program has restored the default action, or handles the signal.
+    """
+    return bool(_get_signal(_SIGPIPE) != _IGNORED)
+
+
+def write_without_signal(descriptor: int, data: memoryview, counts: List[int]) -> None:
+    """Write to a pipe, and raise no SIGPIPE in this thread.
+
+    A write raises the signal for the thread that writes. So it is blocked here, and taken back if
+    it is pending after the write, before it is unblocked.
+
+    Args:
+        descriptor: of the pipe, which does not block.
+        data: the bytes.
+        counts: extended by the number of bytes written, in the call into C that writes them.
+
+    Raises:
+        BlockingIOError: there is no room.
+        OSError: there is no reader.
+    """
+    if _SIGPIPE in _set_mask(_BLOCK, ()):
+        counts.extend(map(os.write, (descriptor,), (data,)))
+        return  # the program has blocked it
+    try:
+        _set_mask(_BLOCK, _ONLY_SIGPIPE)
+        counts.extend(map(os.write, (descriptor,), (data,)))
+    finally:
+        try:
+            _unblock_sigpipe()
+        finally:
+            _unblock_sigpipe()  # an exception may have struck in the middle of that
+
+
+def _unblock_sigpipe() -> None:
+    if hasattr(signal, "sigtimedwait"):
+        signal.sigtimedwait(_ONLY_SIGPIPE, 0)
+    elif _SIGPIPE in signal.sigpending():  # macOS
+        signal.sigwait(_ONLY_SIGPIPE)
+    _set_mask(_UNBLOCK, _ONLY_SIGPIPE)
 
 
 def is_blocking(descriptor: int) -> bool:
@@ -388,7 +436,11 @@ class PipeEnd:
         descriptor = self.descriptor  # referred to, it stays open
         number = descriptor.fileno()
         wanted = {} if number < 0 else {number: _OUT if self._writing else _IN}
-        events, ended = self._wait(wanted, watch, timeout, event or self.event)
+        try:
+            events, ended = self._wait(wanted, watch, timeout, event or self.event)
+        finally:
+            if self.event is None:  # closed meanwhile, and left to this caller
+                descriptor.close()
         if number in events:
             self.hung_up = events[number] == _HUNG_UP
         return ended
@@ -412,11 +464,7 @@ class PipeEnd:
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
             wanted[watched] = _IN
-        try:
-            events = _poll(wanted, timeout)
-        finally:
-            if self.event is None:  # closed meanwhile, and left to us
-                descriptor.close()
+        events = _poll(wanted, timeout)
         if event.fileno() in events:
             event.clear()
             if event is not self.event:  # an interrupted call may wait for it, too

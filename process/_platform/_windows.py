@@ -25,7 +25,7 @@ import subprocess
 from functools import partial
 from importlib import import_module
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _exit
@@ -175,6 +175,16 @@ def is_duplicated(descriptor: Descriptor) -> bool:
     size = ctypes.sizeof(answer)
     ctypes.windll.ntdll.NtQueryObject(handle, 0, ctypes.byref(answer), size, None)
     return bool(answer[2] > 1)
+
+
+def writes_raise_signals() -> bool:
+    """Whether a write to a pipe without a reader raises a signal: here there is no such signal."""
+    return False
+
+
+def write_without_signal(descriptor: int, data: memoryview, counts: List[int]) -> None:
+    """Write to a pipe; `counts` is extended by the number of bytes written."""
+    counts.extend(map(os.write, (descriptor,), (data,)))
 
 
 def is_blocking(descriptor: int) -> bool:

@@ -98,7 +98,7 @@ class Child:
         """Wait until the child has ended and its pipes and files are closed; whether that is so."""
 
         def gone() -> bool:
-            return self.protocol.gone and True not in [each.spool.busy for each in self.readers]
+            return self.protocol.gone and True not in [each.spool_is_busy for each in self.readers]
 
         return await self._wait_until(gone, timeout)
 
@@ -165,7 +165,12 @@ class Child:
         if not finished:
             if self.stdin is not None:
                 self.stdin.close()
-            self._held_open += await self.keep(self.readers, join=True)
+            try:
+                self._held_open += await self.keep(self.readers, join=True)
+            except MemoryError as error:  # it is closed all the same, and what is left is lost
+                for stream in self.readers:
+                    stream.lose(error)
+                await self.wait()
             self.close_streams()
             self.transport.close()
             await self.disappear()
@@ -236,7 +241,8 @@ def end_orphans(children: List[Child]) -> None:
     for child in children:
         if not child.monitor.loop.is_running():
             for stream in child.readers:
-                stream.spool.release()
+                if stream.spool is not None:
+                    stream.spool.release()
     orphans.end([orphans.Orphan(child.transport, child.monitor.loop) for child in children])
 
 
@@ -265,7 +271,8 @@ def _forget_after_fork() -> None:
                     os.dup2(null.fileno(), file.fileno(), inheritable=False)
     for child in children:
         for stream in child.readers:
-            stream.spool.forget_after_fork()
+            if stream.spool is not None:
+                stream.spool.forget_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

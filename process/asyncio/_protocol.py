@@ -40,9 +40,18 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.when_gone: Optional[Callable[[], None]] = None
         self._buffer_size = buffer_size
         self._arrived: Optional[Arrived] = arrived
+        #: There was no memory for the streams, and the child has been killed.
+        self.out_of_memory = False
         self._open: Dict[int, Reader] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        try:
+            self._connect(transport)
+        except MemoryError:  # which the loop would only log
+            self.out_of_memory = True
+            transport.close()  # which kills the child, too
+
+    def _connect(self, transport: asyncio.BaseTransport) -> None:
         # A cast, since those of uvloop are transports by behaviour only.
         self.transport = cast("asyncio.SubprocessTransport", transport)
         pipe = self.transport.get_pipe_transport(0)
@@ -74,7 +83,9 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.stdin.resume_writing()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._open[fd].feed_data(data)
+        reader = self._open.get(fd)
+        if reader is not None:  # else it could not be made
+            reader.feed_data(data)
 
     def pipe_connection_lost(self, fd: int, exc: Optional[Exception]) -> None:
         if fd == 0 and self.stdin is not None:

@@ -57,7 +57,8 @@ class Reader(asyncio.StreamReader):
         super().__init__(limit=buffer_size or 1, loop=monitor.loop)
         self.name = name
         self.inbound = Inbound(monitor.flow)
-        self.spool = Spool(monitor, self.inbound)
+        #: What lies beyond memory, once anything does.
+        self.spool: Optional[Spool] = None
         self._monitor = monitor
         self._pipe = transport
         self._paused_pipe = False
@@ -82,9 +83,9 @@ class Reader(asyncio.StreamReader):
 
     def feed_data(self, data: Any) -> None:
         inbound = self.inbound
-        if inbound.ending.running:
-            inbound.ending.arrived(time.monotonic())
         try:
+            if inbound.ending.running:
+                inbound.ending.arrived(time.monotonic())
             direct = self._direct
             if direct is not None and len(direct) + inbound.spilled + len(data) <= _ROOMY:
                 direct.append(data)
@@ -98,6 +99,8 @@ class Reader(asyncio.StreamReader):
     def _feed_much(self, data: bytes) -> None:
         if self.inbound.spills(len(data)):
             self._monitor.held_back.add(self)
+            if self.spool is None:
+                self.spool = Spool(self._monitor, self.inbound)
             self.spool.append(data)
         else:
             self.inbound.feed(data)
@@ -124,7 +127,12 @@ class Reader(asyncio.StreamReader):
 
     @property
     def _has_room(self) -> bool:
-        return not self.spool.congested and self.inbound.room() > 0
+        return (self.spool is None or not self.spool.congested) and self.inbound.room() > 0
+
+    @property
+    def spool_is_busy(self) -> bool:
+        """Whether files are used, by a job that belongs to the stream."""
+        return self.spool is not None and self.spool.busy
 
     def advance(self) -> None:
         """Read on, from the pipe and from the spool, if there is room."""
@@ -133,9 +141,9 @@ class Reader(asyncio.StreamReader):
                 with contextlib.suppress(RuntimeError):  # an exception has struck after this before
                     self._pipe.resume_reading()
             self._paused_pipe = False
-        if self.spool.failure is not None:
+        if self.spool is not None and self.spool.failure is not None:
             self._fail(self.spool.failure)
-        elif self.inbound.spilled:
+        elif self.spool is not None and self.inbound.spilled:
             if not self.spool.busy:
                 self._monitor.loop.call_soon(self.spool.advance)
         elif not self._paused_pipe:
@@ -293,8 +301,14 @@ class Reader(asyncio.StreamReader):
         """Bytes are lost, and what is left must not be taken for the whole."""
         # The frames of its traceback refer to bytes, and to what refers to it.
         self._failure = error.with_traceback(None)
-        self.spool.failure = None
+        if self.spool is not None:
+            self.spool.failure = None
         self.close()
+
+    def lose(self, error: MemoryError) -> None:
+        """Close the stream, since there is no memory for what is left of it, if anything is."""
+        if not self.at_eof():
+            self._fail(error)
 
     def check(self) -> None:
         """See that no bytes have been lost.
@@ -382,7 +396,8 @@ class Reader(asyncio.StreamReader):
         """Close the reading end and throw away what has not been read."""
         self._direct = None
         self.inbound.close()
-        self.spool.close()
+        if self.spool is not None:
+            self.spool.close()
         self.advance()
         self._monitor.notify()
         self._pipe.close()

@@ -24,18 +24,21 @@ async def watch_running_loop() -> None:
     loop = asyncio.get_running_loop()
     if loop in _watched:
         return
-    _watched.add(loop)
     # A generator refers to its loop until the loop shuts down, and some loops are just closed.
     for other in [other for other in list(_begun) if other.is_closed()]:
         _begun.pop(other, None)  # another loop, in another thread, may have done it
-    _begun[loop] = begun = _shutdown(loop)
-    await begun.__anext__()
+    begun = _begun.get(loop)
+    if begun is None:
+        begun = _begun[loop] = _shutdown(loop)
+    await begun.__anext__()  # perhaps once more, if that has been interrupted
+    _watched.add(loop)
 
 
 async def _shutdown(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
     """End the children of a loop before it is closed."""
     try:
-        yield
+        while True:
+            yield
     finally:
         starts = [start for start in list(starting) if start.loop is loop]
         for start in starts:

@@ -13,8 +13,10 @@ back from there when the caller has made room. The order of the bytes is: `Inbou
 4. While the queue is long the transport is paused: memory is bounded by it. Nothing waits for ever
    because of that, since a job depends on the disk and on nothing else. But the executor is also
    the program's, whose work may depend on this very stream. So a job that has not begun after
-   `_PATIENCE` seconds is taken back, and until the executor has time again the queue grows, as it
-   does when there is no executor at all (the loop shuts down, no thread can be started).
+   `_PATIENCE` seconds is taken back, and until the executor has time again the queue may become
+   twice as long every `_PATIENCE` seconds: an executor that is merely late costs little memory, and
+   no wait lasts for ever. If there is no executor at all (the loop shuts down, no thread can be
+   started) the queue grows without limit.
 5. The files are used by the thread that has claimed the job, or, if there is no job, by the loop.
    To close them, a caller first sets a flag and then tries the lock. A user of the files first
    releases the lock and then looks at the flag. So one of the two sees the other, and closes.
@@ -22,6 +24,7 @@ back from there when the caller has made room. The order of the bytes is: `Inbou
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections import deque
 from functools import partial
@@ -36,11 +39,10 @@ from process.core._overflow import Overflow
 #: Bytes that one job moves.
 _PIECE = 1024 * 1024
 
-#: Bytes in the queue above which the transport is paused.
+#: Bytes in the queue above which the transport is paused, unless the executor is late.
 _QUEUE = 4 * 1024 * 1024
 
-#: Seconds that a job may wait for a thread. On a busy machine a thread may come late; given up on,
-#: the queue is not bounded meanwhile.
+#: Seconds that a job may wait for a thread. On a busy machine a thread may come late.
 _PATIENCE = 1.0
 
 
@@ -77,6 +79,8 @@ class Spool:
         self._inbound = inbound
         self._queue: Deque[bytes] = deque()
         self._queued = 0
+        #: Bytes in the queue above which the transport is paused.
+        self._limit: float = _QUEUE
         self._overflow = Overflow(open_spool)
         #: Bytes in the overflow.
         self._stored = 0
@@ -90,7 +94,7 @@ class Spool:
     @property
     def congested(self) -> bool:
         """Whether so much waits to be written that no more should be read from the pipe."""
-        return self._usable and self._queued > _QUEUE
+        return self._queued > self._limit
 
     @property
     def busy(self) -> bool:
@@ -152,15 +156,16 @@ class Spool:
     # The work.
 
     def _submit(self, job: _Job) -> None:
-        self._job = job
         loop = self._monitor.loop
         chunks = list(islice(self._queue, job.writes))
+        timer = loop.call_later(_PATIENCE, self._give_up, job)
+        self._job = job
         try:
             job.future = loop.run_in_executor(None, self._work, job, chunks)
         except RuntimeError:  # the executor is shut down, or no thread can be started
-            self._take_back(job)
+            timer.cancel()
+            self._take_back(job, math.inf)
         else:
-            timer = loop.call_later(_PATIENCE, self._take_back, job)
             job.future.add_done_callback(partial(self._finished, job, timer))
 
     def _work(self, job: _Job, chunks: List[bytes]) -> None:
@@ -201,10 +206,11 @@ class Spool:
         timer.cancel()
         if job is not self._job:  # taken back; so the executor has time again
             self._usable = True
+            self._limit = _QUEUE
             self._changed()
             return
         if future.cancelled():
-            self._take_back(job)
+            self._take_back(job, math.inf)
             return
         self._job = None
         error = future.exception()
@@ -217,21 +223,35 @@ class Spool:
             self._deliver(job.pieces)
             return
         else:
+            size = sum(map(len, islice(self._queue, job.writes)))
+            self._queued, self._stored = self._queued - size, self._stored + size
             for _ in range(job.writes):
-                size = len(self._queue.popleft())
-                self._queued -= size
-                self._stored += size
+                self._queue.popleft()
         self._changed()
 
-    def _take_back(self, job: _Job) -> None:
-        """Give up on the executor, at least for now, if it has not begun the job."""
+    def _give_up(self, job: _Job) -> None:
+        """Do without the executor, if it has not begun the job, until it has time again."""
+        if self._take_back(job, self._limit):
+            self._allow_more()
+
+    def _allow_more(self) -> None:
+        """Let the queue become longer for as long as the executor has no time."""
+        if not self._usable and not self._closing:
+            self._limit *= 2
+            self._monitor.loop.call_later(_PATIENCE, self._allow_more)
+            self._changed()
+
+    def _take_back(self, job: _Job, limit: float) -> bool:
+        """Do without the executor, if it has not begun the job; whether that is so."""
         if job is not self._job or not job.claim():
-            return
+            return False
         self._usable = False
+        self._limit = limit
         self._job = None
         if self._closing:
             self._close_files()
         self._changed()
+        return True
 
     def _read_here(self) -> None:
         """Read a piece in the thread of the loop, for want of another one."""

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import sys
 from functools import partial
-from typing import Any, List, Optional, Set
+from typing import IO, Any, List, Optional, Set
 
 from process import _platform
 from process._descriptor import Descriptor
@@ -26,7 +26,6 @@ from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
 from process.asyncio._protocol import ChildProtocol
 from process.core.constants import PIPE
-from process.core.types import File
 
 #: Whether `subprocess.Popen` leaks descriptors when it runs out of them.
 _POPEN_LEAKS = sys.version_info < (3, 11)
@@ -53,6 +52,7 @@ class Start:
         self.loop = loop
         #: The child, once it has been handed over.
         self.child: Optional[Child] = None
+        self._protocol: Optional[ChildProtocol] = None
         self._buffer_size = buffer_size
         self._begun = False
         self._cancelled = False
@@ -60,13 +60,13 @@ class Start:
         self._failed = False
         self._task: Optional[asyncio.Task[None]] = None
 
-    async def wait(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> Child:
+    async def wait(self, arguments: List[str], given: List[Optional[int]]) -> Child:
         """Ask the loop for the child, and wait for it.
 
         Raises:
             Exception: whatever has prevented it.
         """
-        task = self._task = self.loop.create_task(self._ask(arguments, to, stdin))
+        task = self._task = self.loop.create_task(self._ask(arguments, given))
         starting.add(self)
         task.add_done_callback(self._answered)
         answered: asyncio.Future[None] = self.loop.create_future()
@@ -76,22 +76,28 @@ class Start:
             task.result()
         finally:
             del task  # an error refers to this frame, and must not be referred to from it
-        assert self.child is not None
+        if self.child is None:
+            raise MemoryError("no memory for the streams")  # see `ChildProtocol.connection_made`
         return self.child
 
-    async def _ask(self, arguments: List[str], to: Redirections, stdin: Optional[File]) -> None:
+    async def _ask(self, arguments: List[str], given: List[Optional[int]]) -> None:
         if self._cancelled:
             return  # an exception has struck before `wait` had the task
         self._begun = True
-        _reserve_descriptors(self.loop, 4 + 2 * [stdin, to.stdout, to.stderr].count(PIPE))
+        _reserve_descriptors(self.loop, 4 + 2 * given.count(PIPE))
+        stdin, stdout, stderr = given
         await self.loop.subprocess_exec(
-            lambda: ChildProtocol(self.loop, self._buffer_size, self._arrived),
+            self._make_protocol,
             *arguments,
-            stdin=_descriptor(stdin),
-            stdout=_descriptor(to.stdout),
-            stderr=_descriptor(to.stderr),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             **_platform.spawn_options,
         )
+
+    def _make_protocol(self) -> ChildProtocol:
+        self._protocol = ChildProtocol(self.loop, self._buffer_size, self._arrived)
+        return self._protocol
 
     def _arrived(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
         """Take the child from the loop, which hands it over even if it has been told to stop."""
@@ -152,6 +158,10 @@ class Start:
                 await asyncio.sleep(0)
         if self.child is not None:
             await self.child.disappear(2 * GRACE)
+        protocol = self._protocol
+        if protocol is not None and protocol.out_of_memory:
+            while not protocol.gone:  # its child has been killed
+                await protocol.monitor.changed()
 
 
 #: The starts that loops have been asked for and have not answered.
@@ -167,9 +177,12 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     offers: List[Offer] = []
     started = Start(asyncio.get_running_loop(), buffer_size)
     try:
-        stdin = PIPE if isinstance(to.stdin, bytes) else given(to.stdin, offers)
-        outputs = to._replace(stdout=given(to.stdout, offers), stderr=given(to.stderr, offers))
-        child = await started.wait(arguments, outputs, stdin)
+        stdin = PIPE if isinstance(to.stdin, bytes) else to.stdin
+        files = [
+            file if file is None or isinstance(file, int) else _number(file, offers)
+            for file in (stdin, to.stdout, to.stderr)
+        ]
+        child = await started.wait(arguments, files)
         for offered in offers:
             offered.accept(child.monitor.flow)
         if isinstance(to.stdin, bytes):
@@ -188,13 +201,14 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
         del started  # as in `Start.wait`
 
 
-def _descriptor(file: Optional[File]) -> Optional[int]:
+def _number(file: IO[bytes], offers: List[Offer]) -> int:
     """The descriptor of `file`, asked for before there is any pipe.
 
     If `subprocess.Popen` finds out later that a file has none, it leaks the pipes that it has made
     by then, before Python 3.11.
     """
-    return file if file is None or isinstance(file, int) else file.fileno()
+    number = given(file, offers)
+    return number if isinstance(number, int) else file.fileno()
 
 
 def _reserve_descriptors(loop: asyncio.AbstractEventLoop, count: int) -> None:

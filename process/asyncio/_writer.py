@@ -10,6 +10,7 @@ It is an `asyncio.StreamWriter` by type and by behaviour, except that
 2. All others wait in an `Outbound`, by reference, and go to the transport a piece at a time
    whenever it has room. Given megabytes at once it would copy them, and move them about while the
    loop waits.
+3. Where writes of the transport could raise SIGPIPE it is given nothing (see `_pipe`).
 """
 
 import asyncio
@@ -17,10 +18,12 @@ import errno
 import os
 from collections import deque
 from operator import length_hint
-from typing import Any, Iterable, Iterator, NoReturn, Optional, Tuple
+from typing import Any, Iterable, Iterator, List, NoReturn, Optional, Tuple
 
+from process import _platform
 from process._handover import belongs_to_loop
 from process.asyncio._monitor import LoopMonitor
+from process.asyncio._pipe import UnsignalledPipe
 from process.core._flow import BOUND
 from process.core._outbound import Outbound
 
@@ -49,6 +52,10 @@ class Writer(asyncio.StreamWriter):
         self._lost = False
         #: The piece that is being given to the pipe, and the offset in the stream behind it.
         self._given: Optional[Tuple[Iterator[memoryview], int]] = None
+        #: What takes the place of the transport, from the first time that it has to.
+        self._unsignalled: Optional[UnsignalledPipe] = None
+        #: How many bytes were written there, if that is not recorded yet, and the offset before.
+        self._written: Tuple[List[int], int] = [], 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} stdin>"
@@ -78,42 +85,78 @@ class Writer(asyncio.StreamWriter):
         self._lost = True
         self._direct = False
         self._outbound.break_off()
+        self._unwatch()
         self._monitor.notify()
 
     def _push(self) -> None:
         """Give the pipe what is queued, as far as it has room."""
         outbound = self._outbound
         self._record()
-        while not self._full and len(outbound) and not self._pipe.is_closing():
-            piece = outbound.front(BOUND)
-            pieces = iter((piece,))
-            self._given = pieces, outbound.position + len(piece)
-            deque(map(self._pipe.write, pieces), maxlen=0)
-            self._record()
-            self._monitor.notify()  # a task that drains may have looked before this
+        if _platform.writes_raise_signals():
+            self._write_piece()
+        else:
+            self._unwatch()
+            while not self._full and len(outbound) and not self._pipe.is_closing():
+                piece = outbound.front(BOUND)
+                pieces = iter((piece,))
+                self._given = pieces, outbound.position + len(piece)
+                deque(map(self._pipe.write, pieces), maxlen=0)
+                self._record()
+                self._monitor.notify()  # a task that drains may have looked before this
         if outbound.finished:
             self._pipe.close()
         self._direct = not (self._full or len(outbound) or outbound.closing or outbound.broken)
+
+    def _write_piece(self) -> None:
+        """Write to the pipe in place of the transport, once in a turn of the loop."""
+        outbound = self._outbound
+        if self._unsignalled is None:
+            self._unsignalled = UnsignalledPipe(self._monitor.loop, self._pipe, self._push)
+        if len(outbound) and not self._pipe.is_closing():
+            self._written = [], outbound.position
+            try:
+                self._unsignalled.write(outbound.front(BOUND), self._written[0])
+            except BlockingIOError:
+                pass  # there is no room
+            except OSError:  # the child has closed its end
+                self.break_off()
+            self._record()
+            self._monitor.notify()
+        if len(outbound) and not self._pipe.is_closing():
+            self._unsignalled.watch()
+        else:
+            self._unsignalled.unwatch()
+
+    def _unwatch(self) -> None:
+        if self._unsignalled is not None:
+            self._unsignalled.unwatch()
 
     def _record(self) -> None:
         """Let go of a piece that the pipe has been given.
 
         Taking it out of the iterator and giving it to the pipe is one call into C. So if an
-        exception has struck before this, the iterator still tells whether it was given.
+        exception has struck before this, the iterator still tells whether it was given. The same
+        holds for writing it and noting how much was written.
         """
         if self._given is not None:
             pieces, end = self._given
             if not length_hint(pieces):
                 self._outbound.sent(max(0, end - self._outbound.position))
             self._given = None
+        counts, begin = self._written
+        if counts:
+            self._outbound.sent(max(0, begin + counts[0] - self._outbound.position))
+            self._written = [], 0
 
     # The callers' side.
 
     def write(self, data: Any) -> None:
         if self._direct and type(data) is bytes and len(data) <= _FEW:
-            if not self._pipe.is_closing():
+            if self._pipe.is_closing():
+                return  # the child has closed its end; `drain` says so
+            if not _platform.writes_raise_signals():
                 self._pipe.write(data)
-            return  # else the child has closed its end; `drain` says so
+                return
         if self._outbound.closing:
             raise ValueError("write to closed stream")
         # Once the child has closed its end the bytes go nowhere.
@@ -163,6 +206,7 @@ class Writer(asyncio.StreamWriter):
         if self._lost:
             return  # and the transport, which may hold bytes all the same, has no loop any more
         self._outbound.break_off()
+        self._unwatch()
         if self._pipe.get_write_buffer_size():
             self._pipe.abort()
         else:

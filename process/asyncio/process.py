@@ -39,8 +39,8 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
     async def run(self) -> "Self":
         if self._taken:
             raise ProcessAlreadyRunError
-        self._taken = True
         try:
+            self._taken = True
             check_arguments(self._arguments)
             redirections = Redirections(self._stdin, self._stdout, self._stderr)
             await watch_running_loop()
