@@ -81,7 +81,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             finally:
                 self._conclude(reference, child)
         finally:
-            self._conclude(reference, child)  # an exception may have struck in the middle of that
+            self._conclude(reference, child)  # an exception may have been raised in the middle
         self._stdin = None  # the thread has it now, and releases it once it is written
         return self
 
@@ -163,7 +163,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             finalize()  # it may be a thread that waits
 
     def _settle_interrupted(self, child: "Child") -> None:
-        """The same, or leave the end of the child to another thread. May be done twice."""
+        """`_settle`, or leave the end of the child to another thread. May be done twice."""
         if not child.over:
             self._finalize = child.drop_elsewhere()
         self._settle(child)

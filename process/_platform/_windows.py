@@ -72,7 +72,7 @@ def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
     """The ends of a pipe to relay into, which holds `size` bytes; see `_portable.make_pipe`."""
     msvcrt: Any = import_module("msvcrt")
     read, write = _winapi().CreatePipe(None, size)
-    # `os.set_blocking` does the same, from Python 3.12 on.
+    # `os.set_blocking` does the same, but only from Python 3.12 on.
     _winapi().SetNamedPipeHandleState(write, _PIPE_NOWAIT, None, None)
     flags = getattr(os, "O_NOINHERIT", 0)
     return (
@@ -96,7 +96,7 @@ def is_duplicated(descriptor: Descriptor) -> bool:
     The system counts the handles, so this does not block while another thread reads the pipe.
     """
     ctypes: Any = import_module("ctypes")
-    #: OBJECT_BASIC_INFORMATION, whose third field is the number of handles.
+    # OBJECT_BASIC_INFORMATION, whose third field is the number of handles.
     answer = (ctypes.c_uint32 * 14)()
     handle = ctypes.c_void_p(_handle(descriptor.fileno()))
     size = ctypes.sizeof(answer)
@@ -107,7 +107,7 @@ def is_duplicated(descriptor: Descriptor) -> bool:
 def wait_readable(descriptor: int, timeout: float) -> bool:
     """Whether a read of a pipe would not block, after `timeout` seconds at the latest.
 
-    The pipe is polled.
+    It is checked repeatedly, with pauses.
     """
     return poll_until(partial(_readable, descriptor), timeout)
 

@@ -1,10 +1,10 @@
-"""The part of a stream that lies beyond memory, written and read by the executor of the loop.
+"""The part of a stream that does not fit in memory, written and read by the executor of the loop.
 
-What overflows waits in a queue in memory, from which it is written to an `Overflow`, and is read
-back from there when the caller has made room. The order of the bytes is: `Inbound`, files, queue.
+New bytes wait in a queue in memory. Jobs write them to an `Overflow`, and read them back when the
+caller has made room. The order of the bytes is: `Inbound`, files, queue.
 
-1. One job is under way at a time: it writes a piece, reads a piece, or closes the files. A reader
-   comes first, and once the files are empty the queue is handed out without a detour.
+1. One job is under way at a time: it writes a piece, reads a piece, or closes the files. Reads come
+   first, and once the files are empty the queue is handed out directly, without the files.
 2. Bytes that are being written stay in the queue until the job has succeeded, and bytes that are
    being read stay in `Inbound.spilled` until they have been fed. Jobs belong to the stream, not to
    a task, so a cancellation cannot strike one.
@@ -59,7 +59,7 @@ class _Job:
         self._ticket = [None]
 
     def claim(self) -> bool:
-        """Whether the caller is the first one. Atomic."""
+        """Whether the caller is the first one, and so does the job. Atomic."""
         try:
             self._ticket.pop()
         except IndexError:
@@ -80,7 +80,7 @@ class Spool:
         self._overflow = Overflow(open_spool)
         #: Bytes in the overflow.
         self._stored = 0
-        #: Held while the overflow is used.
+        #: Held while the overflow is used by a job, or closed.
         self._lock = threading.Lock()
         self._closing = False
         self._job: Optional[_Job] = None
@@ -133,7 +133,7 @@ class Spool:
             self._submit(_Job())
 
     def release(self) -> None:
-        """The same without the loop, which does not run. Safe in finalizers."""
+        """`close` without the loop, which does not run. Safe in finalizers."""
         self._discard()
         if self._job is not None and self._job.claim():
             self._job = None
@@ -145,7 +145,7 @@ class Spool:
         self._queued = self._inbound.spilled = 0
 
     def forget_after_fork(self) -> None:
-        """Close a fork's copies of the files. It has no other thread that could use them."""
+        """In a fork: close the copies of the files. No other thread of it could use them."""
         self._closing = True
         self._overflow.close()
 
@@ -164,7 +164,7 @@ class Spool:
             job.future.add_done_callback(partial(self._finished, job, timer))
 
     def _work(self, job: _Job, chunks: List[bytes]) -> None:
-        """Do a job, in a thread of the executor, unless it has been taken back."""
+        """Do a job, in a thread of the executor, unless it has been withdrawn."""
         try:
             if job.claim():
                 self._use_files(job, chunks)
@@ -189,7 +189,7 @@ class Spool:
                 self._close_files()
 
     def _keep_quiet(self, job: _Job) -> None:
-        """Keep the result from a closed loop: up to Python 3.10 the attempt to set it is logged."""
+        """Do not report to a closed loop: up to early releases of 3.12 the attempt is logged."""
         if self._monitor.loop.is_closed() and job.future is not None:
             with contextlib.suppress(RuntimeError):  # raised after the future has been cancelled
                 job.future.cancel()
@@ -199,7 +199,7 @@ class Spool:
     ) -> None:
         """Record a job that has been done."""
         timer.cancel()
-        if job is not self._job:  # taken back; so the executor has time again
+        if job is not self._job:  # withdrawn; so the executor has time again
             self._usable = True
             self._changed()
             return
@@ -266,5 +266,5 @@ class Spool:
                 self._lock.release()
 
     def _fail(self, error: BaseException) -> None:
-        # The frames of its traceback refer to bytes, and to what refers to it.
+        # Its traceback would keep bytes alive, and form a cycle with it.
         self.failure = error.with_traceback(None)  # type: ignore[assignment]

@@ -158,7 +158,7 @@ class Writer(asyncio.StreamWriter):
         self.break_off()
 
     def break_off(self) -> None:
-        """The same, of a pipe that nobody reads: a caller that writes on gets `BrokenPipeError`."""
+        """`abort` for a pipe that nobody reads: a caller that writes on gets `BrokenPipeError`."""
         self._direct = False
         if self._lost:
             return  # and the transport, which may hold bytes all the same, has no loop any more

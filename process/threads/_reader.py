@@ -170,7 +170,7 @@ class ReaderThread(StreamThread):
             waiting = False
 
     def _move_once(self, relay: Relay, room: int, waiting: bool) -> bool:
-        """Do so once; whether it is to be done again, since nothing but bytes has changed."""
+        """Do so once. Return whether to do it again, since nothing but bytes has changed."""
         inbound = self.inbound
         readable, writable, broken, ended = self.end.wait_relay(
             relay.outlet, room > 0, waiting or self._full, self.monitor.pending_watch
@@ -213,7 +213,7 @@ class ReaderThread(StreamThread):
         )
 
     def _splice(self, relay: Relay) -> bool:
-        """Let the kernel move bytes, if it can; whether it has, or has ended.
+        """Let the kernel move bytes, if it can. Return whether it has, or the stream has ended.
 
         The buffer is empty, and the lock is held.
         """
@@ -319,7 +319,7 @@ class ReaderThread(StreamThread):
         return not inbound.crowded and not inbound.ending.eof
 
     def read_directly(self) -> bool:
-        """Read once, without waiting, for a caller; whether that has brought anything.
+        """Read once, without waiting, for a caller. Return whether that has brought anything.
 
         The lock is held.
         """
