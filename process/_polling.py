@@ -11,7 +11,7 @@ LONGEST_PAUSE = 0.05
 
 
 def poll_until(holds: Callable[[], bool], timeout: float) -> bool:
-    """Wait until `holds()`, or for `timeout` seconds; whether it holds.
+    """Wait until `holds()`, or for `timeout` seconds. Return whether it holds.
 
     The pauses grow, but each is short and none is longer than what remains. So this ends at the
     timeout, or soon after the condition holds.

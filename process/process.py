@@ -86,7 +86,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             finally:
                 self._conclude(reference, child)
         finally:
-            self._conclude(reference, child)  # an exception may have struck in the middle of that
+            self._conclude(reference, child)  # an exception may have been raised in the middle
             unfinished.clear()
         self._stdin = None  # the thread has it now, and releases it once it is written
         return self
@@ -158,7 +158,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             try:
                 self._settle_interrupted(child)
             finally:
-                # An exception may have struck in the middle of that.
+                # An exception may have been raised in the middle of that.
                 self._settle_interrupted(child)
         self._warn(open_ones, stacklevel=3)
 
@@ -169,7 +169,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             finalize()  # it may be a thread that waits
 
     def _settle_interrupted(self, child: "Child") -> None:
-        """The same, or leave the end of the child to another thread. May be done twice."""
+        """`_settle`, or leave the end of the child to another thread. May be done twice."""
         if not child.over:
             self._finalize = child.drop_elsewhere()
         self._settle(child)

@@ -61,7 +61,7 @@ class ExitWatch:
         """Send a signal, unless the child has ended.
 
         Raises:
-            PermissionError: it has taken rights that forbid it.
+            PermissionError: the child has changed its user id, and may not be signalled.
         """
         self._popen.send_signal(number)
 

@@ -1,16 +1,17 @@
-"""POSIX: every wait is a `poll`, so every wait can be woken.
+"""POSIX: a wait for a pipe is a `poll`, so it can be woken.
 
 The library's ends of its pipes are non-blocking (the flag belongs to the open file description, and
-the child has the description of the other end, so the child never sees it). Each end has a wake-up
-descriptor of its own, which is polled together with the pipe and cleared by the thread that polls.
+the child has the description of the other end, so the child never sees it). Each `PipeEnd` has a
+wake-up descriptor of its own, which is polled together with the pipe and cleared by the thread that
+polls.
 
-The end of the child is a pidfd where the kernel has one; otherwise a thread waits for it. The exit
-code is read without reaping the child (`waitid` with `WNOWAIT`), so an interrupted read loses
-nothing. It is stored in the `Popen`, and then the child is reaped: `Popen` neither waits for a
-child whose code it has, nor sends it a signal.
+The exit of the child is watched by a pidfd where the kernel has one, otherwise by a thread. Where
+`waitid` exists, the exit code is read without reaping the child (`WNOWAIT`), so an interrupted read
+loses nothing. It is stored in the `Popen`, and then the child is reaped, since `Popen` neither
+waits for nor signals a child whose code it has.
 
-What the system and the interpreter support is probed when it is needed. A program may have removed
-`select.poll` (eventlet does, since `select.select` lets its other threads run).
+What the system and the interpreter support is probed at each use: a program may have removed
+`select.poll` (eventlet does: its `select.select` lets the other green threads run).
 """
 
 import contextlib
@@ -45,13 +46,13 @@ if TYPE_CHECKING:
 
 spawn_options: Dict[str, Any] = {}
 
-#: For names that some systems and interpreters lack: they are asked for by `hasattr`.
+#: `os` without types: for names that some systems lack, which is checked where they are used.
 _os: Any = os
 
 #: POSIX promises that a pipe that polls as writable takes at least this much at once.
 _ATOMIC_WRITE: int = getattr(select, "PIPE_BUF", 512)
 
-#: The events of poll(2), which are the same everywhere.
+#: The events of poll(2), which are the same on Linux, macOS and BSD.
 _IN: int = getattr(select, "POLLIN", 1)
 _OUT: int = getattr(select, "POLLOUT", 4)
 _ERROR: int = getattr(select, "POLLERR", 8)
@@ -62,21 +63,21 @@ _ONE = (1).to_bytes(8, sys.byteorder)
 #: Bytes moved at once: to begin with, as many as a pipe holds.
 _CHUNK = 64 * 1024
 
-#: The same once the pipe was full several times in a row, and how many times.
+#: Bytes moved at once when the pipe was full so many times in a row, and how many times that is.
 _LARGER = 256 * 1024, 8
 
-#: The same if all of the bytes are in memory anyway.
+#: The same for a bulk read or write (see `moved`).
 #:
 #: The GNU C library returns free memory to the kernel at once if it is more than twice the largest
-#: block that was ever freed (mallopt(3), M_TRIM_THRESHOLD). Chunks of `_LARGER` would be faulted in
-#: anew, each one, if no block of this size had been freed before.
+#: block that was ever freed (mallopt(3), M_TRIM_THRESHOLD). Each chunk of `_LARGER` would be
+#: faulted in anew if no block of `_LARGEST` had been freed before.
 _LARGEST = 1024 * 1024, 2
 
 #: Linux, `fcntl.F_SETPIPE_SZ`, which Python names from 3.10 on.
 _SET_PIPE_SIZE = 1031
 
-#: Pipes that are large at the same time. Linux gives a user 64 pipes of 1 MiB in all, and beyond
-#: that new ones of a page or two: see /proc/sys/fs/pipe-user-pages-soft.
+#: At most so many pipes are large at a time. Linux gives a user 64 pipes of 1 MiB in all, and
+#: beyond that new ones of a page or two: see /proc/sys/fs/pipe-user-pages-soft.
 _MOST_ENLARGED = 8
 
 _enlarged: "Set[PipeEnd]" = set()
@@ -141,14 +142,14 @@ def wait_readable(descriptor: int, timeout: float) -> bool:
 
 
 def exit_code(pid: int) -> Optional[int]:
-    """The exit code of a child that has ended but has not been reaped; `None` otherwise.
+    """The exit code of a child that has ended but has not been reaped; `None` while it runs.
 
     The child stays as it is: it can still be reaped, by a child watcher of asyncio for example.
 
     Raises:
         ChildProcessError: it has been reaped, or is not ours.
     """
-    if not hasattr(os, "waitid"):  # macOS before Python 3.13: the loop will tell
+    if not hasattr(os, "waitid"):  # macOS before 3.13, PyPy: the loop will tell
         return None
     return _peek(os.P_PID, pid)
 
@@ -164,9 +165,9 @@ def _peek(kind: int, number: int) -> Optional[int]:
 def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
     """Send a signal to the child of a loop, unless it has ended.
 
-    Not by way of the transport. Before Python 3.13 that asks `Popen` to, which reaps a child that
-    has just ended, so that the loop has to make an exit code up (gh-87744); from then on it does
-    not check whether the number belongs to another process by now (gh-127049).
+    Not by way of the transport. Before Python 3.13 that asks `Popen`, which reaps a child that has
+    just ended; the loop then has to invent an exit code (gh-87744). From then until recent releases
+    of 3.14 it does not check whether the pid belongs to another process by now (gh-127049).
 
     Raises:
         ProcessLookupError: the child has ended.
@@ -178,9 +179,9 @@ def send_signal(transport: "asyncio.SubprocessTransport", number: int) -> None:
 
 
 def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
-    """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread.
+    """Wait until `ended()`, at most `timeout` seconds. Return whether it holds. Takes no thread.
 
-    Where there is a pidfd it becomes readable; else the child is looked at again and again.
+    Where there is a pidfd it becomes readable; else the child is checked repeatedly.
     """
     try:
         pidfd = _make_pidfd(pid)
@@ -215,13 +216,13 @@ def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
 
 
 def relay_write(outlet: Descriptor, data: memoryview) -> Iterator[int]:
-    """Write to such a pipe, in the call into C that asks the iterator for its item.
+    """An iterator of one item: to fetch it writes `data` to such a pipe, and gives the count.
 
-    Returns:
-        How many bytes were written, at most all: an iterator of this number.
+    Both happen in one call into C, so no signal handler runs in between. What follows is raised by
+    the fetch.
 
     Raises:
-        BlockingIOError: there is no room; the number 0 says so, too.
+        BlockingIOError: there is no room; on Windows the count is 0 then.
         OSError: there is no reader.
     """
     return map(os.write, (outlet.fileno(),), (data,))
@@ -341,23 +342,23 @@ class _Event:
 class PipeEnd:
     """The library's end of a pipe of the child.
 
-    `wait` and `wake` may be called from any thread, `wake` also from finalizers. The rest is for
-    the thread that has the claim.
+    `wait` and `wake` may be called from any thread, `wake` also from finalizers. The rest needs the
+    claim, or the lock of the monitor for what does not block.
     """
 
     #: Whether reads and writes return at once, and waits can be woken.
     pollable = True
 
-    #: How many bytes a pipe takes wholly or not at all.
+    #: How many bytes a pipe takes as a whole or not at all.
     atomic = _ATOMIC_WRITE
 
     def __init__(self, descriptor: Descriptor, writing: bool) -> None:
-        #: Owned by nothing once the pipe is closed.
+        #: `_CLOSED` once the pipe is closed.
         self.descriptor = descriptor
         self._writing = writing
         #: Wakes the present owner of the claim; nothing once the pipe is closed.
         self.event: Optional[_Event] = _Event.take()
-        #: A caller has the descriptor, and it blocks.
+        #: The descriptor blocks, because a caller shares it.
         self._blocks = False
         #: What was given to callers, if it is not `descriptor`.
         self._given: Optional[Descriptor] = None
@@ -418,7 +419,7 @@ class PipeEnd:
             with contextlib.suppress(OSError, MemoryError):
                 self.chunk = fcntl.fcntl(self.descriptor.fileno(), _SET_PIPE_SIZE, larger)
                 _enlarged.add(self)
-                bytes(_LARGEST[0])  # see there
+                bytes(_LARGEST[0])  # raises the trim threshold, see `_LARGEST`
 
     def wait(
         self,
@@ -426,14 +427,16 @@ class PipeEnd:
         timeout: Optional[float],
         event: Optional[_Event] = None,
     ) -> bool:
-        """Wait for the pipe, to be woken, or for the end of the child; whether that has come.
+        """Wait until the pipe is ready, the child exits or `wake` is called.
+
+        Return whether the child is known to have exited; without a pidfd it is not known here.
 
         Args:
             watch: for the child, unless its end is known.
             timeout: in seconds; `None`: no limit.
             event: what wakes this wait, if it is one of a caller, which may have been evicted.
         """
-        descriptor = self.descriptor  # referred to, it stays open
+        descriptor = self.descriptor  # so it stays open
         number = descriptor.fileno()
         wanted = {} if number < 0 else {number: _OUT if self._writing else _IN}
         try:
@@ -452,9 +455,9 @@ class PipeEnd:
         timeout: Optional[float],
         event: Optional[_Event],
     ) -> Tuple[Dict[int, int], bool]:
-        """The same for any descriptors; returns their events, and whether the child has ended.
+        """`wait` for any descriptors: return their events, and whether the child has exited.
 
-        Ends because: a wake-up makes the event readable, and it stays so until it is cleared here;
+        This ends because a wake-up makes the event readable, and it stays so until cleared here;
         a pipe becomes ready, or is hung up, when the child acts; the end of the child makes its
         pidfd readable.
         """
@@ -486,7 +489,7 @@ class PipeEnd:
     def wait_relay(
         self, outlet: Descriptor, read: bool, write: bool, watch: "Optional[ExitWatch]"
     ) -> Tuple[bool, bool, bool, bool]:
-        """The same, for a thread that moves bytes from this pipe into `outlet`.
+        """`wait` for a thread that moves bytes from this pipe into `outlet`.
 
         Args:
             outlet: the end to write to of another pipe.
@@ -508,8 +511,8 @@ class PipeEnd:
         state = events.get(number, 0)
         readable = source in events
         if readable and hasattr(os, "sched_yield"):
-            # Woken by the first page. A writer on the same core fills the pipe now, so that bytes
-            # are moved in few large pieces.
+            # Woken by the first page. Yield, so that a writer on the same core can fill the pipe,
+            # and bytes are moved in few large pieces.
             os.sched_yield()
         return readable, bool(state & _OUT), bool(state & ~_OUT), ended
 
@@ -517,7 +520,7 @@ class PipeEnd:
         """Let reads return at once: here they always do."""
 
     def relayed(self) -> None:
-        """Bytes were moved into the outlet of a relay: `wait_relay` needs no hint."""
+        """Bytes were moved into the outlet of a relay: `wait_relay` notices by itself."""
 
     def wake(self) -> None:
         """Make the present or the next `wait` return. Safe in finalizers."""
@@ -552,10 +555,10 @@ class PipeEnd:
         return number
 
     def close(self, in_use: bool = False) -> None:
-        """Close the pipe, and drop what is needed to wake threads that wait for it.
+        """Close the pipe and its wake-up descriptor.
 
         Args:
-            in_use: a caller may be about to poll it; it is closed when that wait ends.
+            in_use: a caller may be about to poll the pipe; it is closed when that wait ends.
         """
         _enlarged.discard(self)
         event, self.event = self.event, None
@@ -571,7 +574,7 @@ class PipeEnd:
 
 
 class ExitWatch(_exit.ExitWatch):
-    """The end of a child: a pidfd where the kernel has one, else a thread that waits.
+    """The exit of a child: a pidfd where the kernel has one, else a thread that waits.
 
     Raises:
         OSError: there is no descriptor left.
@@ -584,7 +587,7 @@ class ExitWatch(_exit.ExitWatch):
         self._threaded = False
         self._reaped = False
         try:
-            # Not reaped yet, so the number cannot belong to another process.
+            # If this is not our child any more (SIGCHLD is ignored), `_peek` says so.
             pidfd = _make_pidfd(popen.pid)
             _peek(_os.P_PIDFD, pidfd.fileno())
             self._pidfd = pidfd

@@ -12,11 +12,11 @@ a daemon thread on a raw descriptor, so it neither delays nor aborts the exit of
 3. Nothing says when a second pipe has room again, or when its last reader has left: a write is
    tried, after a pause. It does not block.
 4. `PeekNamedPipe` says what an anonymous pipe holds. While a thread is inside a read,
-   `PeekNamedPipe` of another thread blocks (the system serves one request at a time for each file),
-   so only the thread that reads a pipe, and does not block in reads, calls it.
+   `PeekNamedPipe` in another thread blocks (the system serves one request at a time for each file),
+   so for a child's pipe only its thread calls it, once that no longer blocks in reads.
 
-Console control events (`CTRL_C_EVENT`, `CTRL_BREAK_EVENT`) are delivered to process groups. Each
-child has its own group, so an event for it does not reach the parent.
+Each child is in a process group of its own, so Ctrl-C at the console does not reach it, and a
+`CTRL_BREAK_EVENT` for it does not reach the parent.
 """
 
 import _thread
@@ -38,7 +38,7 @@ spawn_options: Dict[str, Any] = {
     "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x00000200)
 }
 
-#: Bytes to write at once without blocking: all of them fit, or none are written.
+#: Bytes to try to write at once; as many as fit are written, without blocking.
 _ATOMIC_WRITE = 4096
 
 #: A mode of pipes: reads and writes do not block.
@@ -145,7 +145,7 @@ def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
     """The ends of a pipe to relay into, which holds `size` bytes; see `_posix.make_pipe`."""
     msvcrt: Any = import_module("msvcrt")
     read, write = _winapi().CreatePipe(None, size)
-    # `os.set_blocking` does the same, from Python 3.12 on.
+    # `os.set_blocking` does the same, but only from Python 3.12 on.
     _winapi().SetNamedPipeHandleState(write, _PIPE_NOWAIT, None, None)
     flags = getattr(os, "O_NOINHERIT", 0)
     return (
@@ -169,7 +169,7 @@ def is_duplicated(descriptor: Descriptor) -> bool:
     The system counts the handles, so this does not block while another thread reads the pipe.
     """
     ctypes: Any = import_module("ctypes")
-    #: OBJECT_BASIC_INFORMATION, whose third field is the number of handles.
+    # OBJECT_BASIC_INFORMATION, whose third field is the number of handles.
     answer = (ctypes.c_uint32 * 14)()
     handle = ctypes.c_void_p(_handle(descriptor.fileno()))
     size = ctypes.sizeof(answer)
@@ -209,13 +209,13 @@ def block_signals() -> None:
 def wait_readable(descriptor: int, timeout: float) -> bool:
     """Whether a read of a pipe would not block, after `timeout` seconds at the latest.
 
-    The pipe is polled.
+    It is checked repeatedly, with pauses.
     """
     return poll_until(partial(_readable, descriptor), timeout)
 
 
 def await_end(pid: int, ended: Callable[[], bool], timeout: float) -> bool:
-    """Wait until `ended()`, at most `timeout` seconds; whether it holds. Takes no thread."""
+    """Wait until `ended()`, at most `timeout` seconds. Return whether it holds. Takes no thread."""
     return poll_until(ended, timeout)
 
 

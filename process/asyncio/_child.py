@@ -86,7 +86,7 @@ class Child:
         return code
 
     async def wait(self, timeout: Optional[float] = None) -> bool:
-        """Wait until the child has ended; whether it has.
+        """Wait until the child has ended. Return whether it has.
 
         When the time is over the child is looked at once more, as in a poll. Then this and the exit
         code do not contradict each other, and a loop of calls with a timeout of 0 ends.
@@ -95,7 +95,7 @@ class Child:
         return reached or self.poll() is not None
 
     async def disappear(self, timeout: Optional[float] = None) -> bool:
-        """Wait until the child has ended and its pipes and files are closed; whether that is so."""
+        """Wait until the child has ended, pipes and files closed. Return whether that is so."""
 
         def gone() -> bool:
             return self.protocol.gone and True not in [each.spool_is_busy for each in self.readers]

@@ -1,8 +1,8 @@
 """What the streams of one asyncio process share: who waits, and how waiters are woken.
 
 1. Everything here runs in the thread of the loop, between two awaits, so there is no lock.
-2. A task that waits is registered with the `Flow` (see `process.core._flow` for why what it waits
-   for can come), every stream that has room now is resumed, and the task awaits a future, which
+2. A task that waits is registered with the `Flow` (see `process.core._flow` for why the wait
+   ends), every stream that has room now is resumed, and the task awaits a future, which
    the next change completes.
 3. A stream is paused only where a chunk arrives that leaves it without room. While a task waits
    for something else a stream has room, so it is not paused.
@@ -16,7 +16,7 @@ from typing import Any, Callable, List, Optional, Protocol, Set
 
 from process.core._flow import Flow, Wait
 
-#: Seconds. Long enough for a timer not to expire in the turn of the loop that has set it.
+#: Seconds. Long enough for a timer not to expire in the iteration of the loop that has set it.
 _NEXT_POLL = 0.01
 
 

@@ -1,8 +1,8 @@
 """Children whose loop is closed, or does not run.
 
 Such a child cannot be left to its loop: nobody would end it, reap it, or close its pipes, and the
-transports, left to the garbage collector, would complain. So it is ended here, in a bounded time:
-SIGTERM, a grace period, SIGKILL. Its pipes are closed behind the back of the transports.
+transports, left to the garbage collector, would warn (`ResourceWarning`). So it is ended here, in a
+bounded time: SIGTERM, a grace period, SIGKILL. Its pipes are closed without the transports.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Orphan(NamedTuple):
                 os.kill(self.pid, number)
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the end until `deadline`; whether the child has ended.
+        """Wait for the end until `deadline`. Return whether the child has ended.
 
         This is a finalizer's last resort. There may be no descriptor left for a pidfd, and late in
         the exit of the interpreter Python 3.12 and later refuse to start a thread. The deadline

@@ -1,4 +1,4 @@
-"""Between the loop's subprocess transport and our streams."""
+"""The protocol that connects the loop's subprocess transport with our streams."""
 
 import asyncio
 import time

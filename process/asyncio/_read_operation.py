@@ -1,7 +1,7 @@
 """What a reading call of a stream asks for, as a decision about the bytes at hand.
 
-All reading calls are the same loop: decide, take or wait, repeat. They differ in the decision. It
-does no I/O and knows no loop.
+All reading calls are the same loop: decide, take or wait, repeat. They differ in the decision.
+No I/O, no event loop here.
 """
 
 import asyncio

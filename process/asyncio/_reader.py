@@ -4,18 +4,18 @@ It is an `asyncio.StreamReader` by type and by behaviour, except that
 
 - what it holds is bounded by the contract rather than by the limit, and beyond memory it is held in
   files (see `_spool`);
-- a line may have any length: a reader that throws away an over-long line loses bytes;
+- a line may have any length (asyncio's throws away an over-long line, which would lose bytes);
 - every wait counts as waiting (see `_monitor`).
 
 1. The position of the buffer says what has been handed out. A call changes it by a single store,
-   as late as possible; if an exception strikes after that, the call restores it.
+   as late as possible; if an exception is raised after that, the call restores it.
 2. A call that is served by the first chunk of the buffer does nothing else (`_direct`). Everything
    that depends on how much is held is done by the call that uses the chunk up, or finds too little
    there.
 3. A call that finds what it wants does not suspend its task. A loop of such calls, over megabytes
    that are held because a task has waited for something else, would keep all other tasks from
-   running. So once calls have handed out a bound of bytes without a wait, the next one gives the
-   loop a turn first.
+   running. So once calls have handed out as many bytes as the bound without a wait, the next one
+   lets the loop run other tasks first.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from process.core.errors import ProcessError
 if TYPE_CHECKING:
     from process.core._buffer import Buffer
 
-#: Bytes copied in one turn of the event loop.
+#: Bytes copied in one iteration of the event loop.
 _PIECE = 1024 * 1024
 
 #: What a call costs, in bytes whose handing out takes about as long.
@@ -138,7 +138,7 @@ class Reader(asyncio.StreamReader):
         """Read on, from the pipe and from the spool, if there is room."""
         if self._paused_pipe and (self._lost or self._has_room):
             if not self._pipe.is_closing():
-                with contextlib.suppress(RuntimeError):  # an exception has struck after this before
+                with contextlib.suppress(RuntimeError):  # an exception was raised after this before
                     self._pipe.resume_reading()
             self._paused_pipe = False
         if self.spool is not None and self.spool.failure is not None:
@@ -254,7 +254,7 @@ class Reader(asyncio.StreamReader):
         return data
 
     async def _read_large(self, operation: ReadOperation) -> bytes:
-        """The same for more than a bound of bytes, which are gathered rather than held."""
+        """Read more bytes than the bound, which are gathered rather than held."""
         collection = Collection(operation.least)
         wait = Wait()
         data = b""
@@ -334,7 +334,7 @@ class Reader(asyncio.StreamReader):
         return turn and await self._begin(collection, wait)
 
     async def _begin(self, collection: Collection, wait: Wait) -> bool:
-        """Begin to collect now, with what is held, piece by piece; whether the stream is open."""
+        """Begin to collect now, with what is held, piecewise. Return whether the stream is open."""
         self._direct = None
         if self.inbound.closed:
             return False
@@ -364,9 +364,9 @@ class Reader(asyncio.StreamReader):
         return inbound.at_eof
 
     async def _unless_silent(self, reached: Callable[[], bool], own: Any = None) -> bool:
-        """Wait until `reached()`, or until the stream has ended with silence; whether the former.
+        """Wait until `reached()`, or until the stream has ended with silence.
 
-        For `own` see `LoopMonitor.changed`.
+        Return whether it was the former. For `own` see `LoopMonitor.changed`.
         """
         ending = self.inbound.ending
         while not reached():

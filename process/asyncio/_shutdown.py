@@ -2,8 +2,8 @@
 
 1. An asynchronous generator that has been begun is closed by `loop.shutdown_asyncgens()`, which
    `asyncio.run` calls at its end. Each loop with children has one here, which then ends those that
-   were never closed. Later there is no loop to close a transport with, and uvloop even waits for
-   the child.
+   were never closed. After that there is no loop to close a transport with, and uvloop even waits
+   for the child.
 2. Children that still exist when the interpreter exits are ended by an exit handler.
 """
 

@@ -1,19 +1,20 @@
-"""The part of a stream that lies beyond memory, written and read by the executor of the loop.
+"""The part of a stream that does not fit in memory, written and read by the executor of the loop.
 
-What overflows waits in a queue in memory, from which it is written to an `Overflow`, and is read
-back from there when the caller has made room. The order of the bytes is: `Inbound`, files, queue.
+New bytes wait in a queue in memory. Jobs write them to an `Overflow`, and read them back when the
+caller has made room. The order of the bytes is: `Inbound`, files, queue.
 
-1. One job is under way at a time: it writes a piece, reads a piece, or closes the files. A reader
-   comes first, and once the files are empty the queue is handed out without a detour.
+1. One job is under way at a time: it writes a piece, reads a piece, or closes the files. Reads come
+   first, and once the files are empty the queue is handed out directly, without the files.
 2. Bytes that are being written stay in the queue until the job has succeeded, and bytes that are
-   being read stay in `Inbound.spilled` until they have been fed. Jobs belong to the stream, not to
-   a task, so a cancellation cannot strike one.
-3. Jobs are begun and recorded in callbacks of the loop. A task only asks for that (`call_soon`), so
-   an exception raised in a task by a signal handler finds no half-recorded job.
-4. While the queue is long the transport is paused: memory is bounded by it. Nothing waits for ever
-   because of that, since a job depends on the disk and on nothing else. But the executor is also
-   the program's, whose work may depend on this very stream. So a job that has not begun after
-   `_PATIENCE` seconds is taken back, and until the executor has time again the queue may become
+   being read stay counted in `Inbound.spilled` until they have been fed. Jobs belong to the stream,
+   not to a task, so a cancellation cannot hit one.
+3. Jobs are begun and recorded in callbacks of the loop, except the one that closes the files. A
+   task only asks for that (`call_soon`), so an exception raised in a task by a signal handler finds
+   no half-recorded job.
+4. While the queue is long the transport is paused, which bounds memory. A job that has begun
+   depends on the disk alone, but it may not begin: the executor is also the program's, whose work
+   may depend on this very stream. So a job that has not begun after
+   `_PATIENCE` seconds is withdrawn, and until the executor has time again the queue may become
    twice as long every `_PATIENCE` seconds: an executor that is merely late costs little memory, and
    no wait lasts for ever. If there is no executor at all (the loop shuts down, no thread can be
    started) the queue grows without limit.
@@ -61,7 +62,7 @@ class _Job:
         self._ticket = [None]
 
     def claim(self) -> bool:
-        """Whether the caller is the first one. Atomic."""
+        """Whether the caller is the first one, and so does the job. Atomic."""
         try:
             self._ticket.pop()
         except IndexError:
@@ -84,7 +85,7 @@ class Spool:
         self._overflow = Overflow(open_spool)
         #: Bytes in the overflow.
         self._stored = 0
-        #: Held while the overflow is used.
+        #: Held while the overflow is used by a job, or closed.
         self._lock = threading.Lock()
         self._closing = False
         self._job: Optional[_Job] = None
@@ -137,7 +138,7 @@ class Spool:
             self._submit(_Job())
 
     def release(self) -> None:
-        """The same without the loop, which does not run. Safe in finalizers."""
+        """`close` without the loop, which does not run. Safe in finalizers."""
         self._discard()
         if self._job is not None and self._job.claim():
             self._job = None
@@ -149,7 +150,7 @@ class Spool:
         self._queued = self._inbound.spilled = 0
 
     def forget_after_fork(self) -> None:
-        """Close a fork's copies of the files. It has no other thread that could use them."""
+        """In a fork: close the copies of the files. No other thread of it could use them."""
         self._closing = True
         self._overflow.close()
 
@@ -169,7 +170,7 @@ class Spool:
             job.future.add_done_callback(partial(self._finished, job, timer))
 
     def _work(self, job: _Job, chunks: List[bytes]) -> None:
-        """Do a job, in a thread of the executor, unless it has been taken back."""
+        """Do a job, in a thread of the executor, unless it has been withdrawn."""
         try:
             if job.claim():
                 self._use_files(job, chunks)
@@ -194,7 +195,7 @@ class Spool:
                 self._close_files()
 
     def _keep_quiet(self, job: _Job) -> None:
-        """Keep the result from a closed loop: up to Python 3.10 the attempt to set it is logged."""
+        """Do not report to a closed loop: up to early releases of 3.12 the attempt is logged."""
         if self._monitor.loop.is_closed() and job.future is not None:
             with contextlib.suppress(RuntimeError):  # raised after the future has been cancelled
                 job.future.cancel()
@@ -204,7 +205,7 @@ class Spool:
     ) -> None:
         """Record a job that has been done."""
         timer.cancel()
-        if job is not self._job:  # taken back; so the executor has time again
+        if job is not self._job:  # withdrawn; so the executor has time again
             self._usable = True
             self._limit = _QUEUE
             self._changed()
@@ -286,5 +287,5 @@ class Spool:
                 self._lock.release()
 
     def _fail(self, error: BaseException) -> None:
-        # The frames of its traceback refer to bytes, and to what refers to it.
+        # Its traceback would keep bytes alive, and form a cycle with it.
         self.failure = error.with_traceback(None)  # type: ignore[assignment]

@@ -1,16 +1,16 @@
 """The start of a child of an asyncio process.
 
-1. The loop makes the child, connects its pipes, which takes some turns, and then hands it over.
-   Meanwhile the caller may be cancelled, the loop may shut down, or an exception may strike
+1. The loop makes the child, connects its pipes in some later iterations, and then hands it over.
+   Meanwhile the caller may be cancelled, the loop may shut down, or an exception may be raised
    anywhere, and the child exists, or will. So the loop is asked in a task of its own, which is not
    cancelled with the caller.
 2. A caller that no longer wants the child cancels the `Start` and stays until the child has been
    dropped, ended and reaped. If the caller is cancelled again, this goes on without it, and
    `_shutdown` waits for it.
 3. A loop may fail when the child exists already: asyncio watches for its end by a thread or a
-   descriptor, and the thread cannot be started, or there is no descriptor left. It says so at once,
-   and hands the child over some turns later all the same, with nobody to reap it. Then the child is
-   reaped here.
+   descriptor, and the thread cannot be started, or there is no descriptor left. The loop raises at
+   once, and hands the child over some iterations later all the same, with nobody to reap it. Then
+   the child is reaped here.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _POPEN_LEAKS = sys.version_info < (3, 11)
 #: Seconds after which a loop that has not answered a cancelled start is told to stop, again.
 _INSIST_AFTER = 0.1
 
-#: Turns of a loop: more than it takes to connect three pipes.
+#: Iterations of a loop: more than it takes to connect three pipes.
 _TURNS = 30
 
 #: Seconds between two looks at a child that the loop does not watch.
@@ -82,7 +82,7 @@ class Start:
 
     async def _ask(self, arguments: List[str], given: List[Optional[int]]) -> None:
         if self._cancelled:
-            return  # an exception has struck before `wait` had the task
+            return  # an exception was raised before `wait` had the task
         self._begun = True
         _reserve_descriptors(self.loop, 4 + 2 * given.count(PIPE))
         stdin, stdout, stderr = given
@@ -128,7 +128,7 @@ class Start:
         """Drop the child, now or as soon as the loop hands it over."""
         self._cancelled = True
         if self._task is not None:
-            # Again, in case an exception has struck before `wait` did it.
+            # Again, in case an exception was raised before `wait` did it.
             self._task.add_done_callback(self._answered)
         if self.child is not None:
             self.child.drop()

@@ -135,7 +135,7 @@ class Writer(asyncio.StreamWriter):
         """Let go of a piece that the pipe has been given.
 
         Taking it out of the iterator and giving it to the pipe is one call into C. So if an
-        exception has struck before this, the iterator still tells whether it was given. The same
+        exception was raised before this, the iterator still tells whether it was given. The same
         holds for writing it and noting how much was written.
         """
         if self._given is not None:
@@ -201,7 +201,7 @@ class Writer(asyncio.StreamWriter):
         self.break_off()
 
     def break_off(self) -> None:
-        """The same, of a pipe that nobody reads: a caller that writes on gets `BrokenPipeError`."""
+        """`abort` for a pipe that nobody reads: a caller that writes on gets `BrokenPipeError`."""
         self._direct = False
         if self._lost:
             return  # and the transport, which may hold bytes all the same, has no loop any more

@@ -1,7 +1,6 @@
-"""What both variants share once the process has been run.
+"""What the threaded and the asyncio variant share.
 
-The variants differ in how they start a child and how they wait for it. What does not wait is here,
-for any `Child`.
+They differ in how they start a child and how they wait for it. All that does not wait is here.
 """
 
 import operator
@@ -48,7 +47,7 @@ class Child(Protocol):
         """The exit code, if the child has ended."""
 
     def poll(self) -> Optional[int]:
-        """The same for a caller that polls, and so counts as waiting: its streams get more room."""
+        """`look`, for a caller that polls, and so counts as waiting: its streams get more room."""
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended."""
@@ -69,7 +68,7 @@ C = TypeVar("C", bound=Child)
 
 
 class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
-    """A process over some kind of child."""
+    """A process with any kind of `Child`."""
 
     #: What `None` or a negative number means for `buffer_size`.
     _default_buffer_size: ClassVar[int]
@@ -120,7 +119,7 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
     def _process(self) -> Any:
         """The same as `process`, but `None` before `run`.
 
-        Documented: subclasses and tests written for python-process read it. It does not use
+        Not private: subclasses and tests written for python-process read it. It does not use
         `process`, which such a subclass may override in terms of `_process`.
         """
         child: Any = self._child
@@ -200,8 +199,8 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
 
         Args:
             held_open: the names of the streams.
-            stacklevel: of the caller's line, as for `warnings.warn`, counted from here. The frames
-                above a coroutine are those that await it, so it is the same in both variants.
+            stacklevel: as for `warnings.warn`, counted from here. A coroutine is called by the
+                frames that await it, so one value serves both variants.
         """
         for name in held_open:
             warnings.warn(
@@ -213,7 +212,7 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
 
 
 def normalize_timeout(timeout: Optional[float]) -> Optional[float]:
-    """Return `timeout`, or `None` if it is not a number: comparing it never says that time is up.
+    """Return `timeout`, or `None` if it is NaN: comparing that never says that time is up.
 
     `subprocess.Popen.wait` takes it that way, too, before Python 3.15.
     """

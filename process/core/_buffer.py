@@ -144,7 +144,7 @@ class Buffer:
         return b""
 
     def take_until(self, separator: bytes) -> bytes:
-        """The same for the bytes up to and including the first `separator`."""
+        """`take_exactly` the bytes up to and including the first `separator`."""
         if self._chunks:
             first: Tuple[int, Any] = self._chunks[0]
             start, chunk = first

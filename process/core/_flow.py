@@ -1,4 +1,4 @@
-"""How much each stream of a process may hold, from what callers wait for.
+"""How much each stream of a process may hold, given what callers wait for.
 
 Theory of operation. A plain pipe bounds memory and can deadlock; a library that always reads cannot
 deadlock, but does not bound memory. So it depends on the callers. While no caller waits, a stream
@@ -6,15 +6,18 @@ holds at most its bound, and then the child blocks in its next write: backpressu
 waits for something, everything it is *not* waiting for must move without bound, because the child
 may have to write that first.
 
-Invariant (progress). For a caller that waits, every stream of the process has room, except the one
-it reads itself, and that one has room until it holds what was asked for. So whatever the child does
-next, it can do: there is no cycle child -> full pipe -> caller -> child.
+Invariant (progress). For a caller that waits, every stream of the process and of all connected ones
+has room, except the one it reads itself, and that one has room until it holds what was asked for.
+So whatever the child does next, it can do: there is no cycle child -> full pipe -> caller -> child.
 
-A poll (`running`, `exit_code`) is a wait of no duration. It grants each stream room for one more
-bound; and polled again without having been read, one more than it holds by then. So a loop of polls
-ends, and a caller that polls once before each read accumulates nothing.
+A poll (`running`, `exit_code`, a `join` that times out) is a wait of no duration. It grants each
+stream room for one more bound; if nothing was read since the last poll, for one bound more than it
+holds. So a loop of polls ends, and with a caller that polls once before each read a stream holds at
+most two bounds.
 
-This module does no I/O and takes no lock: a `Flow` that threads share needs one around it.
+This module does no I/O and takes no lock: a `Flow` that threads share needs one around it. Those of
+connected processes are read without their locks: what is read is one object or copied in one call,
+and a wait is registered before the others are woken.
 """
 
 import math
@@ -32,7 +35,7 @@ class Stream(Protocol):
     """What `Flow` knows of a stream: that a poll grants it room."""
 
     def grant(self) -> None:
-        """Allow one more bound, counted from what is held now."""
+        """Allow one more bound; if polled before without a read, counted from what is held."""
 
 
 class Wait:
@@ -67,7 +70,7 @@ class Flow:
     def __init__(self, shell: Optional[Shell] = None) -> None:
         self._shell = None if shell is None else weakref.ref(shell)
         self._connected: List[weakref.ref[Flow]] = []
-        #: Weak, so that a flow and its streams are no cycle.
+        #: Weak, so that a flow and its streams form no cycle.
         self._streams: List[weakref.ref[Stream]] = []
         self._waits: Dict[int, Tuple[weakref.ref[Wait], Optional[Stream], float]] = {}
 
@@ -153,7 +156,7 @@ class Flow:
         return True in [other._waited for other in self.connected]
 
     def need(self, stream: Stream) -> float:
-        """How many bytes of `stream` its readers need to have held."""
+        """How many bytes its waiting readers need `stream` to hold."""
         return max(
             (need for wait, own, need in self._waits.values() if own is stream and wait()),
             default=0,

@@ -148,7 +148,7 @@ class Front:
         return self.chunk.tell() < self._size
 
     def recall(self) -> int:
-        """Take back what is left; the offset in the stream up to which bytes have been taken."""
+        """Take back what is left. Return the offset up to which bytes have been taken."""
         if not self._rest:
             self._rest.extend(map(self.chunk.read, (-1,)))
         return self._begin + self._size - len(self._rest[0])
@@ -306,7 +306,7 @@ class Inbound:
 
     @property
     def uncollected(self) -> Buffer:
-        """The same, without the bytes of a collection that is under way."""
+        """`buffer`, without the bytes of a collection that is under way."""
         if self._front is not None:
             self._recall()
         if not self.busy:
@@ -350,7 +350,7 @@ class Inbound:
         return collection is not None and collection.active
 
     def taken_by_other(self, thread: object) -> bool:
-        """The same, unless the collection is that of `thread` itself.
+        """Whether a collection is active, unless it is that of `thread` itself.
 
         A signal handler may interrupt a caller that collects, and ask for the same bytes. To wait
         for that caller would be a deadlock, so the handler takes what has been collected.
@@ -396,7 +396,7 @@ class Inbound:
         wait: Wait,
         on_abandoned: Optional[OnAbandoned] = None,
     ) -> None:
-        """The same, without taking over what is held: see `gather`."""
+        """`collect`, without taking over what is held: see `gather`."""
         self._recall()
         before = self._parts.collection
         if before is not None and len(before) <= collection.goal:
@@ -407,7 +407,7 @@ class Inbound:
         collection.activate(wait, on_abandoned)
 
     def gather(self, size: float) -> bool:
-        """Move at most `size` bytes of what is held into the collection; whether that was all.
+        """Move at most `size` bytes of what is held into the collection. Return whether all was.
 
         Until it is, new bytes are queued behind it in the buffer.
         """

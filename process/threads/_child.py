@@ -1,7 +1,7 @@
 """The life of one child: started, awaited, ended, cleaned up.
 
 `start` makes the pipes, spawns the child, and starts the threads of its streams; if anything fails,
-or an exception strikes, at any point, `Child.roll_back` undoes what was done so far: the child is
+or an exception is raised, at any point, `Child.roll_back` undoes what was done so far: the child is
 ended and reaped, threads and descriptors are gone. The `Child` is made before anything else, so
 there is always an object that knows what to undo.
 
@@ -73,7 +73,7 @@ class Child:
     _get_pid: ClassVar[Any] = os.getpid
 
     def __init__(self) -> None:
-        #: Initialised when it is spawned; so it is known even if an exception strikes late.
+        #: Initialised when it is spawned; so it is known even if an exception is raised late.
         self.popen = _new_popen()
         self.monitor = Monitor()
         #: The ends of pipes that are closed once the child has inherited them, or has not.
@@ -136,7 +136,7 @@ class Child:
         return code
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        """Wait until the child has ended; whether it has.
+        """Wait until the child has ended. Return whether it has.
 
         Meanwhile every stream has room, so the library does not keep the child from ending.
         """
@@ -201,7 +201,7 @@ class Child:
             self._roll_back()
 
     def _roll_back_once(self) -> None:
-        """The same, after another thread that does it for a caller that was interrupted."""
+        """Roll back, after another thread that does it for a caller that was interrupted."""
         with self._rolling_back:
             self._roll_back()
 
@@ -340,7 +340,7 @@ class Child:
         return open_ones
 
     def close(self) -> List[str]:
-        """The same, and terminate the child first."""
+        """`finish`, and terminate the child first."""
         if not self.inherited:
             self.monitor.check_entry()
         self.terminate()

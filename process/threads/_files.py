@@ -1,6 +1,6 @@
 """The file objects that callers get for the child's streams.
 
-They are `io` classes by type, so whatever takes a file takes them, and by behaviour; but every
+They are `io` classes by type and by behaviour, so whatever takes a file takes them; but every
 method that would touch the descriptor goes to the `Source` or `Sink` instead. The C base class is
 initialised with the child's pipe only because it wants some descriptor; it never reads it.
 

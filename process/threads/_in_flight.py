@@ -2,8 +2,8 @@
 
 Theory of operation. A caller can be interrupted anywhere. The bytes are stored here within the call
 into C that reads them, so an exception comes before the read, or finds them here. To record them is
-to feed them to the `Inbound`, whose end tells how far that has got: if it is cut off in the middle,
-the next one goes on from there.
+to feed them to the `Inbound`, whose `end` says how much of a chunk it has: if a recording is cut
+off, the next one goes on from there.
 
 Where a chunk begins in the stream is noted when its recording begins, and not when it is read: a
 signal handler may come between a note and the read that it is for, and read and record chunks of
@@ -42,7 +42,7 @@ class InFlight:
         self.chunks.extend(zip(map(os.read, (descriptor,), (size,))))
 
     def record(self) -> int:
-        """Feed everything to the `Inbound`; the number of bytes it was."""
+        """Feed everything to the `Inbound`. Return how many bytes it was."""
         inbound = self._inbound
         size = 0
         while self.chunks:

@@ -11,18 +11,18 @@ that may block, never across a call into the caller's code.
 2. *Ends of waits.* A waiter is known to others by weak reference only. When an exception ends the
    call that has made it, the wait is over, whether the caller gets to say so or not.
 3. *Looking again.* No caller sleeps longer than `LOOK_AGAIN`. The interpreter runs signal handlers
-   in the main thread, between two instructions: a signal that strikes just before the wait begins,
-   or that the kernel delivers to another thread, does not end the wait; and neither does any on
-   Windows, where a lock is awaited.
-4. *The lock is given back.* A signal handler that raises may strike just after the lock was taken
-   and before the `with` block begins (gh-148874, CPython 3.14), or just before it is given back
-   (CPython 3.9, which looks for signals after almost any instruction). So each public call is made
-   inside `with monitor`, which gives back, at the end, a lock that is still held. (The calls for
-   which two more calls matter do the same in a `finally` of their own.)
+   in the main thread, between two instructions: a signal that arrives just before the wait begins,
+   or that the kernel delivers to another thread, does not end the wait. On Windows no signal ends a
+   wait for a lock.
+4. *The lock is released.* A signal handler may raise just after the lock was taken and before the
+   `with` block begins (gh-148874, CPython 3.14), or just before it is released (CPython 3.9, which
+   looks for signals after almost any instruction). So each public call is made inside
+   `with monitor`, which releases, at the end, a lock that is still held. (The calls for which two
+   more calls matter do the same in a `finally` of their own.)
 5. *Refusal.* A call that begins while its own thread holds the lock has been made by a signal
    handler that interrupted a locked section: it would deadlock, or find state half changed, and
    gets a `ProcessError` instead. That is decided by the stack (`_interrupts_a_call`): without such
-   a section further down, the lock was left behind after all, and is given back.
+   a section further down, the lock was left behind after all, and is released.
 """
 
 import sys
@@ -100,7 +100,7 @@ _RLock: Any = type(threading.RLock())
 
 
 class Lock(_RLock):  # type: ignore[misc]
-    """A lock that is not left locked by an exception that strikes while it is being taken."""
+    """A lock that is not left locked by an exception that is raised while it is being taken."""
 
     __slots__ = ()
 
@@ -196,7 +196,7 @@ class Monitor:
         self._waiters.pop(id(waiter), None)
 
     def notify(self) -> bool:
-        """Something has changed: wake the callers that can go on; whether there was one.
+        """Something has changed: wake the callers that can go on. Return whether there was one.
 
         The lock is held.
         """

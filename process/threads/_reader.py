@@ -4,8 +4,8 @@ It reads ahead into an `Inbound` up to its bound while nobody waits, beyond it w
 (`core._flow`), and above a few MiB into temporary files (`core._overflow`), which only this thread
 touches. Once the stream has a second pipe it is the relay (`_relay`).
 
-At end of file it stays until a caller comes: one that asks for `fileno()` then needs a thread for
-what is held.
+At end of file it stays until a caller comes, which may ask for `fileno()`, and then a thread is
+needed for what is held.
 
 A caller that has the claim reads the pipe itself (`read_directly`). It can be interrupted anywhere,
 so what it reads lies in an `InFlight` until it is recorded.
@@ -166,7 +166,7 @@ class ReaderThread(StreamThread):
             waiting = False
 
     def _move_once(self, relay: Relay, room: int, waiting: bool) -> bool:
-        """Do so once; whether it is to be done again, since nothing but bytes has changed."""
+        """Do so once. Return whether to do it again, since nothing but bytes has changed."""
         inbound = self.inbound
         readable, writable, broken, ended = self.end.wait_relay(
             relay.outlet, room > 0, waiting, self.monitor.pending_watch
@@ -206,7 +206,7 @@ class ReaderThread(StreamThread):
         )
 
     def _splice(self, relay: Relay) -> bool:
-        """Let the kernel move bytes, if it can; whether it has, or has ended.
+        """Let the kernel move bytes, if it can. Return whether it has, or the stream has ended.
 
         The buffer is empty, and the lock is held.
         """
@@ -311,7 +311,7 @@ class ReaderThread(StreamThread):
         return not inbound.crowded and not inbound.ending.eof
 
     def read_directly(self) -> bool:
-        """Read once, without waiting, for a caller; whether that has brought anything.
+        """Read once, without waiting, for a caller. Return whether that has brought anything.
 
         The lock is held.
         """

@@ -12,11 +12,12 @@ one, in the kernel (`os.splice`) where that can be done.
    second pipe (`recall`), is served from the buffer like any other read, and puts back what is left
    (`push`): the pipe is empty then, so it fits. While callers do so, little is put back, which is
    enough for `select`, and the thread stands by.
-3. *The receiver.* A process that has been given the second pipe keeps it, whatever becomes of ours.
+3. *The receiver.* A process that was given the second pipe keeps it, whatever becomes of our end.
    The relay lives as long as there are bytes and somebody who can read them: when nobody can, the
    second pipe reports an error, the child's pipe is closed, and the child gets its SIGPIPE.
 
-All but `close` and `leave`, which finalizers call, is called under the lock of the monitor.
+The methods are called under the lock of the monitor, except `close` and `leave`, which finalizers
+call, and `blocking`.
 """
 
 import os
@@ -83,7 +84,7 @@ class Relay:
         self.little = True
 
     def suspended_by(self, waiter: Waiter) -> bool:
-        """Whether it is this caller that does."""
+        """Whether this caller reads by way of the stream object."""
         reference = self._suspensions.get(id(waiter))
         return reference is not None and reference() is waiter
 
@@ -110,7 +111,7 @@ class Relay:
         self.commit(buffer)
 
     def push(self, buffer: Buffer) -> bool:
-        """Put back what the buffer holds, as far as it should be; whether that was something."""
+        """Put back what the buffer holds, as far as it should be. Return whether anything was."""
         if self._recalled or self._pushed:
             self.commit(buffer)
         outlet = self._outlet() if len(buffer) else None

@@ -2,8 +2,8 @@
 
 A caller hands its bytes over, whole, and then waits until no more than the bound is left of them.
 While it waits the child's output has room, so a child that answers before it has read everything
-can go on reading. Interrupted, a caller may have waited too little, but everything it has handed
-over is on its way, once.
+can go on reading. An interrupted caller may return early, but everything it has handed over is on
+its way, once.
 """
 
 import errno

@@ -1,9 +1,8 @@
 """The child's stdout or stderr, as callers see it.
 
 Callers take from an `Inbound`, in any thread. A caller that finds too little there reads the pipe
-itself if it can have the claim (`_thread`), and else waits to be woken by the stream's thread. It
-is not interrupted with the lock held for longer than a few assignments, and what it has not been
-given is still there for the next call.
+itself if it can have the claim (`_thread`), and else waits to be woken by the stream's thread. If a
+signal handler interrupts it, what it has not been given is still there for the next call.
 
 Where the interpreter allows it (`_interpreter`), a call leaves more than it was asked for in the
 *front*: an iterator, written in C, over the next lines or blocks, from which the stream object
@@ -151,7 +150,7 @@ class Source:
                 self._leave(waiter)
 
     def _restore(self, waiter: Waiter) -> None:
-        """The same. The lock is held. Cut off anywhere, it is done again."""
+        """`restore` with the lock held. If it is cut off anywhere, it is done again."""
         while self.returned:
             entry = self.returned[0]
             (data,) = entry
@@ -167,7 +166,7 @@ class Source:
             self._returning = None
 
     def unread_batch(self, batch: io.BytesIO) -> None:
-        """The same for a batch: unless it is the front, nothing else refers to it."""
+        """`unread` for a batch: unless it is the front, nothing else refers to it."""
         if batch is not self.inbound.front:
             self.unread(batch.read())
 

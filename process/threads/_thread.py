@@ -17,9 +17,9 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
    by while another caller waits for what it can do.
 3. *Progress.* A thread that sleeps although it could move is woken by the caller that begins to
    wait (`wake_if_needed`), or by the end of its timer. A thread that waits for the pipe waits for
-   nothing else but to be woken. A caller that has the claim gives it back when it stops waiting,
-   when it is interrupted its waiter goes, which wakes the thread (`on_abandoned`); and when a
-   second caller waits, the thread takes the claim away (`_revoke`).
+   nothing else but to be woken. A caller that has the claim releases it when it stops waiting. If
+   it is interrupted, its waiter disappears, which wakes the thread (`on_abandoned`). When a second
+   caller waits, the thread takes the claim away (`_revoke`).
 4. *The end.* `stop` is a store and two wake-ups, and takes no lock: a finalizer may call it at any
    line, in this very thread as well. The thread closes the pipe as its last act; it chooses to end
    and does so without giving the lock back in between.
@@ -230,7 +230,7 @@ class StreamThread(ABC):
     # The callers' side.
 
     def begin(self) -> bool:
-        """Take part in the monitor; whether there is nothing to be done, and the pipe is closed."""
+        """Take part in the monitor. Return whether nothing is to do, and the pipe is closed."""
         self.monitor.add(self)
         with self.monitor.lock:
             if not self._over():
@@ -284,7 +284,7 @@ class StreamThread(ABC):
         return owner is None or owner.thread == get_ident()
 
     def claim(self, waiter: Waiter) -> bool:
-        """Take the claim, if it can be taken; whether the caller has it. The lock is held."""
+        """Take the claim, if possible. Return whether the caller has it. The lock is held."""
         owner = None if self._owner is None else self._owner()
         if owner is waiter:
             return True
@@ -377,8 +377,8 @@ class StreamThread(ABC):
         """Wait until the thread, which has been told to end, has ended. Safe in finalizers.
 
         It does not wait for itself, nor for a thread that was never started, nor for one whose read
-        or write blocks. Ends because every wait of the thread can be woken; after a second even if
-        a caller fills the pipe of a thread that shares it.
+        or write blocks. This ends because every wait of the thread can be woken; after a second
+        even if a caller fills the pipe of a thread that shares it.
         """
         thread = None if self._thread is None else self._thread()
         if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
@@ -387,7 +387,7 @@ class StreamThread(ABC):
         thread.join(_PATIENCE)
 
     def await_end(self, timeout: float = _PATIENCE) -> None:
-        """The same without `Thread.join`, for threads that `threading` does not know.
+        """`join` without `Thread.join`, for threads that `threading` does not know.
 
         It would make a record of the calling thread, and keep that for good: of the threads of
         `run_uninterrupted` and `Child.drop_elsewhere`, for example.

@@ -3,8 +3,8 @@
 Callers hand bytes over by way of an `Outbound`. While the thread does not move, a caller that has
 just handed some over writes to the pipe itself, without blocking, and the rest is the thread's.
 What a caller has written is noted within the call into C that writes, so that an interrupted caller
-neither loses bytes nor sends them twice. What a pipe takes wholly or not at all needs no note: if
-nothing is queued it goes past the queue.
+neither loses bytes nor sends them twice. What a pipe takes as a whole or not at all need not be
+noted: if nothing is queued it goes past the queue.
 """
 
 import os
@@ -80,7 +80,7 @@ class WriterThread(StreamThread):
         super().wake_if_needed()
 
     def write_directly(self) -> bool:
-        """Write what can be written without waiting, for a caller; whether nothing is left.
+        """Write what can be written without waiting, for a caller. Return whether nothing is left.
 
         The lock is held.
 
