@@ -5,6 +5,7 @@ import importlib
 import subprocess
 import sys
 import threading
+import weakref
 from collections import deque
 from itertools import chain
 from types import FunctionType, MethodType, SimpleNamespace
@@ -97,9 +98,11 @@ def storing_pid(execute_child: Any) -> Any:
     fork_exec: Any = names.get("_fork_exec") or getattr(module, "fork_exec", None)
     if fork_exec is None:  # Windows
         return execute_child
-    popen = execute_child.__self__
+    # Weak: without a global interpreter lock a function lives until the garbage collector runs.
+    reference = weakref.ref(execute_child.__self__)
 
     def fork_exec_and_store(*arguments: Any) -> Any:
+        popen: Any = reference()
         pids = map(fork_exec, *zip(arguments))
         deque(map(setattr, (popen,), ("pid",), pids), maxlen=0)
         return popen.pid
@@ -110,7 +113,7 @@ def storing_pid(execute_child: Any) -> Any:
     copy = FunctionType(
         function.__code__, names, function.__name__, function.__defaults__, function.__closure__
     )
-    return MethodType(copy, popen)
+    return MethodType(copy, execute_child.__self__)
 
 
 def run_uninterrupted(function: Callable[[], None]) -> None:
