@@ -553,6 +553,28 @@ async def test_no_thread_can_be_started(
     assert disk.files == []
 
 
+class Reluctant(ThreadPoolExecutor):
+    """Has no thread for its first job."""
+
+    refused = False
+
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        if not self.refused:
+            self.refused = True
+            raise RuntimeError("can't start new thread")
+        return super().submit(*arguments, **options)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_no_thread_can_be_started_for_once(loops: Kit, disk: Disk) -> None:
+    """Later the executor is tried again: what overflows does not stay in memory for good."""
+    asyncio.get_running_loop().set_default_executor(Reluctant(1))
+    async with loops.opened(flood()) as process:
+        await process.join()
+        await reached(lambda: process.stdout.spool._stored > 0)
+        assert await read_all(process.stdout) == pattern(SIZE, 1)
+
+
 # Whatever happens in the middle of a job.
 
 

@@ -16,8 +16,8 @@ caller has made room. The order of the bytes is: `Inbound`, files, queue.
    may depend on this very stream. So a job that has not begun after
    `_PATIENCE` seconds is withdrawn, and until the executor has time again the queue may become
    twice as long every `_PATIENCE` seconds: an executor that is merely late costs little memory, and
-   no wait lasts for ever. If there is no executor at all (the loop shuts down, no thread can be
-   started) the queue grows without limit.
+   no wait lasts for ever. While there is no executor at all (the loop shuts down, no thread can be
+   started) the queue grows without limit, and every `_PATIENCE` seconds it is tried again.
 5. The files are used by the thread that has claimed the job, or, if there is no job, by the loop.
    To close them, a caller first sets a flag and then tries the lock. A user of the files first
    releases the lock and then looks at the flag. So one of the two sees the other, and closes.
@@ -166,6 +166,7 @@ class Spool:
         except RuntimeError:  # the executor is shut down, or no thread can be started
             timer.cancel()
             self._take_back(job, math.inf)
+            loop.call_later(_PATIENCE, self._try_again)
         else:
             job.future.add_done_callback(partial(self._finished, job, timer))
 
@@ -206,9 +207,7 @@ class Spool:
         """Record a job that has been done."""
         timer.cancel()
         if job is not self._job:  # withdrawn; so the executor has time again
-            self._usable = True
-            self._limit = _QUEUE
-            self._changed()
+            self._try_again()
             return
         if future.cancelled():
             self._take_back(job, math.inf)
@@ -240,6 +239,13 @@ class Spool:
         if not self._usable and not self._closing:
             self._limit *= 2
             self._monitor.loop.call_later(_PATIENCE, self._allow_more)
+            self._changed()
+
+    def _try_again(self) -> None:
+        """Rely on the executor."""
+        if not self._usable:
+            self._usable = True
+            self._limit = _QUEUE
             self._changed()
 
     def _take_back(self, job: _Job, limit: float) -> bool:
