@@ -657,13 +657,13 @@ def test_abandoned_while_the_thread_asks_whether_it_is_active() -> None:
 
         __slots__ = ("_owners",)
 
-        @property
-        def _owner(self) -> Any:
+        def _look(self) -> Any:
             return self._owners.pop(0)
 
-        @_owner.setter
-        def _owner(self, owner: Any) -> None:
+        def _enter(self, owner: Any) -> None:
             self._owners = [owner, None, None]
+
+        _owner: Any = property(_look, _enter)
 
     collection = Abandoned()
     collection.activate(WAIT, None)
