@@ -388,7 +388,11 @@ class PipeEnd:
         descriptor = self.descriptor  # referred to, it stays open
         number = descriptor.fileno()
         wanted = {} if number < 0 else {number: _OUT if self._writing else _IN}
-        events, ended = self._wait(wanted, watch, timeout, event or self.event)
+        try:
+            events, ended = self._wait(wanted, watch, timeout, event or self.event)
+        finally:
+            if self.event is None:  # closed meanwhile, and left to us
+                descriptor.close()
         if number in events:
             self.hung_up = events[number] == _HUNG_UP
         return ended
@@ -412,11 +416,7 @@ class PipeEnd:
         watched = -1 if watch is None else watch.fileno()
         if watched >= 0:
             wanted[watched] = _IN
-        try:
-            events = _poll(wanted, timeout)
-        finally:
-            if self.event is None:  # closed meanwhile, and left to us
-                descriptor.close()
+        events = _poll(wanted, timeout)
         if event.fileno() in events:
             event.clear()
             if event is not self.event:  # an interrupted call may wait for it, too
