@@ -43,6 +43,9 @@ Decide = Callable[[Buffer, bool, int], int]
 class Source:
     """One output stream of the child, for any number of callers."""
 
+    #: The interpreter may begin to use a global lock, but does not do without it later.
+    has_fronts = atomic_between_calls()
+
     def __init__(self, monitor: Monitor, reader: ReaderThread, name: str) -> None:
         self.name = name
         self.reader = reader
@@ -55,7 +58,6 @@ class Source:
         self.block_chunk = io.BytesIO()
         self.monitor = monitor
         self.inbound = reader.inbound
-        self.has_fronts = atomic_between_calls()
         self._closed = False
         #: What callers have taken and could not pass on, until it is in the buffer again. Each in a
         #: tuple of its own, by which it is known. Filled in one call into C, as the first thing
