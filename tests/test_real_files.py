@@ -254,6 +254,125 @@ def test_reading_into_a_buffer_of_one_size() -> None:
         assert found + process.output() == data
 
 
+@pytest.mark.parametrize("buffer_size", [None, 0])
+def test_a_closed_stream_answers_no_question(buffer_size: Any) -> None:
+    """Nor is it iterated over: the old lines are not handed out, and no end is reported."""
+    with Process(["printf", "a\\nb\\n"], buffer_size=buffer_size) as process:
+        stdout: Any = process.stdout
+        assert next(stdout) == b"a\n"
+        stdout.close()
+        for call in (lambda: iter(stdout), stdout.seekable, stdout.isatty):
+            with pytest.raises(ValueError, match="closed"):
+                call()
+
+
+def test_a_size_that_means_nothing() -> None:
+    """As `io` has it, -1 and `None` mean all, and less than that is a mistake."""
+    with Process(["printf", "abc"]) as process:
+        with pytest.raises(ValueError, match="non-negative or -1"):
+            process.stdout.read(-2)
+        assert process.stdout.read(None) == b"abc"
+
+
+def test_raw_goes_on_where_the_buffered_stream_has_got_to() -> None:
+    """It reads no descriptor of its own, on which what was read ahead would be missing."""
+    data = b"".join(lines(1000))
+    with Process(["cat"], stdin=data) as process:
+        process.join()
+        raw: Any = process.stdout.raw  # type: ignore[union-attr]
+        assert repr(raw) == "<_Raw stdout>"
+        target = bytearray(100)
+        found = process.stdout.readline() + raw.read(10) + process.stdout.read(10)
+        size = raw.readinto(target)
+        found += bytes(target[:size])
+        assert raw.fileno() == process.stdout.fileno()
+        assert found + process.stdout.readline() + raw.read() == data
+        raw.close()
+        assert process.stdout.closed
+
+
+def test_an_unbuffered_stream_is_read_into_a_buffer() -> None:
+    """What there is, at most what fits, and 0 at the end."""
+    data = pattern(2500)
+    with Process(["cat"], stdin=data, buffer_size=0) as process:
+        stdout: Any = process.stdout
+        process.join()
+        target = bytearray(1000)
+        found = b""
+        while True:
+            size = stdout.readinto(target)
+            if not size:
+                break
+            found += bytes(target[:size])
+        assert found == data
+
+
+def test_a_reader_is_detached_in_the_middle_of_its_lines() -> None:
+    """`raw` goes on behind the last line, and the stream hands out nothing that it has still had.
+
+    What was read ahead for the next lines, or the next blocks, is not lost with it.
+    """
+    data = b"".join(lines(1000))
+    with Process(["cat"], stdin=data) as process:
+        process.join()
+        stdout: Any = process.stdout
+        found = next(stdout) + stdout.readline() + stdout.read(7) + stdout.read(7)
+        raw = stdout.detach()
+        assert repr(stdout) == "<Reader detached>"
+        for call in (
+            stdout.read,
+            stdout.readline,
+            stdout.readlines,
+            stdout.peek,
+            stdout.fileno,
+            stdout.detach,
+            lambda: stdout.read(7),
+            lambda: stdout.read1(7),
+            lambda: stdout.readinto(bytearray(7)),
+            lambda: next(stdout),
+        ):
+            with pytest.raises(ValueError, match="detached"):
+                call()
+        assert found + raw.read() == data
+
+
+def test_a_writer_is_detached_with_bytes_that_were_not_flushed() -> None:
+    """They are sent first, as by `io`; what `raw` writes comes behind them."""
+    with Process(["cat"], stdin=PIPE) as process:
+        stdin: Any = process.stdin
+        stdin.write(b"one ")
+        raw = stdin.detach()
+        for call in (lambda: stdin.write(b"lost"), stdin.flush, stdin.fileno, stdin.detach):
+            with pytest.raises(ValueError, match="detached"):
+                call()
+        assert raw.write(b"two") == 3
+        raw.flush()
+        raw.close()
+        assert process.output() == b"one two"
+
+
+@pytest.mark.parametrize("buffer_size", [None, 0])
+def test_a_buffer_with_gaps_is_not_written(buffer_size: Any) -> None:
+    """Its bytes do not lie side by side: nothing is sent, and the stream is as it was."""
+    with Process(["cat"], stdin=PIPE, buffer_size=buffer_size) as process:
+        process.stdin.write(b"before ")
+        with pytest.raises(BufferError, match="not C-contiguous"):
+            process.stdin.write(memoryview(b"abcdef")[::2])
+        process.stdin.write(b"after")
+        process.stdin.close()
+        assert process.output() == b"before after"
+
+
+def test_small_writes_of_every_kind_come_in_order() -> None:
+    """Only `bytes` are appended to what small writes have in one step; the rest comes behind."""
+    with Process(["cat"], stdin=PIPE) as process:
+        assert process.stdin.write(b"") == 0
+        for data in (b"a", bytearray(b"b"), memoryview(b"c"), b"", bytearray(), b"d"):
+            assert process.stdin.write(data) == len(data)
+        process.stdin.close()
+        assert process.output() == b"abcd"
+
+
 def test_unbuffered_streams() -> None:
     """`buffer_size=0`: a read returns what there is, and a write has been sent when it returns."""
     with Process(["cat"], stdin=PIPE, buffer_size=0) as process:

@@ -235,6 +235,7 @@ class Reader(_Reading, io.BufferedReader):
         raw = super().detach()
         self.source = Detached()  # type: ignore[assignment]
         self._lines = self._blocks = self._pieces = NOTHING
+        self._block_size = self._piece_size = -1
         self.__next__ = self.readline
         return raw
 
@@ -244,6 +245,8 @@ class Reader(_Reading, io.BufferedReader):
 
 class Detached:
     """What a buffered stream has instead of a source or a sink once its `raw` was detached."""
+
+    name = "detached"
 
     def __getattr__(self, name: str) -> Any:
         raise ValueError("raw stream has been detached")
