@@ -464,8 +464,9 @@ def test_a_descriptor_that_does_not_block_makes_reads_that_do_not(buffer_size: A
     with Process(CAT, stdin=PIPE, buffer_size=buffer_size) as process:
         stdout: Any = process.stdout
         os.set_blocking(stdout.fileno(), False)
-        for call in (stdout.read, lambda: stdout.read(3)):
-            assert not call()
+        target = bytearray(3)
+        for call in (stdout.read, lambda: stdout.read(3), lambda: stdout.readinto(target)):
+            assert call() is None
         assert stdout.readline() == b""
         process.stdin.write(b"one\ntwo")
         process.stdin.flush()
@@ -474,6 +475,10 @@ def test_a_descriptor_that_does_not_block_makes_reads_that_do_not(buffer_size: A
             found += stdout.read(3) or b""
         assert found == b"one\ntwo"
         assert stdout.readline() == b""
+        process.stdin.write(b"a piece")
+        process.stdin.flush()
+        until(lambda: stdout.source.relay.empty is False)
+        assert stdout.readline() == b"a piece"  # it is all that there is
         process.stdin.close()
         process.join()
         assert stdout.read() == b""
