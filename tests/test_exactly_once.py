@@ -162,6 +162,21 @@ def test_a_write_alone_reports_a_broken_pipe(size: int, buffer_size: Optional[in
 
 
 @pytest.mark.parametrize("buffer_size", [0, None])
+def test_a_few_bytes_report_a_broken_pipe_each_time(buffer_size: Optional[int]) -> None:
+    """They would have fitted into the pipe, so no wait for room can tell."""
+    with Process(python(DEAF), PIPE, buffer_size=buffer_size) as process:
+        assert process.stdout.readline() == b"closed\n"
+
+        def send() -> None:
+            process.stdin.write(b"x")
+            process.stdin.flush()
+
+        for call in (send, send, process.stdin.flush if buffer_size is None else send):
+            with pytest.raises(BrokenPipeError):
+                call()
+
+
+@pytest.mark.parametrize("buffer_size", [0, None])
 def test_a_write_alone_is_told_while_it_waits(buffer_size: Optional[int]) -> None:
     """The child closes its end when a part has gone in, and the writer waits for room."""
     script = f"get(100_000); shut(0); put(1, pattern({LARGE}, 1))"

@@ -1,5 +1,6 @@
 """Rule 9: what goes wrong at a start has a name, leaves nothing, and the next run works."""
 
+import _thread
 import asyncio
 import errno
 import io
@@ -9,11 +10,12 @@ import signal
 import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from process import DEVNULL, PIPE, Process, ProcessAlreadyRunError, ProcessError
+from process import DEVNULL, PIPE, Process, ProcessAlreadyRunError, ProcessError, _interpreter
 from process.asyncio import _protocol
 from process.asyncio._child import Child
 from process.asyncio._monitor import LoopMonitor
@@ -204,6 +206,31 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, fault: Exception) 
     assert descriptors() == before
     assert threading.active_count() == threads
     assert _child.Child.alive == alive  # it is not ended again
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert process.run().output() == pattern(LARGE)
+    process.close()
+
+
+def test_no_thread_even_to_clean_up_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor to import in: the calling thread does both, and the child that had begun is reaped."""
+    before = descriptors()
+    fault = RuntimeError("can't start new thread")
+
+    def refuse(*_: object) -> None:
+        raise fault
+
+    process = Process(["cat"], stdin=pattern(LARGE))
+    with monkeypatch.context() as patch:
+        threads = SimpleNamespace(allocate_lock=_thread.allocate_lock, start_new_thread=refuse)
+        patch.setattr(_interpreter, "_thread", threads)
+        patch.setattr(_interpreter, "_imported", {})
+        with pytest.raises(ProcessError) as caught:
+            process.run()
+        assert list(_interpreter._imported) == ["process.threads._child"]
+    assert caught.value.__cause__ is fault
+    fault.__traceback__ = None
+    assert descriptors() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert process.run().output() == pattern(LARGE)

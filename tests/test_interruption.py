@@ -72,6 +72,22 @@ def test_a_signal_handler_raises_in(call: Callable[[Any], Any]) -> None:
     assert process.exit_code == 0
 
 
+@pytest.mark.usefixtures("raising_handler")
+def test_a_signal_handler_raises_an_ordinary_exception_in_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not a failure of the run, and arrives as it was raised; the next run works."""
+    process = Process(["echo", "x"])
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "process.process.check_arguments", lambda _: signal.raise_signal(signal.SIGUSR1)
+        )
+        with pytest.raises(InterruptedByTestError):
+            process.run()
+    assert process.run().output() == b"x\n"
+    process.close()
+
+
 @pytest.mark.usefixtures("raising_handler", "looks_again")
 def test_a_signal_handler_raises_in_close() -> None:
     """An interrupted `close` has kept nothing back from the next one."""

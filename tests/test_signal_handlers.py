@@ -275,6 +275,43 @@ def test_a_write_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None
     assert found == sent
 
 
+def test_small_writes_have_filled_up_while_the_lock_is_held() -> None:
+    """Their bytes cannot be refused any more, nor sent at once: a later call sends them."""
+    with Process(["cat"], stdin=PIPE) as process:
+        sink: Any = process.stdin.sink  # type: ignore[union-attr]
+        process.stdin.write(b"few")
+        with sink.writer.monitor.lock:
+            sink.push()
+            assert sink.outbound.pending
+        process.stdin.close()
+        assert process.output() == b"few"
+
+
+def test_an_exception_has_left_the_lock_locked() -> None:
+    """It has struck where the lock was just taken: the call releases it (gh-148874)."""
+    monitor = Monitor()
+
+    def interrupted() -> None:
+        with monitor:
+            monitor.lock.acquire()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not monitor.lock._is_owned()
+
+
+def test_a_lock_that_was_left_locked_is_not_taken_for_an_interrupted_call() -> None:
+    """No call is under way further down the stack: the next one goes on."""
+    with Process(["cat"], stdin=PIPE) as process:
+        monitor: Any = process.stdout.source.monitor  # type: ignore[union-attr]
+        for call in (lambda: process.stdin.write(bytes(MIB)), process.stdin.close, process.output):
+            monitor.lock.acquire()
+            call()
+            assert not monitor.lock._is_owned()
+        assert process.output() == bytes(MIB)
+
+
 def test_a_storm_of_handlers_that_call() -> None:
     """Handlers strike everywhere; each either gets through or gets an error."""
     results: List[Any] = []
