@@ -236,6 +236,9 @@ def test_a_pipe_that_is_closed_during_a_wait() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)  # the last wait has closed it
     assert descriptor.fileno() == -1
+    read.close(in_use=True)  # once more, by a thread that has failed while it closed it
+    read.evict()
+    assert read.wait(None, 0) is False
 
 
 def test_a_wake_up_that_has_not_been_freed_is_used_again() -> None:
@@ -251,6 +254,16 @@ def test_a_wake_up_that_has_not_been_freed_is_used_again() -> None:
     again.close()
     event._read.close()
     assert PipeEnd(Descriptor(), writing=False).event is not event
+
+
+@pytest.mark.usefixtures("abilities")
+def test_a_wake_up_is_cleared_that_was_not_set() -> None:
+    """That takes nothing away from the next one, and does not wait for it."""
+    event = _posix._Event()
+    event.clear()
+    assert not _posix.wait_readable(event.fileno(), 0)
+    event.set()
+    assert _posix.wait_readable(event.fileno(), 0)
 
 
 def test_a_pipe_that_is_closed_at_once() -> None:
@@ -283,6 +296,8 @@ def test_a_relay_waits_for_either_pipe() -> None:
     watch.release()
     inlet.close()
     assert read.wait_relay(outlet, False, False, None)[2]
+    outlet.close()  # as a caller may that takes the stream back
+    assert read.wait_relay(outlet, True, True, None) == (False, False, False, False)
 
 
 def test_a_second_pipe_is_written_to_without_blocking() -> None:
@@ -299,6 +314,14 @@ def test_a_second_pipe_is_written_to_without_blocking() -> None:
     assert not _posix.has_reader(outlet)
     with pytest.raises(BrokenPipeError):
         list(_posix.relay_write(outlet, memoryview(b"x")))
+
+
+def test_a_pipe_that_cannot_be_opened_anew() -> None:
+    """It is closed, or there is no file system of processes: the library does without."""
+    inlet, _ = _posix.make_pipe(1)
+    number = inlet.fileno()
+    inlet.close()
+    assert _posix.reopen(number, os.O_RDONLY) is None
 
 
 @pytest.mark.usefixtures("without_proc")
@@ -362,6 +385,52 @@ def test_a_finalizer_lets_go_while_a_caller_takes_bytes_back(
     assert buffer.take(100) == b"bytes"
     relay.close()
     relay.outlet.close()  # its class refers to the relay, and is never freed on CPython 3.13t
+
+
+@pytest.mark.parametrize("struck", [False, True])
+def test_bytes_are_taken_back_twice(monkeypatch: pytest.MonkeyPatch, struck: bool) -> None:
+    """An exception strikes just before they are in the buffer again, or just after."""
+    relay, buffer = Relay(), Buffer()
+    real = Buffer.unread
+
+    def unread(self: Buffer, data: bytes) -> None:
+        if struck:
+            real(self, data)
+        raise KeyboardInterrupt
+
+    os.write(relay.outlet.fileno(), b"bytes")
+    buffer.append(b" and more")
+    with monkeypatch.context() as patch:
+        patch.setattr(Buffer, "unread", unread)
+        with pytest.raises(KeyboardInterrupt):
+            relay.recall(buffer)
+    relay.recall(buffer)
+    assert buffer.take(100) == b"bytes and more"
+    relay.close()
+    relay.outlet.close()
+
+
+@pytest.mark.parametrize("way", ["push", "recall"])
+def test_bytes_are_put_back_twice(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """An exception strikes when they are in the pipe and still in the buffer, too."""
+    relay, buffer = Relay(), Buffer()
+
+    def skip_to(self: Buffer, position: int) -> None:
+        raise KeyboardInterrupt
+
+    buffer.append(b"bytes")
+    with monkeypatch.context() as patch:
+        patch.setattr(Buffer, "skip_to", skip_to)
+        with pytest.raises(KeyboardInterrupt):
+            relay.push(buffer)
+    buffer.append(b" and more")
+    getattr(relay, way)(buffer)
+    if way == "push":
+        assert os.read(relay.descriptor.fileno(), 100) == b"bytes and more"
+    else:
+        assert buffer.take(100) == b"bytes and more"
+    relay.close()
+    relay.outlet.close()
 
 
 def test_a_caller_does_not_write_where_a_signal_would_end_the_program() -> None:
