@@ -321,6 +321,30 @@ def test_interrupted_after_the_bytes_were_taken(monkeypatch: pytest.MonkeyPatch,
         assert child.stdout.read(size) == data[1 : 1 + size]
 
 
+@pytest.mark.parametrize("struck", [False, True], ids=["before", "after"])
+def test_interrupted_while_bytes_are_put_back(
+    monkeypatch: pytest.MonkeyPatch, struck: bool
+) -> None:
+    """It is done again, and not twice: the bytes are there for the next call, once."""
+    real = Buffer.unread
+
+    def unread(self: Buffer, data: bytes) -> None:
+        if struck:
+            real(self, data)
+        raise KeyboardInterrupt
+
+    with Process(["printf", "abcdef"]) as child:
+        child.join()
+        source: Any = child.stdout.source  # type: ignore[union-attr]
+        assert child.stdout.read(2) == b"ab"
+        with monkeypatch.context() as patch:
+            patch.setattr(Buffer, "unread", unread)
+            with pytest.raises(KeyboardInterrupt):
+                source.unread(b"ab")
+        assert child.stdout.read(4) == b"abcd"
+        assert child.output() == b"ef"
+
+
 def test_dropped_without_pipes() -> None:
     """A child that has no streams is ended like any other."""
     child = Process(["sleep", "1000"], stdout=None, stderr=None).run()

@@ -14,6 +14,7 @@ from process.core._flow import Flow
 from process.core._inbound import Inbound
 from process.threads._lines import _Batches
 from process.threads._monitor import Waiter
+from process.threads._source import Source
 from process.threads._thread import StreamThread
 from tests.support import CAT, InterruptedByTestError, lines, python
 
@@ -232,14 +233,16 @@ def test_a_loop_that_ends_in_the_middle_of_a_wait(monkeypatch: pytest.MonkeyPatc
     assert list(waits) == []
 
 
+class Interrupting(Deque[Any]):
+    """A queue to which something is added just before an exception strikes."""
+
+    def extendleft(self, iterable: Iterable[Any]) -> None:
+        super().extendleft(iterable)
+        raise InterruptedByTestError
+
+
 def test_interrupted_just_after_a_line_was_queued() -> None:
     """Of a stream whose descriptor was asked for: the line belongs to the next call of any kind."""
-
-    class Interrupting(Deque[Any]):
-        def extendleft(self, iterable: Iterable[Any]) -> None:
-            super().extendleft(iterable)
-            raise InterruptedByTestError
-
     with Process(python(r"put(1, b'a\nb\nc\n')")) as process:
         process.stdout.fileno()
         source: Any = process.stdout.source  # type: ignore[union-attr]
@@ -249,6 +252,21 @@ def test_interrupted_just_after_a_line_was_queued() -> None:
         assert process.stdout.readline() == b"a\n"
         assert process.output() == b"b\nc\n"
         assert list(queue[0]) == []
+
+
+@pytest.mark.skipif(not Source.has_fronts, reason="lines are not taken in batches here")
+def test_interrupted_just_after_a_batch_was_queued() -> None:
+    """The batch is the front of the stream, which any call recalls: it need not be put back."""
+    with Process(python(r"put(1, b'a\nb\nc\n')")) as process:
+        process.join()
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        queue = Interrupting()
+        with pytest.raises(InterruptedByTestError):
+            next(_Batches(source.batch, source.unread_batch, queue).waits())
+        assert not source.returned
+        assert next(queue[0]) == b"a\n"
+        assert process.stdout.readline() == b"b\n"
+        assert process.output() == b"c\n"
 
 
 def test_a_second_call_brings_a_line_before_the_first_comes_to_its_own() -> None:

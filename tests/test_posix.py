@@ -387,6 +387,20 @@ def test_a_finalizer_lets_go_while_a_caller_takes_bytes_back(
     relay.outlet.close()  # its class refers to the relay, and is never freed on CPython 3.13t
 
 
+def test_a_second_pipe_that_cannot_be_opened_anew_is_left_to_its_receiver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A write of the caller's might raise SIGPIPE, so the thread puts back what was taken out."""
+    monkeypatch.setattr(_platform, "reopen", lambda *_: None)
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as process:
+        copy = os.dup(process.stdout.fileno())
+        process.join()
+    assert b"".join(iter(lambda: os.read(copy, 65_536), b"")) == data
+    os.close(copy)
+    assert process.output() == b""
+
+
 @pytest.mark.parametrize("struck", [False, True])
 def test_bytes_are_taken_back_twice(monkeypatch: pytest.MonkeyPatch, struck: bool) -> None:
     """An exception strikes just before they are in the buffer again, or just after."""

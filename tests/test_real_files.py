@@ -6,6 +6,7 @@ import select
 import shutil
 import signal
 import subprocess
+import threading
 from array import array
 from pathlib import Path
 from typing import Any, List
@@ -13,7 +14,7 @@ from typing import Any, List
 import pytest
 
 from process import PIPE, Process, ProcessError
-from tests.support import LARGE, MIB, PROMPT, Gate, free, lines, pattern, python
+from tests.support import LARGE, MIB, PROMPT, Gate, free, lines, pattern, python, until
 
 
 def read_with_os(stream: Any, size: int = -1) -> bytes:
@@ -490,6 +491,43 @@ def test_a_stream_is_closed_while_its_receiver_is_started(monkeypatch: pytest.Mo
             receiver.run()
         assert receiver.output() == data
         receiver.close()
+
+
+def test_a_stream_is_closed_while_a_receiver_is_started_in_vain() -> None:
+    """What is taken back is not there any more, nor is it taken back twice."""
+    with Process(["cat"], stdin=PIPE) as giver:
+        source: Any = giver.stdout.source  # type: ignore[union-attr]
+        offer = source.offer()
+        giver.stdout.close()
+        until(lambda: source.reader.done)
+        for _ in range(2):
+            offer.withdraw()
+        offer.descriptor.close()
+        with pytest.raises(ValueError, match="closed"):
+            giver.stdout.read(1)
+
+
+def test_a_receiver_waits_for_another_one_that_is_started_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By another thread: as soon as that has failed, the child's own pipe is the second one's."""
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=PIPE) as giver:
+        source: Any = giver.stdout.source  # type: ignore[union-attr]
+        first = source.offer()
+        monkeypatch.setattr(source.reader, "_movable", bool)  # the thread does not ask for the pipe
+        second = Process(["cat"], stdin=giver.stdout)
+        starting = threading.Thread(target=second.run)
+        starting.start()
+        until(lambda: source.reader._requested)
+        first.withdraw()
+        first.descriptor.close()
+        starting.join()
+        giver.stdin.write(data)
+        giver.stdin.close()
+        assert second.output() == data
+        second.close()
+        assert source.handed_over
 
 
 def test_two_receivers_of_one_stream() -> None:
