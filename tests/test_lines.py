@@ -26,6 +26,7 @@ def process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """A process that writes lines and then a piece of one."""
     if request.param == "free-threaded":
         monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+        monkeypatch.setattr(Source, "has_fronts", False)
     data = b"".join(lines(COUNT)) + b"no end"
     size = 0 if request.param == "unbuffered" else None
     with Process(CAT, stdin=data, buffer_size=size) as child:
@@ -166,6 +167,8 @@ def _interrupt_waits(monkeypatch: pytest.MonkeyPatch, handler: Callable[[], obje
 def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     gil = request.param == "in batches"
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: gil, raising=False)
+    if not gil:
+        monkeypatch.setattr(Source, "has_fronts", False)
 
 
 @pytest.mark.usefixtures("_ways")

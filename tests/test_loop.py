@@ -11,6 +11,7 @@ from typing import Any, Iterator, List
 import pytest
 
 from process import PIPE, AsyncProcess, _platform
+from process.asyncio import _reader
 from process.asyncio._monitor import LoopMonitor
 from process.core._flow import BOUND, Flow
 from tests.support import (
@@ -471,3 +472,27 @@ async def test_a_pipe_is_lost_after_the_process(loops: Kit) -> None:
     await stdin.wait_closed()
     stdin.close()
     await process.close()
+
+
+@pytest.mark.parametrize("fronts", [True, False])
+async def test_lines_that_are_there_hold_nobody_up(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch, fronts: bool
+) -> None:
+    """Each is short, and yet many of them cost time: other tasks have their turn in between."""
+    if not fronts:
+        monkeypatch.setattr(_reader, "_HAS_FRONTS", False)
+    number, turns = 10_000, 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with loops.opened(["cat"], stdin=b"\n" * number) as process:
+        await held_to_the_end(process)
+        counting = asyncio.ensure_future(count())
+        for _ in range(number):
+            assert await process.stdout.readline() == b"\n"
+        counting.cancel()
+    assert turns >= number * _reader._CALL // BOUND > 1

@@ -485,6 +485,29 @@ async def test_an_executor_that_becomes_busy(loops: Kit, disk: Disk, stuck: Stuc
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_a_job_that_is_under_way_is_not_given_up_on(
+    loops: Kit, disk: Disk, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the disk is: what it is writing must not be written by the loop, too."""
+    patience: List[bool] = []
+    real = _spool.Spool._give_up
+
+    def give_up(self: Any, job: Any) -> None:
+        real(self, job)
+        patience.append(self._usable)
+
+    monkeypatch.setattr(_spool.Spool, "_give_up", give_up)
+    disk.before_write = stuck
+    async with loops.opened(flood()) as process:
+        joining = asyncio.ensure_future(process.join())
+        await reached(lambda: patience)
+        assert patience == [True]
+        stuck.go_on()
+        await joining
+        assert await process.output() == pattern(SIZE, 1)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_closed_while_the_executor_is_busy(loops: Kit, disk: Disk, stuck: Stuck) -> None:
     """The files are closed all the same."""
     loop = asyncio.get_running_loop()

@@ -656,6 +656,24 @@ def test_a_watch_without_a_pidfd(monkeypatch: pytest.MonkeyPatch, waitid: bool) 
     assert popen.poll() == 3
 
 
+@pytest.mark.usefixtures("plain")
+def test_a_child_ends_just_before_a_join_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that waits for the end has told everybody, and will wake nobody again."""
+    real, this = ExitWatch.fileno, threading.get_ident()
+
+    def fileno(self: ExitWatch) -> int:
+        if threading.get_ident() == this:
+            os.kill(process.id, signal.SIGKILL)
+            until(lambda: process._child.monitor.ended)  # type: ignore[union-attr]
+        return real(self)
+
+    with Process(["cat"], stdin=PIPE) as process:
+        with monkeypatch.context() as patch:
+            patch.setattr(ExitWatch, "fileno", fileno)
+            process.join()
+        assert process.exit_code == -signal.SIGKILL
+
+
 def _refuse(number: int) -> Any:
     def refuse(pid: int) -> int:
         raise OSError(number, os.strerror(number))

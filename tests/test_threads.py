@@ -10,7 +10,12 @@ from typing import Any, Callable, List
 import pytest
 
 from process import PIPE, Process
+from process._descriptor import Descriptor
+from process._platform import PipeEnd
+from process.core._inbound import Inbound
+from process.threads._monitor import Monitor
 from process.threads._reader import ReaderThread
+from process.threads._relay import Relay
 from tests.support import (
     LARGE,
     MIB,
@@ -57,6 +62,21 @@ def test_closed_while_the_relay_begins_to_move(monkeypatch: pytest.MonkeyPatch) 
         process.stdout.fileno()
         begun.wait()
     assert process.output() == b""
+
+
+def test_read_to_its_end_while_the_relay_begins_to_move() -> None:
+    """By a caller, between the thread's choice and its move: there is nothing to wait for."""
+    read, write = Descriptor.pipe()
+    monitor = Monitor()
+    thread = ReaderThread(monitor, PipeEnd(read, writing=False), "reader", Inbound(monitor.flow))
+    thread.relay = Relay()
+    write.close()
+    thread.inbound.feed_eof()
+    thread._move_on(0)
+    assert not thread.done
+    thread.relay.close()
+    thread.relay.outlet.close()
+    thread.end.close()
 
 
 @needs_refcounts
