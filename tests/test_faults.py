@@ -22,7 +22,9 @@ from process.asyncio._monitor import LoopMonitor
 from process.core._buffer import Buffer
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
+from process.core._overflow import Overflow
 from process.threads import _child
+from process.threads._monitor import Waiter
 from process.threads._relay import Relay
 from tests.support import (
     FOREVER,
@@ -456,6 +458,66 @@ def test_no_memory_to_go_on_gathering_in(monkeypatch: pytest.MonkeyPatch) -> Non
             process.output()
     with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
         process.close()
+
+
+def test_no_memory_for_what_an_interrupted_caller_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It belongs to those who gather now, and what they had gathered is lost with it."""
+    process = Process(["cat"], stdin=PIPE).run()
+    source: Any = process.stdout.source  # type: ignore[union-attr]
+    reader, interrupted, waiter = source.reader, Waiter(), Waiter()
+    with reader.monitor.lock:
+        reader.request(interrupted)  # so the thread leaves the pipe alone
+    until(lambda: reader.claimable)
+    with monkeypatch.context() as patch:
+        patch.setattr("process.core._inbound.io.BytesIO", _Cramped)
+        assert source.collect(Collection(thread=threading.get_ident()), waiter)
+        os.write(process.stdin.fileno(), pattern(2 * _Cramped.most))
+        until(reader.end.pending)
+        with reader.monitor.lock:
+            reader._in_flight.read(reader.end.descriptor.fileno(), 2 * _Cramped.most)
+            reader.commit()
+    for call in (process.stdout.read, lambda: process.output(join=False), process.close):
+        with pytest.raises(ProcessError, match="stdout has failed: MemoryError"):
+            call()
+
+
+def test_a_file_that_cannot_be_read_at_the_end_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in it is not waited for, nor is it said that another process holds the pipe."""
+    monkeypatch.setattr("process.core._ending.SILENCE", FOREVER)
+    error = OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def take(*_: object) -> bytes:
+        raise error
+
+    process = Process(["cat"], stdin=pattern(FLOOD)).run()
+    source: Any = process.stdout.source  # type: ignore[union-attr]
+    process.join()
+    until(lambda: (source.monitor.poll_all(), source.inbound.ending.eof)[1])
+    assert source.inbound.spilled
+    with monkeypatch.context() as patch:
+        patch.setattr(Overflow, "take", take)
+        for call in (process.output, process.stdout.read, process.close):
+            with pytest.raises(ProcessError, match="stdout has failed") as caught:
+                call()
+            assert caught.value.__cause__ is error
+
+
+def test_the_error_of_another_process_while_one_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler may raise it: it arrives, and the next call closes the process."""
+    error = ProcessError("of another process")
+
+    def wait(*_: object) -> bool:
+        raise error
+
+    process = Process(["echo", "x"]).run()
+    process.join()
+    with monkeypatch.context() as patch:
+        patch.setattr(_child.Child, "wait", wait)
+        with pytest.raises(ProcessError) as caught:
+            process.close()
+    assert caught.value is error
+    process.close()
+    assert process.output() == b"x\n"
 
 
 @pytest.mark.parametrize("held", [False, True])

@@ -289,8 +289,6 @@ class ReaderThread(StreamThread):
         process that was stopped or starved has slept through arrivals.
         """
         inbound = self.inbound
-        if self.done or inbound.at_eof:
-            return True
         now = time.monotonic()
         if (
             self._busy

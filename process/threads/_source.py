@@ -400,7 +400,7 @@ class Source:
         Ends at end of file, or after a second of silence once the process has ended.
 
         Returns:
-            Whether it was end of file.
+            Whether it was end of file, or the thread has failed and nothing more will come.
         """
         monitor, inbound = self.monitor, self.inbound
         while True:
@@ -410,12 +410,13 @@ class Source:
                 if not inbound.collecting(collection):  # a signal handler has taken its bytes
                     self._gather(collection, waiter)
                 remaining = self._until_silence()
-                if inbound.collected(collection) or (remaining == 0 and self.reader.silent()):
+                ended = inbound.collected(collection) or self.reader.failure is not None
+                if ended or (remaining == 0 and self.reader.silent()):
                     inbound.keep(collection)
                     monitor.notify()  # it is the next caller's turn
                     self.reader.touch()
-                    return inbound.at_eof
-                waiter.condition = partial(self._collected, collection)
+                    return ended
+                waiter.condition = partial(self._collected_or_closed, collection)
                 monitor.enter(waiter)
             waiter.sleep(remaining)
 
