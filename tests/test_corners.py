@@ -12,6 +12,7 @@ from typing import Any, List
 import pytest
 
 import process.threads._source
+import process.threads._thread
 from process import PIPE, AbstractProcess, Process, _platform
 from process.core._buffer import Buffer
 from process.core._ending import Ending
@@ -582,10 +583,11 @@ def test_stdin_is_closed_while_its_descriptor_is_asked_for() -> None:
         assert isinstance(found[0], ValueError)
 
 
+@pytest.mark.parametrize("again", [False, True])
 def test_no_thread_for_what_is_held_of_a_stream_that_has_ended(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    """`fileno` fails, and nothing is lost."""
+    """`fileno` fails, and nothing is lost; asked for again, it comes with a thread."""
     data = pattern(LARGE)
     with Process(["cat"], stdin=data) as process:
         reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
@@ -595,6 +597,37 @@ def test_no_thread_for_what_is_held_of_a_stream_that_has_ended(
         until(lambda: (reader.monitor.poll_all(), reader.done)[1])
         with monkeypatch.context() as patch:
             refuse_threads(patch, RuntimeError("can't start new thread"))
-            with pytest.raises(RuntimeError, match="can't start"):
-                process.stdout.fileno()
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start"):
+                    process.stdout.fileno()
+        assert reader.done
+        if again:
+            number = process.stdout.fileno()
+            assert b"".join(iter(lambda: os.read(number, 65_536), b"")) == data[10:]
+            data = data[:10]
         assert process.output() == data[10:]
+
+
+def test_interrupted_while_a_thread_is_started_for_what_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is started all the same, by another thread, and is not taken for ended."""
+    real = process.threads._thread.start
+
+    def start(threads: Any) -> None:
+        real(threads)
+        raise KeyboardInterrupt
+
+    data = pattern(LARGE)
+    with Process(["cat"], stdin=data) as child:
+        reader: Any = child.stdout.source.reader  # type: ignore[union-attr]
+        reader.inbound._memory = 2 * LARGE
+        child.join()
+        until(lambda: (reader.monitor.poll_all(), reader.done)[1])
+        with monkeypatch.context() as patch:
+            patch.setattr(process.threads._thread, "start", start)
+            with pytest.raises(KeyboardInterrupt):
+                child.stdout.fileno()
+        assert not reader.done
+        number = child.stdout.fileno()
+        assert b"".join(iter(lambda: os.read(number, 65_536), b"")) == data

@@ -512,8 +512,11 @@ class Source:
                         self._check_open()
                         if self.handed_over:
                             raise ValueError("stream has been handed over to another process")
-                        if reader.relay is not None:
-                            return reader.relay.descriptor.fileno()
+                        relay = reader.relay
+                        if relay is not None:
+                            if reader.done and not relay.ended:
+                                reader.revive(relay)  # there was no thread when it was made
+                            return relay.descriptor.fileno()
                         if not inbound.taken_by_other(get_ident()):
                             self._open_relay()
                             continue

@@ -106,7 +106,11 @@ class StreamThread(ABC):
         """
         thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread = weakref.ref(thread)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._thread = None  # the traceback refers to it
+            raise
 
     def _begin_anew(self) -> None:
         """Start another thread, after the first one has ended. The lock is held."""
