@@ -100,7 +100,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
             ProcessAlreadyRunError: another call has it.
         """
         runs: Dict[int, ref[_Run]] = vars(self).setdefault("_runs", {})
-        for number in count():
+        for number in count():  # pragma: no branch - it has no end
             found = runs.setdefault(number, reference)
             if found is reference:
                 return

@@ -350,10 +350,9 @@ class Child:
         """Close the streams, read nothing, wait for nothing."""
         if self.inherited:
             return
-        if self.stdin is not None:
+        if self.stdin is not None and self.sink is not None:
             self.stdin.close_soon()
-            if self.sink is not None:
-                self.sink.stop()
+            self.sink.stop()
         for stream in (self.stdout, self.stderr):
             if stream is not None:
                 stream.close()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 from process._handover import Offer
 from process._interpreter import atomic_between_calls
-from process.threads._lines import lines_of
+from process.threads._lines import next_line_of
 from process.threads._sink import Sink, contiguous
 from process.threads._source import NOTHING, Source
 
@@ -85,7 +85,7 @@ class _Reading(_WithoutPosition):
         self._block_size = self._piece_size = -1
         self._block_chunk = source.block_chunk
         # The type has a slot of this name: `next` finds an iterator written in C there.
-        self.__next__: Any = lines_of(source).__next__
+        self.__next__: Any = next_line_of(source)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.source.name}>"
@@ -259,6 +259,9 @@ class _Writing:
         @property
         def closed(self) -> bool: ...
 
+        def close_soon(self) -> None:
+            """Close without waiting until everything is sent."""
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} stdin>"
 
@@ -270,10 +273,6 @@ class _Writing:
         if not self.closed:
             self.close_soon()
             self.sink.close()
-
-    def close_soon(self) -> None:
-        """Close without waiting until everything is sent."""
-        raise NotImplementedError
 
     def _check_open(self) -> None:
         if self.closed:

@@ -9,27 +9,18 @@ from typing import Callable, Deque, Iterator, Optional
 from process.threads._source import Source
 
 
-def lines_of(source: Source) -> Iterator[bytes]:
-    """The lines of the stream, one by one."""
+def next_line_of(source: Source) -> Callable[[], bytes]:
+    """The method `__next__` of an iterator over the lines of the stream."""
     if source.has_fronts:
-        return _iterate_batches(source.batch, source.unread_batch)
-    return _OneByOne(source)
+        return _iterate_batches(source.batch, source.unread_batch).__next__
 
-
-class _OneByOne:
-    """Takes each line by itself; no generator, since it may be entered twice."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        line = self._source.read_line(-1)
+    def next_line() -> bytes:
+        line = source.read_line(-1)
         if not line:
             raise StopIteration
         return line
+
+    return next_line
 
 
 class _Batches:

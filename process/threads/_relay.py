@@ -139,8 +139,6 @@ class Relay:
         finally:
             if outlet is not self.outlet:
                 outlet.close()
-        if self._pushed:
-            self.commit(buffer)
         return buffer.position > begin
 
     @property

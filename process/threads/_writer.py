@@ -50,9 +50,7 @@ class WriterThread(StreamThread):
             return
         with self.monitor.lock:
             view = outbound.front(self.end.chunk)
-            self.writing = bool(view)
-        if not view:
-            return
+            self.writing = True
         try:
             count = self.end.write(view)
         except OSError:  # EPIPE: the child has closed its end
