@@ -603,6 +603,9 @@ class Injector:
         self.struck = False
         before = signal.signal(_SIGNAL, self._handle)
         outer = sys.gettrace()
+        # An exception is lost in what others let the collector call, which is Hypothesis.
+        callbacks: List[Any] = getattr(gc, "callbacks", [])
+        foreign, callbacks[:] = list(callbacks), []
         self._live = True
         # Before `settrace`: else 3.12 reports no instructions until the second time.
         sys._getframe().f_trace_opcodes = True
@@ -612,6 +615,7 @@ class Injector:
         finally:
             self._live = False
             sys.settrace(outer)
+            callbacks[:] = foreign
             signal.signal(_SIGNAL, before)
 
     def applies(self, frame: FrameType) -> bool:

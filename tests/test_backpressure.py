@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 #: thread has in its hands, what the transport or a relay holds, and what the kernel's pipes hold.
 SLACK = 1 * MIB
 
-#: libuv reads a pipe up to 32 times before it reports what it has read, or can be paused.
-LIBUV = 32 * 64 * KIB
+#: libuv reads a pipe up to 32 times before it can be paused. A read may give more than the pipe
+#: holds at once, if the child writes meanwhile; the buffers of uvloop have 256,000 bytes.
+LIBUV = 32 * 256_000
 
 #: A child stops by itself here, so that a failure does not fill the machine.
 LIMIT = 256 * MIB

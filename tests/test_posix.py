@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, List, Tuple
+from typing import Any, Deque, List, Tuple
 
 import pytest
 
@@ -21,6 +22,7 @@ from process.core._buffer import Buffer
 from process.threads import _reader
 from process.threads._relay import Relay
 from tests.support import (
+    CAT,
     FLOOD_BOTH,
     FOREVER,
     LARGE,
@@ -322,6 +324,76 @@ def test_a_pipe_that_cannot_be_opened_anew() -> None:
     number = inlet.fileno()
     inlet.close()
     assert _posix.reopen(number, os.O_RDONLY) is None
+
+
+def _reads_pipes_at_once() -> bool:
+    read, _write = Descriptor.pipe()
+    try:
+        os.preadv(read.fileno(), [bytearray(1)], -1, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    except (AttributeError, OSError):
+        pass
+    return False
+
+
+@pytest.mark.skipif(not _reads_pipes_at_once(), reason="no read of a pipe without waiting")
+def test_another_reader_is_quicker_than_the_read_that_follows_a_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The poll has said that there are bytes, and they are gone: the read does not wait."""
+    monkeypatch.setattr(_posix, "wait_readable", lambda *_: True)
+    read, write = Descriptor.pipe()
+    pieces: Deque[bytes] = deque()
+    with pytest.raises(BlockingIOError):
+        _posix.read_at_once(read.fileno(), MIB, pieces)
+    os.write(write.fileno(), b"data")
+    _posix.read_at_once(read.fileno(), 3, pieces)
+    write.close()
+    for _ in range(2):
+        _posix.read_at_once(read.fileno(), MIB, pieces)
+    assert list(pieces) == [b"dat", b"a", b""]
+
+
+def test_a_read_at_once_where_only_a_poll_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on other systems, and on Linux before 6.4."""
+    monkeypatch.delattr(os, "RWF_NOWAIT", raising=False)
+    read, write = Descriptor.pipe()
+    pieces: Deque[bytes] = deque()
+    with pytest.raises(BlockingIOError):
+        _posix.read_at_once(read.fileno(), MIB, pieces)
+    os.write(write.fileno(), b"data")
+    _posix.read_at_once(read.fileno(), MIB, pieces)
+    assert list(pieces) == [b"data"]
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="it cannot fail")
+def test_a_read_at_once_where_the_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows the flag, but not for pipes."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "RWF_NOWAIT", 8, raising=False)
+    monkeypatch.setattr(os, "preadv", refuse)
+    read, write = Descriptor.pipe()
+    pieces: Deque[bytes] = deque()
+    os.write(write.fileno(), b"data")
+    _posix.read_at_once(read.fileno(), MIB, pieces)
+    assert list(pieces) == [b"data"]
+
+
+@pytest.mark.usefixtures("without_proc")
+@pytest.mark.parametrize("lines", [1, 1000])
+def test_lines_after_fileno_where_no_pipe_can_be_opened_anew(lines: int) -> None:
+    """What the second pipe holds is taken back by the caller's own descriptor."""
+    data = b"".join(b"%d\n" % number for number in range(lines))
+    with Process(CAT, stdin=data) as process:
+        process.stdout.fileno()
+        assert [process.stdout.readline() for _ in range(lines + 1)] == [
+            *data.splitlines(keepends=True),
+            b"",
+        ]
 
 
 @pytest.mark.usefixtures("without_proc")

@@ -9,6 +9,7 @@ Both modules have the same names:
 - `spawn_options`: additional arguments of `subprocess.Popen`;
 - `block_signals`: for threads in which no signal is to be delivered;
 - `make_pipe`: a pipe to relay into, and `relay_write`, a write to it;
+- `read_at_once`: a read that does not wait, where the pipe cannot be opened anew;
 - `reopen`: a second, non-blocking description of a pipe;
 - `is_blocking`: whether reads of a descriptor wait for bytes;
 - `is_duplicated`: whether others have the same end of a pipe;

@@ -204,6 +204,30 @@ def reopen(descriptor: int, flags: int) -> Optional[Descriptor]:
         return None
 
 
+def read_at_once(descriptor: int, size: int, pieces: "Deque[bytes]") -> None:
+    """Read at most `size` bytes, without waiting, by a descriptor whose reads wait.
+
+    `pieces` is extended within the call into C that reads.
+
+    Raises:
+        BlockingIOError: there is nothing.
+    """
+    if hasattr(os, "RWF_NOWAIT"):
+        buffer = bytearray(size)
+        counts = map(os.preadv, (descriptor,), ((buffer,),), (-1,), (os.RWF_NOWAIT,))
+        try:
+            pieces.extend(map(bytes, map(memoryview(buffer).__getitem__, map(slice, counts))))
+            return
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # before Linux 6.4 it is not for pipes
+    if not wait_readable(descriptor, 0):
+        raise BlockingIOError
+    # If another reader of the pipe has been quicker, this waits until more is relayed.
+    pieces.extend(map(os.read, (descriptor,), (size,)))
+
+
 def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
     """The ends of a pipe to relay into: to read, and to write to, which does not block.
 

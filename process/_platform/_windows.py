@@ -25,7 +25,7 @@ import subprocess
 from functools import partial
 from importlib import import_module
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
 
 from process._descriptor import Descriptor
 from process._platform import _exit
@@ -185,6 +185,13 @@ def writes_raise_signals() -> bool:
 def write_without_signal(descriptor: int, data: memoryview, counts: List[int]) -> None:
     """Write to a pipe; `counts` is extended by the number of bytes written."""
     counts.extend(map(os.write, (descriptor,), (data,)))
+
+
+def read_at_once(descriptor: int, size: int, pieces: "Deque[bytes]") -> None:
+    """See `_posix`."""
+    if not wait_readable(descriptor, 0):
+        raise BlockingIOError
+    pieces.extend(map(os.read, (descriptor,), (size,)))
 
 
 def is_blocking(descriptor: int) -> bool:

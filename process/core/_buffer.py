@@ -35,8 +35,8 @@ class Buffer:
 
     def __init__(self) -> None:
         self._chunks: Deque[Tuple[int, Chunk]] = deque()
-        #: The offset in the stream of the next byte to be taken. Whoever knows that bytes are held
-        #: takes them by adding to it; their chunks are discarded later.
+        #: The offset in the stream of the next byte to be taken. Bytes that are known to be held
+        #: are taken by adding to it; their chunks are discarded later.
         self.position = 0
         #: For each separator that was not found, where in the stream it may begin at the earliest.
         self._searched: Dict[bytes, int] = {}

@@ -98,11 +98,13 @@ class Relay:
         if self._own is None:
             self._own = _platform.reopen(self.descriptor.fileno(), os.O_RDONLY)
         own = self._own  # referred to, it stays open even if a finalizer lets go of it
-        source = self.descriptor if own is None else own
         self._recalled_end = buffer.position
         try:
-            while own is not None or _platform.wait_readable(source.fileno(), 0):
-                self._recalled.extend(map(os.read, (source.fileno(),), (_LEAST,)))
+            while True:
+                if own is None:
+                    _platform.read_at_once(self.descriptor.fileno(), _LEAST, self._recalled)
+                else:
+                    self._recalled.extend(map(os.read, (own.fileno(),), (_LEAST,)))
                 size = len(self._recalled[-1])
                 if not size or (own is not None and size < _LEAST):
                     break  # nothing is written to the pipe meanwhile: that was all
