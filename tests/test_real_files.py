@@ -388,6 +388,22 @@ def test_unbuffered_streams() -> None:
         assert process.stdout.readall() == pattern(LARGE)  # type: ignore[union-attr]
 
 
+def test_small_unbuffered_writes_fill_the_pipe(tmp_path: Path) -> None:
+    """Past the queue as long as there is room, and then in their order, by way of it."""
+    gate = Gate(tmp_path)
+    data = [pattern(5000), *[pattern(1000, seed) for seed in range(2000)]]
+    script = f"{Gate.WAIT}put(1, get_all())"
+    with Process(python(script, gate), stdin=PIPE, buffer_size=0) as process:
+        outbound: Any = process.stdin.sink.outbound  # type: ignore[union-attr]
+        writing = threading.Thread(target=lambda: [process.stdin.write(piece) for piece in data])
+        writing.start()
+        until(lambda: outbound.pending)  # the child does not read yet
+        gate.open()
+        writing.join()
+        process.stdin.close()
+        assert process.output() == b"".join(data)
+
+
 def test_output_of_one_process_as_input_of_the_next() -> None:
     """A pipeline, with bytes beyond every buffer."""
     data = pattern(2 * LARGE)

@@ -14,6 +14,7 @@ from process.core._inbound import Inbound
 from process.threads._child import Child
 from process.threads._monitor import Monitor, Waiter
 from process.threads._source import Source
+from process.threads._writer import WriterThread
 from tests.support import LARGE, MIB, alarms, needs_waitid, pattern, python, until
 
 if TYPE_CHECKING:
@@ -301,15 +302,46 @@ def test_an_exception_has_left_the_lock_locked() -> None:
     assert not monitor.lock._is_owned()
 
 
-def test_a_lock_that_was_left_locked_is_not_taken_for_an_interrupted_call() -> None:
+@pytest.mark.parametrize("buffer_size", [None, 0])
+def test_a_lock_that_was_left_locked_is_not_taken_for_an_interrupted_call(buffer_size: Any) -> None:
     """No call is under way further down the stack: the next one goes on."""
-    with Process(["cat"], stdin=PIPE) as process:
+    with Process(["cat"], stdin=PIPE, buffer_size=buffer_size) as process:
         monitor: Any = process.stdout.source.monitor  # type: ignore[union-attr]
         for call in (lambda: process.stdin.write(bytes(MIB)), process.stdin.close, process.output):
             monitor.lock.acquire()
             call()
             assert not monitor.lock._is_owned()
         assert process.output() == bytes(MIB)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        (WriterThread, "write_directly", lambda process: process.stdin.flush()),
+        (WriterThread, "write_directly", lambda process: process.stdin.raw.write(bytes(5000))),
+        (Source, "_decide", lambda process: process.stdout.read(1)),
+        (Monitor, "poll_all", lambda process: process.running),
+    ],
+    ids=["flush", "write", "read", "poll"],
+)
+def test_an_exception_has_left_the_lock_locked_in_a_call(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: Callable[[Any], Any]
+) -> None:
+    """The calls that are made often see to it by themselves."""
+    this = threading.get_ident()
+
+    def interrupt(*_: Any) -> None:
+        assert threading.get_ident() == this
+        monitor.lock.acquire()
+        raise KeyboardInterrupt
+
+    with Process(["cat"], stdin=PIPE) as process:
+        monitor: Any = process.stdout.source.monitor  # type: ignore[union-attr]
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                call(process)
+        assert not monitor.lock._is_owned()
 
 
 def test_a_storm_of_handlers_that_call() -> None:
