@@ -20,6 +20,7 @@ from process import PIPE, Process, ProcessError, ProcessTimeoutError, _platform
 from process._descriptor import Descriptor
 from process.core._buffer import Buffer
 from process.threads import _reader
+from process.threads._monitor import Waiter
 from process.threads._relay import Relay
 from tests.support import (
     CAT,
@@ -519,6 +520,45 @@ def test_bytes_are_put_back_twice(monkeypatch: pytest.MonkeyPatch, way: str) -> 
     relay.outlet.close()
 
 
+@pytest.mark.parametrize("name", ["sigtimedwait", ""], ids=["macOS", "all"])
+def test_a_write_to_a_pipe_without_a_reader_leaves_no_signal(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not even one that is pending, and ends the program when it is unblocked."""
+    if name:
+        monkeypatch.delattr(signal, name, raising=False)
+    inlet, outlet = _posix.make_pipe(1)
+    counts: List[int] = []
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        _posix.write_without_signal(outlet.fileno(), memoryview(b"data"), counts)
+        inlet.close()
+        with pytest.raises(BrokenPipeError):
+            _posix.write_without_signal(outlet.fileno(), memoryview(b"lost"), counts)
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert counts == [4]
+    assert signal.SIGPIPE not in signal.sigpending()
+    assert signal.SIGPIPE not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_no_descriptor_to_evict_a_caller_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the pipe, rather than that two move its bytes."""
+    with Process(["cat"], stdin=PIPE) as process:
+        thread: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        waiter = Waiter()
+        with thread.monitor.lock:
+            thread.request(waiter)
+        until(lambda: thread.claimable)
+        with thread.monitor.lock, monkeypatch.context() as patch:
+            assert thread.claim(waiter)
+            patch.setattr(_posix._Event, "take", _refuse(errno.EMFILE))
+            thread._revoke()
+            assert thread.claimed
+            thread.release(waiter)
+            assert not thread.claimed
+
+
 def test_a_caller_does_not_write_where_a_signal_would_end_the_program() -> None:
     """SIGPIPE is blocked in the thread only."""
     _, write = _ends()
@@ -747,7 +787,7 @@ def test_a_child_ends_just_before_a_join_sleeps(monkeypatch: pytest.MonkeyPatch)
 
 
 def _refuse(number: int) -> Any:
-    def refuse(pid: int) -> int:
+    def refuse(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
     return refuse
