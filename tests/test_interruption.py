@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, PROMPT, Kit, lines, pattern, python
+from tests.support import LARGE, PROMPT, Kit, collect, lines, pattern, python
 
 
 class InterruptedByTestError(Exception):
@@ -84,6 +84,23 @@ def test_a_signal_handler_raises_an_ordinary_exception_in_run(
         )
         with pytest.raises(InterruptedByTestError):
             process.run()
+    assert process.run().output() == b"x\n"
+    process.close()
+
+
+def test_a_run_is_torn_out_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not given back the right to run: that ends with its frame, and the next run works."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    process = Process(["echo", "x"])
+    with monkeypatch.context() as patch:
+        patch.setattr("process.process.check_arguments", interrupt)
+        patch.setattr(Process, "_conclude", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            process.run()
+    collect()
     assert process.run().output() == b"x\n"
     process.close()
 
