@@ -79,14 +79,14 @@ def test_a_child_that_has_much_to_say_on_sigterm(tmp_path: Path, served: str) ->
     """What it still writes is thrown away, so that it gets to the end of its tidying up."""
     script = f"""
 import signal
-def tidy_up(*_):
+def tidy_up():
     put(1, pattern({LARGE})); put(2, pattern({LARGE}))
     open(sys.argv[1], "w").close()
     os._exit(0)
-signal.signal(15, tidy_up)
+signal.pthread_sigmask(signal.SIG_BLOCK, [15])  # else it may come just before the wait
 put(1, b"x")
-while True:
-    signal.pause()
+signal.sigwait([15])
+tidy_up()
 """
     process = Process(python(script, tmp_path / "tidy"), stdin=PIPE).run()
     assert process.stdout.read(1) == b"x"
@@ -102,14 +102,14 @@ def test_a_child_that_closes_its_streams_and_tidies_up(tmp_path: Path) -> None:
     script = """
 import signal
 gate = sys.argv[1]
-def tidy_up(*_):
+def tidy_up():
     shut(1); shut(2)
     open(gate, "w").close()
     os._exit(0)
-signal.signal(15, tidy_up)
+signal.pthread_sigmask(signal.SIG_BLOCK, [15])  # else it may come just before the wait
 put(1, b"x")
-while True:
-    signal.pause()
+signal.sigwait([15])
+tidy_up()
 """
     process = Process(python(script, tmp_path / "tidy")).run()
     assert process.stdout.read(1) == b"x"

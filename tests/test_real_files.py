@@ -14,7 +14,8 @@ from typing import Any, List
 import pytest
 
 from process import PIPE, Process, ProcessError
-from tests.support import LARGE, MIB, PROMPT, Gate, free, lines, pattern, python, until
+from process.core._flow import Flow
+from tests.support import FOREVER, LARGE, MIB, PROMPT, Gate, free, lines, pattern, python, until
 
 
 def read_with_os(stream: Any, size: int = -1) -> bytes:
@@ -523,15 +524,12 @@ def test_a_stream_is_closed_while_a_receiver_is_started_in_vain() -> None:
             giver.stdout.read(1)
 
 
-def test_a_receiver_waits_for_another_one_that_is_started_in_vain(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_receiver_waits_for_another_one_that_is_started_in_vain() -> None:
     """By another thread: as soon as that has failed, the child's own pipe is the second one's."""
     data = pattern(LARGE)
     with Process(["cat"], stdin=PIPE) as giver:
         source: Any = giver.stdout.source  # type: ignore[union-attr]
         first = source.offer()
-        monkeypatch.setattr(source.reader, "_movable", bool)  # the thread does not ask for the pipe
         second = Process(["cat"], stdin=giver.stdout)
         starting = threading.Thread(target=second.run)
         starting.start()
@@ -544,6 +542,30 @@ def test_a_receiver_waits_for_another_one_that_is_started_in_vain(
         assert second.output() == data
         second.close()
         assert source.handed_over
+
+
+def test_a_wait_during_the_start_of_the_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of the stream does not read what is being handed over, though a caller waits."""
+    data = pattern(10_000)
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(["cat"], stdin=PIPE) as giver:
+        source: Any = giver.stdout.source  # type: ignore[union-attr]
+        offer = source.offer()
+        joining = threading.Thread(target=giver.join)
+        joining.start()
+        until(lambda: source.monitor.flow.busy)
+        giver.stdin.write(data)
+        giver.stdin.close()
+        until(source.reader.end.pending)
+        with source.monitor.lock:
+            assert not source.reader._available
+        number = offer.descriptor.fileno()
+        receiver = subprocess.Popen(["cat"], stdin=number, stdout=subprocess.PIPE)
+        offer.accept(Flow())
+        offer.descriptor.close()
+        assert receiver.communicate()[0] == data
+        joining.join()
+        assert source.inbound.end == 0
 
 
 def test_two_receivers_of_one_stream() -> None:

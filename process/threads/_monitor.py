@@ -57,7 +57,7 @@ class Waiter(Wait):
     It must be referred to by the caller's frame alone.
     """
 
-    __slots__ = ("_lock", "condition", "interrupted", "thread")
+    __slots__ = ("_lock", "condition", "interrupted", "offers", "thread")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,6 +67,8 @@ class Waiter(Wait):
         #: The claim that was taken over, by a signal handler, from the call that it interrupted.
         self.interrupted: Optional[weakref.ref[Waiter]] = None
         self.thread = get_ident()
+        #: It has the claim to offer the pipe to another process, and not to move bytes.
+        self.offers = False
 
     def sleep(self, timeout: Optional[float] = None) -> None:
         """Return when woken, or when it is time to look again."""
@@ -189,6 +191,19 @@ class Monitor:
         self._waiters[id(waiter)] = weakref.ref(waiter)
         for stream in self.streams:
             stream.wake_if_needed()
+
+    def waited_by_other(self, waiter: Waiter) -> bool:
+        """Whether another caller waits than `waiter`, and that is what `waiter` has to yield to.
+
+        An offer takes no longer than the start of a process, and bytes that were read meanwhile
+        would be missing there. So it yields only to a signal handler that has interrupted it.
+        """
+        if not waiter.offers:
+            return self.flow.waited_by_other(waiter)
+        others = [reference() for reference in list(self._waiters.values())]
+        return waiter.thread in [
+            other.thread for other in others if other is not None and other is not waiter
+        ]
 
     def leave(self, waiter: Waiter) -> None:
         """The caller no longer waits, if it ever did. The lock is held."""

@@ -515,7 +515,7 @@ class Source:
                         relay = reader.relay
                         if relay is not None:
                             if reader.done and not relay.ended:
-                                reader.revive(relay)  # there was no thread when it was made
+                                reader.revive(relay)  # it was made, and the call was interrupted
                             return relay.descriptor.fileno()
                         if not inbound.taken_by_other(get_ident()):
                             self._open_relay()
@@ -536,16 +536,16 @@ class Source:
         self._restore(Waiter())
         relay = Relay(inbound.held)
         reader.end.stop_blocking()
+        # Before bytes are in the second pipe: after an exception the thread goes on from there.
+        reader.nudge()
+        reader.relay = relay
         relay.push(inbound.buffer)
         if not reader.done:
-            reader.relay = relay
-            reader.nudge()
             self.monitor.wake_all()  # callers that wait for bytes suspend it
         elif inbound.held:
             reader.revive(relay)
         else:
             relay.outlet.close()  # at its end
-            reader.relay = relay
 
     def offer(self) -> "Union[_PipeOffer, _RelayOffer]":
         """Offer the stream to a process that is about to be started; see `_handover`.
@@ -566,6 +566,7 @@ class Source:
                         if not untouched or inbound.ending.eof or not reader.end.pollable:
                             break
                         if reader.claim(waiter):
+                            waiter.offers = True
                             return _PipeOffer(self, waiter)
                         reader.request(waiter)
                         waiter.condition = lambda: reader.claimable or inbound.end > 0
@@ -680,7 +681,8 @@ class _PipeOffer:
     """The child's own pipe, from which nothing has been read.
 
     Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until
-    then the claim keeps the thread away from the pipe.
+    then the claim keeps the thread away from the pipe; if a signal handler has waited meanwhile, so
+    that the thread had to read, these bytes are read as before.
     """
 
     def __init__(self, source: Source, waiter: Waiter) -> None:
@@ -695,7 +697,7 @@ class _PipeOffer:
         source, monitor = self._source, self._source.monitor
         monitor.flow.connect(flow)
         with monitor.lock:
-            source.handed_over = True
+            source.handed_over = not source.inbound.end
             source.inbound.feed_eof()
             source.reader.release(self._waiter)
             source.reader.look()

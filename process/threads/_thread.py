@@ -185,7 +185,7 @@ class StreamThread(ABC):
     def _available(self) -> bool:
         """Whether no caller has the claim, or another caller waits, too. The lock is held."""
         owner = None if self._owner is None else self._owner()
-        return owner is None or self.monitor.flow.waited_by_other(owner)
+        return owner is None or self.monitor.waited_by_other(owner)
 
     def _revoke(self) -> None:
         """Take the claim from a caller, which finds out when it next looks. The lock is held.
@@ -285,7 +285,7 @@ class StreamThread(ABC):
         if self._owner is None:
             return True
         owner = self._owner()
-        return owner is None or owner.thread == get_ident()
+        return owner is None or (owner.thread == get_ident() and not owner.offers)
 
     def claim(self, waiter: Waiter) -> bool:
         """Take the claim, if possible. Return whether the caller has it. The lock is held."""
