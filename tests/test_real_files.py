@@ -551,11 +551,16 @@ def test_a_wait_during_the_start_of_the_receiver(monkeypatch: pytest.MonkeyPatch
     with Process(["cat"], stdin=PIPE) as giver:
         source: Any = giver.stdout.source  # type: ignore[union-attr]
         offer = source.offer()
-        joining = threading.Thread(target=giver.join)
+
+        def join() -> None:
+            giver.stdin.write(data)
+            giver.stdin.close()
+            giver.join()
+
+        # Not by this thread, which only a signal handler could do while it starts the receiver.
+        joining = threading.Thread(target=join)
         joining.start()
         until(lambda: source.monitor.flow.busy)
-        giver.stdin.write(data)
-        giver.stdin.close()
         until(source.reader.end.pending)
         with source.monitor.lock:
             assert not source.reader._available
