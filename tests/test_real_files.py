@@ -554,20 +554,21 @@ def test_a_wait_during_the_start_of_the_receiver(monkeypatch: pytest.MonkeyPatch
 
         def join() -> None:
             giver.stdin.write(data)
-            giver.stdin.close()
+            giver.stdin.flush()
             giver.join()
 
         # Not by this thread, which only a signal handler could do while it starts the receiver.
         joining = threading.Thread(target=join)
         joining.start()
-        until(lambda: source.monitor.flow.busy)
         until(source.reader.end.pending)
+        until(lambda: source.monitor.flow.busy)
         with source.monitor.lock:
             assert not source.reader._available
         number = offer.descriptor.fileno()
         receiver = subprocess.Popen(["cat"], stdin=number, stdout=subprocess.PIPE)
         offer.accept(Flow())
         offer.descriptor.close()
+        giver.stdin.close()
         assert receiver.communicate()[0] == data
         joining.join()
         assert source.inbound.end == 0
