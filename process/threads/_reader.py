@@ -4,8 +4,8 @@ It reads ahead into an `Inbound` up to its bound while nobody waits, beyond it w
 (`core._flow`), and above a few MiB into temporary files (`core._overflow`), which only this thread
 touches. Once the stream has a second pipe it is the relay (`_relay`).
 
-At end of file it stays until a caller comes if bytes are held: the caller may ask for `fileno()`,
-and then a thread is needed for them.
+At end of file it stays until a caller comes, which may ask for `fileno()`, and then a thread is
+needed for what is held.
 
 A caller that has the claim reads the pipe itself (`read_directly`). It can be interrupted anywhere,
 so what it reads lies in an `InFlight` until it is recorded.
@@ -78,8 +78,8 @@ class ReaderThread(StreamThread):
             return True
         relay = self.relay
         if relay is None:
-            ended = inbound.ending.eof and not inbound.spilled
-            return ended and (self._noticed or not inbound.held)
+            # Until a caller comes the thread stays: `fileno()` needs one if bytes are held.
+            return inbound.ending.eof and not inbound.spilled and self._noticed
         if relay.broken:
             return not self.discards or inbound.ending.eof
         return inbound.at_eof and not relay.suspended and not len(inbound.buffer)
@@ -103,9 +103,7 @@ class ReaderThread(StreamThread):
             self._fresh = False
             self._active = not self.end.hung_up
             if not self._active:
-                with self.monitor.lock:
-                    inbound.feed_eof()  # what a read would give
-                    self._tell()
+                self._record(b"")  # what a read would give
         elif not reads:
             self._used_up = False
             self._wait()
