@@ -162,15 +162,15 @@ class Relay:
         back if it is a receiver's.
         """
         if _platform.is_duplicated(self.descriptor):
+            self.let_go()
             self.close()
-            self.little = False
             return True
         outlet = self._outlet()
         self.recall(buffer)
+        self.let_go()
         self.close()
         if outlet is None or not _platform.has_reader(outlet):
             return False
-        self.little = False
         self.outlet, ended = outlet, self.outlet
         # In the thread of a caller a write may raise SIGPIPE, and the receiver may leave at any
         # time. So there is a reader of our own meanwhile; without one the thread writes.
@@ -211,11 +211,19 @@ class Relay:
         return number < 0 or not _platform.wait_readable(number, 0)
 
     def let_go(self) -> None:
-        """Callers do not read by way of the stream object at present."""
+        """Callers do not read by way of the stream object at present. The lock is held.
+
+        A reader of our own would hide that there is no other one, so it is not left to be freed.
+        """
         self.little = False
-        self._own = None
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
 
     def close(self) -> None:
-        """Close the end that callers have. Takes no lock: safe in finalizers."""
-        self.let_go()
+        """Close the end that callers have. Takes no lock: safe in finalizers.
+
+        A caller may be about to use our own reader, which is closed once nothing refers to it.
+        """
+        self._own = None
         self.descriptor.close()

@@ -590,6 +590,7 @@ class Source:
             relay = self.relay
             if relay is not None and not self._number_given:
                 self.handed_over = True
+                relay.let_go()
                 relay.close()
                 self.reader.look()
                 self.monitor.wake_all()
@@ -646,6 +647,7 @@ class Source:
                 if relay is None:
                     self.inbound.close()
                 else:
+                    relay.let_go()
                     relay.leave()
                 self.reader.look()
                 self.monitor.wake_all()
