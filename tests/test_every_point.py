@@ -192,8 +192,13 @@ def test_interrupted_at_every_point_of_close() -> None:
 
 
 def _only(threads: int) -> None:
-    """There are no more threads than that, save one that is about to find that it is not wanted."""
+    """There are no children, and no more threads than that.
+
+    Save one that is about to find that it is not wanted.
+    """
     until(lambda: threading.active_count() == threads)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def _nobody_waits(process: Any) -> None:
@@ -216,8 +221,6 @@ def test_interrupted_at_every_point_of_run() -> None:
         del process
         assert descriptors() == before, f"at point {injector.point}"
         _only(threads)
-        with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
@@ -242,8 +245,6 @@ def test_a_handler_raises_when_the_child_has_just_been_forked() -> None:
         del process
         assert descriptors() == before, f"at point {injector.point}"
         _only(threads)
-        with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
     assert struck
 
 
@@ -275,8 +276,6 @@ def test_a_run_whose_roll_back_is_interrupted_every_time(monkeypatch: pytest.Mon
         until(rolled_back.is_set)
     until(lambda: descriptors() == before)
     _only(threads)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
 
 
 @pytest.mark.parametrize("lack", ["program", "thread"])
@@ -299,8 +298,6 @@ def test_interrupted_at_every_point_of_a_run_that_fails(
         # Where the caller was interrupted while it waited, another thread rolls back.
         until(lambda: descriptors() == before)
         _only(threads)
-        with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
 
 
 def test_run_again_after_it_was_interrupted() -> None:
