@@ -565,8 +565,33 @@ def test_a_caller_does_not_write_where_a_signal_would_end_the_program() -> None:
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         assert not write.can_write_directly()
+        signal.signal(signal.SIGPIPE, lambda *_: None)  # nor where it would be called
+        assert not write.can_write_directly()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         assert write.can_write_directly()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
+def _write_and_flush(stdin: Any) -> None:
+    while True:
+        stdin.write(b"x")
+        stdin.flush()
+
+
+@pytest.mark.parametrize("buffer_size", [None, 0])
+def test_a_handler_of_sigpipe_is_not_called_for_a_child_that_does_not_read(
+    buffer_size: Any,
+) -> None:
+    """The caller learns of it by `BrokenPipeError`, as where the signal is ignored."""
+    calls: List[int] = []
+    before = signal.signal(signal.SIGPIPE, lambda number, _: calls.append(number))
+    try:
+        with Process(["true"], stdin=PIPE, buffer_size=buffer_size) as process:
+            process.join()
+            with pytest.raises(BrokenPipeError):
+                _write_and_flush(process.stdin)
+        assert calls == []
     finally:
         signal.signal(signal.SIGPIPE, before)
 

@@ -95,7 +95,6 @@ _BLOCK = int(signal.SIG_BLOCK)
 _UNBLOCK = int(signal.SIG_UNBLOCK)
 _SIGPIPE = int(signal.SIGPIPE)
 _ONLY_SIGPIPE = frozenset({_SIGPIPE})
-_DEFAULT_ACTION = int(signal.SIG_DFL)
 _IGNORED = int(signal.SIG_IGN)
 
 _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
@@ -416,9 +415,10 @@ class PipeEnd:
     def can_write_directly(self) -> bool:
         """Whether a caller may write to the pipe, in a thread where signals are delivered.
 
-        Not where SIGPIPE has its default action, which is to end the program.
+        Not where that could raise SIGPIPE (`writes_raise_signals`, without a call: this is asked for
+        each write).
         """
-        return not self._blocks and _get_signal(_SIGPIPE) != _DEFAULT_ACTION
+        return not self._blocks and _get_signal(_SIGPIPE) == _IGNORED
 
     def moved(self, full: bool, bulk: bool) -> None:
         """Bytes were read or written.

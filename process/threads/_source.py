@@ -515,7 +515,7 @@ class Source:
                         relay = reader.relay
                         if relay is not None:
                             if reader.done and not relay.ended:
-                                reader.revive(relay)  # it was made, and the call was interrupted
+                                reader.revive(relay)  # it had no thread, or a call was interrupted
                             return relay.descriptor.fileno()
                         if not inbound.taken_by_other(get_ident()):
                             self._open_relay()
