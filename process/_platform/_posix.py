@@ -415,8 +415,8 @@ class PipeEnd:
     def can_write_directly(self) -> bool:
         """Whether a caller may write to the pipe, in a thread where signals are delivered.
 
-        Not where that could raise SIGPIPE (`writes_raise_signals`, without a call: this is asked for
-        each write).
+        Not where that could raise SIGPIPE: `writes_raise_signals`, without a call, as this is asked
+        for each write.
         """
         return not self._blocks and _get_signal(_SIGPIPE) == _IGNORED
 
