@@ -74,7 +74,8 @@ class Writer(asyncio.StreamWriter):
         """The transport has room again.
 
         Nothing is written here. `asyncio` calls this in the middle of its own writing, after which
-        it looks whether it was told to close; told so from here, it drops what was written here.
+        it looks whether it was told to close. If it were told so here, it would drop what was
+        written here.
         """
         self._full = False
         self._monitor.loop.call_soon(self._push)
@@ -108,7 +109,7 @@ class Writer(asyncio.StreamWriter):
         self._direct = not (self._full or len(outbound) or outbound.closing or outbound.broken)
 
     def _write_piece(self) -> None:
-        """Write to the pipe in place of the transport, once in a turn of the loop."""
+        """Write to the pipe in place of the transport, once in an iteration of the loop."""
         outbound = self._outbound
         if self._unsignalled is None:
             self._unsignalled = UnsignalledPipe(self._monitor.loop, self._pipe, self._push)
