@@ -13,7 +13,7 @@ from process import PIPE, Process
 from process._descriptor import Descriptor
 from process._platform import PipeEnd
 from process.core._inbound import Inbound
-from process.threads._monitor import Monitor
+from process.threads._monitor import Monitor, Waiter
 from process.threads._reader import ReaderThread
 from process.threads._relay import Relay
 from tests.support import (
@@ -62,6 +62,50 @@ def test_closed_while_the_relay_begins_to_move(monkeypatch: pytest.MonkeyPatch) 
         process.stdout.fileno()
         begun.wait()
     assert process.output() == b""
+
+
+def test_exposed_anew_while_the_relay_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One caller leaves the block and another asks for the descriptor: there is a new relay."""
+    data = pattern(1000)
+    wait_relay = PipeEnd.wait_relay
+    waited, go_on = threading.Event(), threading.Event()
+
+    def wait_long(self: Any, *arguments: Any) -> Any:
+        result = wait_relay(self, *arguments)
+        waited.set()
+        go_on.wait()
+        return result
+
+    with Process(["cat"], stdin=PIPE) as process:
+        source = process.stdout.source  # type: ignore[union-attr]
+        monkeypatch.setattr(PipeEnd, "wait_relay", wait_long)
+        process.stdout.fileno()
+        process.stdin.write(data)
+        process.stdin.close()
+        waited.wait()
+        assert source.reclaim()
+        number = process.stdout.fileno()
+        go_on.set()
+        assert b"".join(iter(lambda: os.read(number, 65_536), b"")) == data
+
+
+def test_closed_while_two_calls_read_what_a_receiver_has() -> None:
+    """The last of them to leave wakes the relay: nobody else would, for the receiver's bytes."""
+    data = pattern(1000)
+    with Process(["cat"], stdin=PIPE) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        receiver = Descriptor.own(os.dup, process.stdout.fileno())
+        calls = Waiter(), Waiter()
+        with source.monitor.lock:
+            for call in calls:
+                source._suspend(call)
+        process.stdout.close()
+        process.stdin.write(data)
+        process.stdin.flush()
+        until(lambda: source.inbound.held == len(data))
+        for call in calls:
+            source._leave(call)
+        assert os.read(receiver.fileno(), 2000) == data
 
 
 def test_read_to_its_end_while_the_relay_begins_to_move() -> None:

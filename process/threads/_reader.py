@@ -177,8 +177,8 @@ class ReaderThread(StreamThread):
             relay.broken = True
             return False
         with self.monitor.lock:
-            if not self._relays:
-                return False  # callers have come meanwhile
+            if self.relay is not relay or not self._relays:
+                return False  # callers have come meanwhile, or the stream was reclaimed
             # An interrupted caller may have taken bytes out of the second pipe: they come first.
             buffer = inbound.uncollected
             relay.commit(buffer)

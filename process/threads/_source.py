@@ -310,7 +310,11 @@ class Source:
             relay = self.relay
             if relay is not None:
                 relay.resume(waiter)
-                if not relay.suspended and not self._closed and not self.handed_over:
+                if relay.suspended:
+                    return
+                if self._closed or self.handed_over:
+                    self.reader.look()  # the rest is the receiver's
+                else:
                     self._put_back(relay)
 
     def _suspend(self, waiter: Waiter) -> Waiter:
@@ -614,9 +618,9 @@ class Source:
                     if relay is None or self._closed or self.handed_over:
                         return not self.handed_over
                     relay.suspend(waiter, reader.on_abandoned)
+                    reader.look()  # it may be waiting for nothing but the second pipe
                     if relay.is_handed_over(self.inbound.uncollected):
                         self._closed = True
-                        reader.look()
                         return False
                     reader.relay = None
                     relay.outlet.close()
