@@ -89,11 +89,11 @@ class Descriptor:
 
     def close(self) -> None:
         """Close it, unless that has been done."""
-        self.owners.pop(id(self), None)
         try:
             deque(map(os.close, islice(iter(self._number.pop, None), 1)), maxlen=0)
         except IndexError:
             pass  # it has been done
+        self.owners.pop(id(self), None)  # last: until then it is closed when it is freed
 
 
 def _close_all_after_fork() -> None:

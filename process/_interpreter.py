@@ -2,6 +2,7 @@
 
 import _thread
 import importlib
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ from collections import deque
 from itertools import chain
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any, Callable, Dict, List, Tuple, Type
+
+from process._descriptor import Descriptor
 
 
 def interrupted_after_returns() -> bool:
@@ -81,13 +84,39 @@ def popen_class() -> "Type[subprocess.Popen[bytes]]":
     return original
 
 
-def storing_pid(execute_child: Any) -> Any:
-    """The method `_execute_child` of a `Popen`, which stores the process id as soon as it exists.
+class _TrackedOs:
+    """`os`, but the pipes that it makes are closed when nothing refers to it any more."""
+
+    def __init__(self) -> None:
+        self._ends: Dict[int, Descriptor] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def pipe(self) -> Tuple[int, int]:
+        ends = Descriptor.pipe()
+        read, write = numbers = ends[0].fileno(), ends[1].fileno()
+        self._ends[read], self._ends[write] = ends
+        return numbers
+
+    def close(self, number: int) -> None:
+        end = self._ends.pop(number, None)
+        if end is None:
+            os.close(number)
+        else:
+            end.close()
+
+
+def losing_nothing(execute_child: Any) -> Any:
+    """The method `_execute_child` of a `Popen`, which knows of all that it has made at any time.
 
     The original assigns what `fork_exec` returns. A signal that arrives during that call, which is
     most of a start, is handled before the assignment; if the handler raises, nobody knows of the
     child. Here a copy of the method has a `fork_exec` that stores the id in the same call into C.
     Without `posix_spawn`, which has the same gap and no advantage over `vfork`.
+
+    The original also makes a pipe, by which the child reports that it cannot execute the program.
+    The copy has an `os` that owns it until it is closed.
     """
     function = getattr(execute_child, "__func__", None)
     if not isinstance(function, FunctionType):
@@ -110,6 +139,7 @@ def storing_pid(execute_child: Any) -> Any:
     names["_fork_exec"] = fork_exec_and_store
     names["_posixsubprocess"] = SimpleNamespace(fork_exec=fork_exec_and_store)
     names["_USE_POSIX_SPAWN"] = False
+    names["os"] = _TrackedOs()
     copy = FunctionType(
         function.__code__, names, function.__name__, function.__defaults__, function.__closure__
     )

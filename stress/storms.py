@@ -135,12 +135,8 @@ class Storm:
 def _is_spared(frame: Any) -> bool:
     """Whether to raise on top of `frame` would show nothing.
 
-    `Popen` itself loses the descriptors of the pipe by which a child reports that it cannot be
-    executed, if it is interrupted where that pipe is made or closed. And a handler that is
-    interrupted by another one before it raises has been counted already.
+    A handler that is interrupted by another one before it raises has been counted already.
     """
-    if frame.f_code.co_name == "_execute_child" and frame.f_globals["__name__"] == "subprocess":
-        return True
     while frame is not None:
         if frame.f_code is Storm._strike.__code__:
             return True

@@ -4,6 +4,7 @@ Rule 8: and nothing is left behind by one that strikes `run`.
 """
 
 import contextlib
+import itertools
 import operator
 import os
 import select
@@ -11,7 +12,7 @@ import threading
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 import pytest
 
@@ -246,6 +247,34 @@ def test_a_handler_raises_when_the_child_has_just_been_forked() -> None:
         assert descriptors() == before, f"at point {injector.point}"
         _only(threads)
     assert struck
+
+
+@needs_refcounts
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_handler_raises_anywhere_in_the_method_that_forks() -> None:
+    """The pipe by which `Popen` learns that a program cannot be executed is closed."""
+    with Process(["cat"], stdin=b"first"):
+        pass
+    before, threads = descriptors(), threading.active_count()
+
+    class InPopen(Injector):
+        def applies(self, frame: Optional[FrameType]) -> bool:
+            while frame is not None and frame.f_code.co_name != "_execute_child":
+                frame = frame.f_back
+            return frame is not None
+
+    for point in itertools.count(1):
+        injector = InPopen(point, root="")
+        process = Process(["true"])
+        injector.call(process.run)
+        if not injector.struck:
+            process.close()
+        del process
+        assert descriptors() == before, f"at point {point}"
+        _only(threads)
+        if not injector.struck:
+            break
+    assert point > 20
 
 
 @needs_refcounts

@@ -39,7 +39,7 @@ from typing import (
 from process import _platform
 from process._descriptor import Descriptor, when_freed
 from process._handover import Offer, given
-from process._interpreter import popen_class, run_uninterrupted, storing_pid
+from process._interpreter import losing_nothing, popen_class, run_uninterrupted
 from process._lifecycle import GRACE, SIGKILL, Redirections
 from process._polling import poll_until
 from process.core._inbound import Collection, Inbound
@@ -451,7 +451,7 @@ class _Popen(popen_class()):  # type: ignore[misc] # it is a class, and found ou
 
     def _execute_child(self, *arguments: Any) -> None:
         base: Any = super()
-        storing_pid(base._execute_child)(*arguments)
+        losing_nothing(base._execute_child)(*arguments)
 
 
 _Popen.__name__ = _Popen.__qualname__ = "Popen"  # which is what its `repr` says
