@@ -656,12 +656,12 @@ class Injector:
         return inner is not None
 
 
-def injectors(least: int, step: int = 1) -> Iterator[Injector]:
-    """One for the first point, one `step` points later, and so on, while there is such a point.
+def injectors(least: int, step: int = 1, begin: int = 1) -> Iterator[Injector]:
+    """One for the point `begin`, one `step` points later, and so on, while there is such a point.
 
     The one after the last has to be beyond `least`: else nothing has been tried.
     """
-    for point in range(1, 2000, step):
+    for point in range(begin, 2000, step):
         injector = Injector(point)
         yield injector
         if not injector.struck:

@@ -208,12 +208,13 @@ def _nobody_waits(process: Any) -> None:
     assert process._child.monitor.flow.limit(any_other_stream) == 0
 
 
-def test_interrupted_at_every_point_of_run() -> None:
+@pytest.mark.parametrize("begin", range(1, 9))  # in parts, since it takes long
+def test_interrupted_at_every_point_of_run(begin: int) -> None:
     """It either runs, and can be closed, or there is nothing left of it."""
     with Process(["cat"], stdin=b"first"):
         pass
     before, threads = descriptors(), threading.active_count()
-    for injector in injectors(least=50):
+    for injector in injectors(least=50, step=8, begin=begin):
         # It takes more input than the pipe does, so the writer thread has to run.
         process = Process(["sh", "-c", "exec sleep 100"], stdin=pattern(LARGE))
         injector.call(process.run)
