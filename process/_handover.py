@@ -7,24 +7,39 @@ it was before.
 """
 
 import io
-from typing import Callable, List, Optional, Protocol
+from typing import Callable, List, Optional
 
 from process._descriptor import Descriptor
 from process.core._flow import Flow
 from process.core.types import File
 
 
-class Offer(Protocol):
-    """A stream that is about to be handed over."""
+class Offer:
+    """A stream that is about to be handed over.
 
-    #: What the receiver inherits; closed by the caller that asked for the offer.
-    descriptor: Descriptor
+    Args:
+        descriptor: what the receiver inherits; closed by the caller that asked for the offer.
+        flow: that of the process whose stream it is.
+        accepted: called once the receiver has been started.
+        withdraw: called if it has not been. Harmless after `accept`, and when called twice.
+    """
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        flow: Flow,
+        accepted: Callable[[], object] = bool,
+        withdraw: Callable[[], object] = bool,
+    ) -> None:
+        self.descriptor = descriptor
+        self.withdraw = withdraw
+        self._flow = flow
+        self._accepted = accepted
 
     def accept(self, flow: Flow) -> None:
         """The receiver, whose flow this is, has been started: the two processes are connected."""
-
-    def withdraw(self) -> None:
-        """The receiver has not been started. Harmless after `accept`, and when called twice."""
+        self._flow.connect(flow)
+        self._accepted()
 
 
 def given(file: Optional[File], offers: List[Offer]) -> Optional[File]:

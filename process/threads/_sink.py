@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any, Callable
 
 from process._descriptor import Descriptor
+from process._handover import Offer
 from process.core._buffer import Chunk
-from process.core._flow import Flow
 from process.threads._monitor import Monitor, Waiter
 from process.threads._writer import WriterThread
 
@@ -170,7 +170,7 @@ class Sink:
             self._wait(lambda: False, check=False)
             self.writer.join()
 
-    def offer(self) -> "_Offer":
+    def offer(self) -> Offer:
         """Offer the pipe to a process that is about to be started; see `_handover`.
 
         Raises:
@@ -182,7 +182,7 @@ class Sink:
         with self._monitor, self._monitor.lock:
             self._check()
             copy = Descriptor.own(os.dup, self.writer.end.share())
-            return _Offer(copy, self._monitor.flow)
+            return Offer(copy, self._monitor.flow)
 
     def fileno(self) -> int:
         """The child's pipe. What was written before and not flushed may go in later.
@@ -255,21 +255,6 @@ class Sink:
         self.writer.check()
         if self.outbound.broken:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-class _Offer:
-    """The child's pipe, which other writers may have, too."""
-
-    def __init__(self, descriptor: Descriptor, flow: Flow) -> None:
-        self.descriptor = descriptor
-        self._flow = flow
-
-    def accept(self, flow: Flow) -> None:
-        """The receiver has been started."""
-        self._flow.connect(flow)
-
-    def withdraw(self) -> None:
-        """It has not."""
 
 
 def contiguous(data: Any) -> bytes:

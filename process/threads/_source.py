@@ -9,7 +9,7 @@ Where the interpreter allows it (`_interpreter`), a call leaves more than it was
 serves the calls that follow (`core._inbound.Front`). Any other use of the stream recalls it.
 
 `fileno()` gives the stream a second pipe, see `_relay`; to hand over the child's own pipe, see
-`_PipeOffer`.
+`Source._offer_pipe`.
 """
 
 import io
@@ -19,13 +19,14 @@ import time
 from collections import deque
 from functools import partial
 from threading import get_ident
-from typing import Callable, Deque, Iterator, Optional, Tuple, Union
+from typing import Callable, Deque, Iterator, Optional, Tuple
 
 from process._descriptor import Descriptor
+from process._handover import Offer
 from process._interpreter import atomic_between_calls
 from process.core._buffer import Buffer
 from process.core._ending import SILENCE
-from process.core._flow import BOUND, Flow
+from process.core._flow import BOUND
 from process.core._inbound import Collection, Inbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._reader import ReaderThread
@@ -551,7 +552,7 @@ class Source:
         else:
             relay.outlet.close()  # at its end
 
-    def offer(self) -> "Union[_PipeOffer, _RelayOffer]":
+    def offer(self) -> Offer:
         """Offer the stream to a process that is about to be started; see `_handover`.
 
         Raises:
@@ -571,7 +572,7 @@ class Source:
                             break
                         if reader.claim(waiter):
                             waiter.offers = True
-                            return _PipeOffer(self, waiter)
+                            return self._offer_pipe(waiter)
                         reader.request(waiter)
                         waiter.condition = lambda: reader.claimable or inbound.end > 0
                         monitor.enter(waiter)
@@ -580,15 +581,51 @@ class Source:
                 self._leave(waiter)
                 raise
             self._leave(waiter)
-        self._ensure_relay()
+        self._ensure_relay()  # some bytes have been read already
         with monitor, monitor.lock:
             self._check_open()
-            return _RelayOffer(self)
+            relay = reader.relay
+            assert relay is not None
+            copy = Descriptor.own(os.dup, relay.descriptor.fileno())
+            return Offer(copy, monitor.flow, self._pass_on)
 
-    def pass_on(self) -> None:
-        """Leave the second pipe to the receiver that has inherited it.
+    def _offer_pipe(self, waiter: Waiter) -> Offer:
+        """Offer the child's own pipe, from which nothing has been read. The lock is held.
 
-        A caller that has the number of the pipe may use it, too, and closes it when it likes.
+        Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until
+        then the claim keeps the thread away from the pipe; if a signal handler has waited
+        meanwhile, so that the thread had to read, these bytes are read as before.
+        """
+        copy = Descriptor.own(os.dup, self.reader.end.descriptor.fileno())
+        # The flag belongs to the description, which the receiver shares.
+        os.set_blocking(copy.fileno(), True)
+        accepted = partial(self._hand_pipe_over, waiter)
+        return Offer(copy, self.monitor.flow, accepted, partial(self._take_pipe_back, waiter))
+
+    def _hand_pipe_over(self, waiter: Waiter) -> None:
+        """The receiver has been started: here the stream is at its end."""
+        with self.monitor.lock:
+            self.handed_over = not self.inbound.end
+            self.inbound.feed_eof()
+            self.reader.release(waiter)
+            self.reader.look()
+            self.monitor.wake_all()
+        self.reader.join()
+
+    def _take_pipe_back(self, waiter: Waiter) -> None:
+        """The receiver has not been started."""
+        with self.monitor.lock:
+            number = self.reader.end.descriptor.fileno()
+            if not self.handed_over and number >= 0:  # else this is done for the second time
+                os.set_blocking(number, False)
+                self.reader.release(waiter)
+
+    def _pass_on(self) -> None:
+        """Leave the second pipe to the receiver, if it is known to be the only one that has it.
+
+        Our copy is closed: while it is open, the pipe has a reader, and the child would not get its
+        SIGPIPE when the receiver leaves. A caller that has the number of the pipe may use it, too,
+        and closes it when it likes.
         """
         with self.monitor.lock:
             relay = self.relay
@@ -681,65 +718,6 @@ class Source:
         if self._closed:
             raise ValueError("I/O operation on closed file")
         self.reader.check()
-
-
-class _PipeOffer:
-    """The child's own pipe, from which nothing has been read.
-
-    Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until
-    then the claim keeps the thread away from the pipe; if a signal handler has waited meanwhile, so
-    that the thread had to read, these bytes are read as before.
-    """
-
-    def __init__(self, source: Source, waiter: Waiter) -> None:
-        self._source = source
-        self._waiter = waiter
-        self.descriptor = Descriptor.own(os.dup, source.reader.end.descriptor.fileno())
-        # The flag belongs to the description, which the receiver shares.
-        os.set_blocking(self.descriptor.fileno(), True)
-
-    def accept(self, flow: Flow) -> None:
-        """The receiver has been started: here the stream is at its end."""
-        source, monitor = self._source, self._source.monitor
-        monitor.flow.connect(flow)
-        with monitor.lock:
-            source.handed_over = not source.inbound.end
-            source.inbound.feed_eof()
-            source.reader.release(self._waiter)
-            source.reader.look()
-            monitor.wake_all()
-        source.reader.join()
-
-    def withdraw(self) -> None:
-        """The receiver has not been started."""
-        source = self._source
-        with source.monitor.lock:
-            number = source.reader.end.descriptor.fileno()
-            if not source.handed_over and number >= 0:  # else this is done for the second time
-                os.set_blocking(number, False)
-                source.reader.release(self._waiter)
-
-
-class _RelayOffer:
-    """The second pipe: some bytes have been read already.
-
-    Unless a caller has its number, our copy is closed: while it is open, the pipe has a reader, and
-    the child would not get its SIGPIPE when the receiver leaves.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        relay = source.relay
-        assert relay is not None
-        self.descriptor = Descriptor.own(os.dup, relay.descriptor.fileno())
-
-    def accept(self, flow: Flow) -> None:
-        """The receiver has been started: here the stream is at its end, if that is known."""
-        self._source.monitor.flow.connect(flow)
-        self._source.pass_on()
-
-    def withdraw(self) -> None:
-        """The receiver has not been started."""
 
 
 def _not_busy(inbound: Inbound) -> bool:
