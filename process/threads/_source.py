@@ -35,7 +35,7 @@ from process.threads._relay import Relay
 #: The front of a stream that has none.
 NOTHING: Iterator[bytes] = iter(())
 
-#: Bytes that are worth being put into a front.
+#: How many blocks are worth being put into a front.
 _WORTHWHILE = 2
 
 Decide = Callable[[Buffer, bool, int], int]
@@ -52,9 +52,9 @@ class Source:
         self.reader = reader
         #: The process has been started in such a way that the stream is a receiver's.
         self.handed_over = False
-        #: The front: of lines, of blocks of one size, or of what there is up to a size.
-        self.lines = self.blocks = self.pieces = NOTHING
-        self.block_size = self.piece_size = -1
+        #: The front: of lines, or of blocks of one size.
+        self.lines = self.blocks = NOTHING
+        self.block_size = -1
         #: What `blocks` is made of.
         self.block_chunk = io.BytesIO()
         self.monitor = monitor
@@ -102,14 +102,14 @@ class Source:
         caller has made the descriptor non-blocking.
         """
         if self.reader.relay is not None and self._gives_up:
-            return self._take(_any_at_all, size, 1, self._open_pieces)
+            return self._take(_any_at_all, size, 1, self._open_blocks)
         if size < 0 or size > BOUND:
             return self._read_large(math.inf if size < 0 else size)
         return self._take(_enough, size, size, self._open_blocks)
 
     def read_available(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, as soon as there are any; `b""` at end of file."""
-        return self._take(_any_at_all, size, 1, self._open_pieces)
+        return self._take(_any_at_all, size, 1, self._open_blocks)
 
     def read_line(self, size: int) -> bytes:
         r"""Up to and including the next `\n`; at most `size` bytes unless it is negative."""
@@ -352,24 +352,12 @@ class Source:
                 self.lines = self.inbound.open_front(length)
 
     def _open_blocks(self, buffer: Buffer, size: int, _: int) -> None:
-        length = self._worthwhile(buffer, size)
-        if length:
-            chunk = self.inbound.open_front(length)
+        """Open a front of the whole blocks of that size in the first chunk, if there are some."""
+        count = len(buffer.front(BOUND)) // size if size > 0 else 0
+        if count >= _WORTHWHILE:
+            chunk = self.inbound.open_front(count * size)
             blocks = iter(partial(chunk.read, size), b"")
             self.blocks, self.block_size, self.block_chunk = blocks, size, chunk
-
-    def _open_pieces(self, buffer: Buffer, size: int, _: int) -> None:
-        length = self._worthwhile(buffer, size)
-        if length:
-            chunk = self.inbound.open_front(length)
-            self.pieces, self.piece_size = iter(partial(chunk.read, size), b""), size
-
-    def _worthwhile(self, buffer: Buffer, size: int) -> int:
-        """How many bytes of the first chunk are whole blocks of that size, if there are some."""
-        if size <= 0:
-            return 0
-        blocks = len(buffer.front(BOUND)) // size
-        return blocks * size if blocks >= _WORTHWHILE else 0
 
     # Collecting: everything to the end, as one `bytes` object.
 
