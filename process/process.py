@@ -180,4 +180,4 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         source = child.source(name)
         self._warn(child.keep([source], join), stacklevel=4)
         source.reader.check()
-        return source.kept
+        return source.inbound.kept

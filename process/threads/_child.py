@@ -240,7 +240,7 @@ class Child:
         """The process object has been collected: end the child. Safe in finalizers."""
         if not self.over:
             for source in self.sources:
-                source.drop()
+                source.closed = True  # fails pending reads
             end([self])
 
     def drop_elsewhere(self) -> Callable[[], object]:

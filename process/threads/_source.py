@@ -59,7 +59,8 @@ class Source:
         self.block_chunk = io.BytesIO()
         self.monitor = monitor
         self.inbound = reader.inbound
-        self._closed = False
+        #: The reading end is closed. Set by a finalizer, too: pending reads fail.
+        self.closed = False
         #: What callers have taken and could not pass on, until it is in the buffer again. Each in a
         #: tuple of its own, by which it is known. Filled in one call into C, as the first thing
         #: that is done about an exception: a second one, in the middle of that, loses nothing.
@@ -70,11 +71,6 @@ class Source:
         self._number_given = False
 
     @property
-    def closed(self) -> bool:
-        """Whether the reading end is closed."""
-        return self._closed
-
-    @property
     def exhausted(self) -> bool:
         """Whether everything has been handed out or kept, and nothing will come."""
         with self.monitor.lock:
@@ -82,16 +78,7 @@ class Source:
                 return True
             if self.returned:
                 return False
-            return self.inbound.at_eof and not self.inbound.held and self.relay is None
-
-    @property
-    def kept(self) -> bytes:
-        """What has been kept for `output()` or `error()`."""
-        return self.inbound.kept
-
-    @property
-    def relay(self) -> Optional[Relay]:
-        return self.reader.relay
+            return self.inbound.at_eof and not self.inbound.held and self.reader.relay is None
 
     # Reading.
 
@@ -126,7 +113,7 @@ class Source:
             front = self.inbound.front
             if front is not None and front is self.lines:
                 return front
-            if self.relay is not None:
+            if self.reader.relay is not None:
                 try:
                     line = self.read_line(-1)
                     return io.BytesIO(line)
@@ -136,11 +123,6 @@ class Source:
                     raise
             if not self._take(_line, -1, 0, self._open_lines, consume=False):
                 return io.BytesIO()
-
-    def unread(self, data: bytes) -> None:
-        """Put back what a caller has taken and could not pass on."""
-        self.returned.append((data,))
-        self.restore()
 
     def restore(self) -> None:
         """Put everything that callers have returned back into the buffer."""
@@ -157,7 +139,7 @@ class Source:
         while self.returned:
             entry = self.returned[0]
             (data,) = entry
-            if data and not self._closed:
+            if data and not self.closed:
                 self._suspend(waiter)  # what is in the second pipe comes after it
                 buffer = self.inbound.buffer
                 if self._returning is None or self._returning[0] is not entry:
@@ -169,9 +151,10 @@ class Source:
             self._returning = None
 
     def unread_batch(self, batch: io.BytesIO) -> None:
-        """`unread` for a batch: unless it is the front, nothing else refers to it."""
+        """Put back a batch: unless it is the front, nothing else refers to it."""
         if batch is not self.inbound.front:
-            self.unread(batch.read())
+            self.returned.append((batch.read(),))
+            self.restore()
 
     def _take(
         self,
@@ -202,7 +185,7 @@ class Source:
                 try:
                     while True:
                         with lock:
-                            if self._closed or reader.failure is not None:
+                            if self.closed or reader.failure is not None:
                                 self._check_open()
                             if self.handed_over:
                                 return b""
@@ -283,7 +266,7 @@ class Source:
         inbound, reader = self.inbound, self.reader
         count = decide(buffer, inbound.at_eof, size)
         while count < 0 and reader.read_directly():
-            if self._closed or reader.failure is not None:  # a finalizer may have closed it
+            if self.closed or reader.failure is not None:  # a finalizer may have closed it
                 self._check_open()
             count = decide(buffer, inbound.at_eof, size)
         return count
@@ -291,13 +274,13 @@ class Source:
     @property
     def _gives_up(self) -> bool:
         """Whether a caller has made the descriptor non-blocking. The lock is held."""
-        relay = self.relay
+        relay = self.reader.relay
         return relay is not None and not relay.blocking
 
     def _satisfied(self, decide: Decide, size: int, goal: int) -> bool:
         """Whether a caller that waits for bytes can go on, or has to ask for more."""
         inbound = self.inbound
-        if self._closed or self.reader.done or inbound.at_eof:
+        if self.closed or self.reader.done or inbound.at_eof:
             return True
         if inbound.busy:
             return False
@@ -308,19 +291,19 @@ class Source:
         with self.monitor.lock:
             self.monitor.leave(waiter)
             self.reader.release(waiter)
-            relay = self.relay
+            relay = self.reader.relay
             if relay is not None:
                 relay.resume(waiter)
                 if relay.suspended:
                     return
-                if self._closed or self.handed_over:
+                if self.closed or self.handed_over:
                     self.reader.look()  # the rest is the receiver's
                 else:
                     self._put_back(relay)
 
     def _suspend(self, waiter: Waiter) -> Waiter:
         """Read by way of the stream object, if there is a second pipe. The lock is held."""
-        relay = self.relay
+        relay = self.reader.relay
         if relay is not None and not self.handed_over and not relay.suspended_by(waiter):
             relay.suspend(waiter, self.reader.on_abandoned)
             relay.recall(self.inbound.uncollected)
@@ -374,13 +357,13 @@ class Source:
         monitor, inbound = self.monitor, self.inbound
         while True:
             with monitor.lock:
-                if self._closed or self.handed_over:
+                if self.closed or self.handed_over:
                     return False
                 if not inbound.taken_by_other(get_ident()):
                     self._gather(collection, waiter)
                     monitor.enter(waiter)
                     return True
-                remaining = self._until_silence()
+                remaining = inbound.ending.remaining(time.monotonic())
                 if not inbound.at_eof and remaining == 0 and self.reader.silent():
                     return False
                 waiter.condition = partial(_not_busy, inbound)
@@ -402,14 +385,14 @@ class Source:
                     return True
                 if not inbound.collecting(collection):  # a signal handler has taken its bytes
                     self._gather(collection, waiter)
-                remaining = self._until_silence()
+                remaining = inbound.ending.remaining(time.monotonic())
                 ended = inbound.collected(collection) or self.reader.failure is not None
                 if ended or (remaining == 0 and self.reader.silent()):
                     inbound.keep(collection)
                     monitor.notify()  # it is the next caller's turn
                     self.reader.touch()
                     return ended
-                waiter.condition = partial(self._collected_or_closed, collection)
+                waiter.condition = partial(self._collected, collection)
                 monitor.enter(waiter)
             waiter.sleep(remaining)
 
@@ -420,14 +403,17 @@ class Source:
             self.monitor.notify()
         self._leave(waiter)
 
+    def _collected(self, collection: Collection) -> bool:
+        """Whether a caller that collects can go on."""
+        inbound = self.inbound
+        if self.closed or inbound.closed or self.reader.failure is not None:
+            return True
+        return not inbound.collecting(collection) or inbound.collected(collection)
+
     def fail(self, error: MemoryError) -> None:
         """What is left of the stream is lost: callers are told, and the pipe is closed."""
         with self.monitor.lock:
             self.reader.fail(error)
-
-    def _collected(self, collection: Collection) -> bool:
-        inbound = self.inbound
-        return inbound.closed or not inbound.collecting(collection) or inbound.collected(collection)
 
     def _gather(self, collection: Collection, waiter: Waiter) -> None:
         """Begin to collect. The lock is held.
@@ -444,10 +430,6 @@ class Source:
                 raise
             self.reader.fail(error)
             self.reader.check()
-
-    def _until_silence(self) -> Optional[float]:
-        """Seconds after which it is time to ask whether the stream is silent. The lock is held."""
-        return self.inbound.ending.remaining(time.monotonic())
 
     def _read_large(self, goal: float) -> bytes:
         monitor, inbound = self.monitor, self.inbound
@@ -470,7 +452,7 @@ class Source:
                                 monitor.notify()  # it is the next caller's turn
                                 self.reader.touch()
                                 return data
-                            waiter.condition = partial(self._collected_or_closed, collection)
+                            waiter.condition = partial(self._collected, collection)
                             monitor.enter(waiter, inbound, math.inf)
                         waiter.sleep()
                 finally:
@@ -479,9 +461,6 @@ class Source:
             self.returned.append((data,))
             self.restore()
             raise
-
-    def _collected_or_closed(self, collection: Collection) -> bool:
-        return self._closed or self.reader.failure is not None or self._collected(collection)
 
     # Descriptors.
 
@@ -616,7 +595,7 @@ class Source:
         and closes it when it likes.
         """
         with self.monitor.lock:
-            relay = self.relay
+            relay = self.reader.relay
             if relay is not None and not self._number_given:
                 self.handed_over = True
                 relay.let_go()
@@ -633,19 +612,19 @@ class Source:
             Whether the stream is ours.
         """
         monitor, reader = self.monitor, self.reader
-        if self.relay is None:
+        if self.reader.relay is None:
             return not self.handed_over
         waiter = Waiter()
         with monitor:
             try:
                 with monitor.lock:
                     relay = reader.relay
-                    if relay is None or self._closed or self.handed_over:
+                    if relay is None or self.closed or self.handed_over:
                         return not self.handed_over
                     relay.suspend(waiter, reader.on_abandoned)
                     reader.look()  # it may be waiting for nothing but the second pipe
                     if relay.is_handed_over(self.inbound.uncollected):
-                        self._closed = True
+                        self.closed = True
                         return False
                     reader.relay = None
                     relay.outlet.close()
@@ -659,7 +638,7 @@ class Source:
         What was read before is not lost.
         """
         with self.monitor.lock:
-            if not self._closed and (self.inbound.held or self.returned):
+            if not self.closed and (self.inbound.held or self.returned):
                 waiter, collection = Waiter(), Collection()
                 self._gather(collection, waiter)
                 self.inbound.keep(collection)
@@ -671,8 +650,8 @@ class Source:
         """
         with self.monitor:
             with self.monitor.lock:
-                self._closed = True
-                relay = self.relay
+                self.closed = True
+                relay = self.reader.relay
                 if relay is None:
                     self.inbound.close()
                 else:
@@ -683,14 +662,10 @@ class Source:
             if relay is None or relay.broken:
                 self.reader.join()
 
-    def drop(self) -> None:
-        """The process object has been collected: fail pending reads. Safe in finalizers."""
-        self._closed = True
-
     def discard(self) -> None:
         """Throw away what still comes, or leave it to a receiver. Safe in finalizers."""
         self.reader.discards = True
-        relay = self.relay
+        relay = self.reader.relay
         if relay is None:
             self.inbound.discard()
             self.reader.nudge()
@@ -703,7 +678,7 @@ class Source:
         self.reader.nudge()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise ValueError("I/O operation on closed file")
         self.reader.check()
 
