@@ -220,7 +220,7 @@ class Child:
         for descriptor in self.theirs:
             descriptor.close()
         for thread in self.threads():
-            thread.await_end()
+            thread.join(by_polling=True)
             if not thread.alive:
                 thread.end.close()
             elif thread.end.descriptor in self.ours:
@@ -526,7 +526,7 @@ def end(children: List[Child]) -> None:
         for thread in threads:
             thread.stop()
         for thread in threads:
-            thread.await_end(GRACE)
+            thread.join(GRACE, by_polling=True)
         for source in child.sources:
             source.release()
         child.monitor.release()
