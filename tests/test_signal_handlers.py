@@ -416,9 +416,9 @@ def test_the_descriptor_is_asked_for_while_a_read_waits(
 
     others: List[threading.Thread] = []
 
-    def interrupted(self: Monitor, waiter: Any, own: Any = None, need: float = 0) -> None:
-        enter(self, waiter, own, need)
-        if own is source.inbound and not others:
+    def interrupted(self: Monitor, waiter: Any, *arguments: Any) -> None:
+        enter(self, waiter, *arguments)
+        if source.inbound in arguments and not others:
             others.append(threading.Thread(target=interfere))
             others[0].start()
 

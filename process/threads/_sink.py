@@ -148,16 +148,9 @@ class Sink:
     def close_soon(self) -> None:
         """Close the stream once everything is sent, without waiting for that."""
         with self._monitor, self._monitor.lock:
-            self._close_soon()
-
-    def _close_soon(self) -> None:
-        self.feed()
-        self.writer.look()
-
-    def feed(self) -> None:
-        """The input is all there: send what fits into the pipe, and close it after the rest."""
-        self.outbound.close()
-        self.writer.write_directly()
+            self.outbound.close()
+            self.writer.write_directly()
+            self.writer.look()
 
     def close(self) -> None:
         """Wait until everything is sent and the pipe is closed. Closing twice is harmless.
@@ -165,8 +158,7 @@ class Sink:
         A child that has closed its end before is no error here.
         """
         with self._monitor:
-            with self._monitor.lock:
-                self._close_soon()
+            self.close_soon()
             self._wait(lambda: False, check=False)
             self.writer.join()
 
@@ -201,8 +193,7 @@ class Sink:
                     if not writer.writing or not writer.end.pollable:
                         self._monitor.leave(waiter)
                         return writer.end.share()
-                    waiter.condition = lambda: not writer.writing
-                    self._monitor.enter(waiter)
+                    self._monitor.enter(waiter, lambda: not writer.writing)
                 waiter.sleep()
 
     def stop(self) -> None:
@@ -217,12 +208,15 @@ class Sink:
         """
         monitor, writer, outbound = self._monitor, self.writer, self.outbound
         waiter = Waiter()
-        waiter.condition = lambda: reached() or outbound.broken or writer.done
+
+        def over() -> bool:
+            return reached() or outbound.broken or writer.done
+
         try:
             while True:
                 with monitor.lock:
                     writer.write_directly()
-                    if waiter.condition():
+                    if over():
                         if check:
                             self._check_broken()
                         return
@@ -235,7 +229,7 @@ class Sink:
                         writer.release(waiter)
                         if outbound.finished:
                             writer.look()
-                    monitor.enter(waiter)
+                    monitor.enter(waiter, over)
                 if polls:
                     writer.poll(waiter)
                 else:

@@ -196,11 +196,10 @@ class Source:
                                 waiter = self._suspend(waiter or Waiter())
                             if inbound.gathered and inbound.taken_by_other(get_ident()):
                                 waiter = waiter or Waiter()
-                                waiter.condition = partial(_not_busy, inbound)
                                 polls = False
                                 # The caller whose turn it is needs the thread.
                                 reader.release(waiter)
-                                monitor.enter(waiter)
+                                monitor.enter(waiter, partial(_not_busy, inbound))
                             else:
                                 buffer = inbound.buffer
                                 count = self._decide(decide, buffer, size)
@@ -231,15 +230,14 @@ class Source:
                                     # It stops at once: it has nothing to do for the relay.
                                     polls = False
                                     reader.request(waiter)
-                                    waiter.condition = lambda: not reader.moving
-                                    monitor.enter(waiter)
+                                    monitor.enter(waiter, lambda: not reader.moving)
                                 else:
                                     polls = reader.directly_readable and reader.claim(waiter)
                                     if not polls:
                                         reader.release(waiter)
                                     goal = need or inbound.held + BOUND
-                                    waiter.condition = partial(self._satisfied, decide, size, goal)
-                                    monitor.enter(waiter, inbound, goal)
+                                    condition = partial(self._satisfied, decide, size, goal)
+                                    monitor.enter(waiter, condition, inbound, goal)
                         if polls:
                             reader.poll(waiter)
                         else:
@@ -366,8 +364,7 @@ class Source:
                 remaining = inbound.ending.remaining(time.monotonic())
                 if not inbound.at_eof and remaining == 0 and self.reader.silent():
                     return False
-                waiter.condition = partial(_not_busy, inbound)
-                monitor.enter(waiter)
+                monitor.enter(waiter, partial(_not_busy, inbound))
             waiter.sleep(SILENCE if remaining == 0 else remaining)
 
     def complete(self, collection: Collection, waiter: Waiter) -> bool:
@@ -392,8 +389,7 @@ class Source:
                     monitor.notify()  # it is the next caller's turn
                     self.reader.touch()
                     return ended
-                waiter.condition = partial(self._collected, collection)
-                monitor.enter(waiter)
+                monitor.enter(waiter, partial(self._collected, collection))
             waiter.sleep(remaining)
 
     def abandon(self, collection: Collection, waiter: Waiter) -> None:
@@ -452,8 +448,8 @@ class Source:
                                 monitor.notify()  # it is the next caller's turn
                                 self.reader.touch()
                                 return data
-                            waiter.condition = partial(self._collected, collection)
-                            monitor.enter(waiter, inbound, math.inf)
+                            condition = partial(self._collected, collection)
+                            monitor.enter(waiter, condition, inbound, math.inf)
                         waiter.sleep()
                 finally:
                     self.abandon(collection, waiter)
@@ -492,8 +488,7 @@ class Source:
                         if not inbound.taken_by_other(get_ident()):
                             self._open_relay()
                             continue
-                        waiter.condition = partial(_not_busy, inbound)
-                        monitor.enter(waiter)
+                        monitor.enter(waiter, partial(_not_busy, inbound))
                     waiter.sleep()
             finally:
                 self._leave(waiter)
@@ -541,8 +536,7 @@ class Source:
                             waiter.offers = True
                             return self._offer_pipe(waiter)
                         reader.request(waiter)
-                        waiter.condition = lambda: reader.claimable or inbound.end > 0
-                        monitor.enter(waiter)
+                        monitor.enter(waiter, lambda: reader.claimable or inbound.end > 0)
                     waiter.sleep()
             except BaseException:
                 self._leave(waiter)
