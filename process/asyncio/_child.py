@@ -17,10 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Callable, ClassVar, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
-from process._lifecycle import GRACE, SIGKILL
+from process._lifecycle import GRACE
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._reader import Reader
+from process.core._base import SIGKILL
 from process.core._flow import Wait
 from process.core._inbound import Collection
 
@@ -119,14 +120,6 @@ class Child:
         if self in self.alive and self.look() is None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 _platform.send_signal(self.transport, number)
-
-    def terminate(self) -> None:
-        """Ask the child to end, unless it has."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Make the child end, unless it has."""
-        self.send_signal(SIGKILL)
 
     async def keep(self, streams: Iterable[Reader], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.

@@ -14,7 +14,8 @@ import time
 from typing import Any, List, NamedTuple, Set
 
 from process import _platform
-from process._lifecycle import GRACE, SIGKILL
+from process._lifecycle import GRACE
+from process.core._base import SIGKILL
 
 
 class Orphan(NamedTuple):

@@ -1,5 +1,6 @@
 """The asyncio process."""
 
+import signal
 from typing import TYPE_CHECKING, Optional, Type
 
 from process._lifecycle import Redirections
@@ -64,7 +65,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
 
     async def close(self) -> None:
         child = self._started
-        child.terminate()
+        child.send_signal(signal.SIGTERM)
         self._warn(await child.finish(), stacklevel=3)
 
     async def __aenter__(self) -> "Self":

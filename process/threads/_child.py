@@ -40,8 +40,9 @@ from process import _platform
 from process._descriptor import Descriptor, when_freed
 from process._handover import Offer, given
 from process._interpreter import losing_nothing, popen_class, run_uninterrupted
-from process._lifecycle import GRACE, SIGKILL, Redirections
+from process._lifecycle import GRACE, Redirections
 from process._polling import poll_until
+from process.core._base import SIGKILL
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.core.constants import PIPE
@@ -174,14 +175,6 @@ class Child:
         watch = self.monitor.watch
         if watch is not None and not self.inherited:
             watch.send_signal(number)
-
-    def terminate(self) -> None:
-        """Ask the child to end, unless it has."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Make the child end, unless it has."""
-        self.send_signal(SIGKILL)
 
     def accept_offers(self) -> None:
         """Take over the streams of other processes that the child was given.
@@ -343,7 +336,7 @@ class Child:
         """`finish`, and terminate the child first."""
         if not self.inherited:
             self.monitor.check_entry()
-        self.terminate()
+        self.send_signal(signal.SIGTERM)
         return self.finish()
 
     def close_streams(self) -> None:
@@ -514,12 +507,12 @@ def end(children: List[Child]) -> None:
             source.discard()
         if child.look() is None:
             with contextlib.suppress(PermissionError):  # it has become somebody else's
-                child.terminate()
+                child.send_signal(signal.SIGTERM)
     _await_all(mine)
     for child in mine:
         if child.look() is None:
             with contextlib.suppress(PermissionError):
-                child.kill()
+                child.send_signal(SIGKILL)
     _await_all(mine)
     for child in mine:
         threads = [thread for thread in child.threads() if not thread.serves_others]
