@@ -99,7 +99,7 @@ class Child:
         """Wait until the child has ended, pipes and files closed. Return whether that is so."""
 
         def gone() -> bool:
-            return self.protocol.gone and True not in [each.spool_is_busy for each in self.readers]
+            return self.protocol.gone and True not in [each.spool.busy for each in self.readers]
 
         return await self._wait_until(gone, timeout)
 
@@ -234,8 +234,7 @@ def end_orphans(children: List[Child]) -> None:
     for child in children:
         if not child.monitor.loop.is_running():
             for stream in child.readers:
-                if stream.spool is not None:
-                    stream.spool.release()
+                stream.spool.release()
     orphans.end([orphans.Orphan(child.transport, child.monitor.loop) for child in children])
 
 
@@ -264,8 +263,7 @@ def _forget_after_fork() -> None:
                     os.dup2(null.fileno(), file.fileno(), inheritable=False)
     for child in children:
         for stream in child.readers:
-            if stream.spool is not None:
-                stream.spool.forget_after_fork()
+            stream.spool.forget_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
