@@ -17,11 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Callable, ClassVar, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
-from process._lifecycle import GRACE
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._reader import Reader
-from process.core._base import SIGKILL
+from process.core._base import GRACE, SIGKILL
 from process.core._flow import Wait
 from process.core._inbound import Collection
 

@@ -97,7 +97,7 @@ class LoopMonitor:
             if self.held_back:
                 self.advance()
             if timeout is not None:
-                timer = self.loop.call_later(timeout, _complete, waiter)
+                timer = self.loop.call_later(timeout, complete, waiter)
             await waiter
         finally:
             self._waiters.discard(waiter)
@@ -114,13 +114,14 @@ class LoopMonitor:
         """
         for delay in (_NEXT_POLL, 0, 0):
             waiter: asyncio.Future[None] = self.loop.create_future()
-            timer = self.loop.call_later(delay, _complete, waiter)
+            timer = self.loop.call_later(delay, complete, waiter)
             try:
                 await waiter
             finally:
                 timer.cancel()
 
 
-def _complete(waiter: "asyncio.Future[None]") -> None:
+def complete(waiter: "asyncio.Future[None]", _: object = None) -> None:
+    """End the wait for a future."""
     if not waiter.done():
         waiter.set_result(None)

@@ -14,8 +14,7 @@ import time
 from typing import Any, List, NamedTuple, Set
 
 from process import _platform
-from process._lifecycle import GRACE
-from process.core._base import SIGKILL
+from process.core._base import GRACE, SIGKILL
 
 
 class Orphan(NamedTuple):

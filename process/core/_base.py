@@ -26,6 +26,12 @@ from process.core.errors import ProcessInvalidStreamError, ProcessNotRunError
 from process.core.process import AbstractProcess
 from process.core.types import File, StrOrPath
 
+#: Where the child's stdin, stdout and stderr go.
+Redirections = Tuple[Union[bytes, File, None], Optional[File], Optional[File]]
+
+#: Grace period: seconds between SIGTERM and SIGKILL for a child that no caller waits for.
+GRACE = 1.0
+
 #: Windows has no SIGKILL; there SIGTERM means `TerminateProcess`, which is as final.
 SIGKILL: int = getattr(signals, "SIGKILL", signals.SIGTERM)
 

@@ -40,9 +40,8 @@ from process import _platform
 from process._descriptor import Descriptor, when_freed
 from process._handover import Offer, given
 from process._interpreter import losing_nothing, popen_class, run_uninterrupted
-from process._lifecycle import GRACE, Redirections
 from process._polling import poll_until
-from process.core._base import SIGKILL
+from process.core._base import GRACE, SIGKILL, Redirections
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.core.constants import PIPE
@@ -388,11 +387,12 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         return mine, other.fileno()
 
     ends: List[Optional[Descriptor]] = [None, None, None]
-    files: List[Optional[File]] = [None, to.stdout, to.stderr]
-    if isinstance(to.stdin, bytes) or _is_pipe(to.stdin):
+    stdin, stdout, stderr = to
+    files: List[Optional[File]] = [None, stdout, stderr]
+    if isinstance(stdin, bytes) or _is_pipe(stdin):
         ends[0], files[0] = pipe(upstream=False)
     else:
-        files[0] = given(to.stdin, child.offers)
+        files[0] = given(stdin, child.offers)
     for index in (1, 2):
         if _is_pipe(files[index]):
             ends[index], files[index] = pipe(upstream=True)
@@ -409,11 +409,11 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     Child.alive.add(child)
     watch = child.monitor.watch = _platform.ExitWatch(child.popen)
     watch.notify(child.monitor.process_ended)
-    _attach(child, ends, to.stdin, buffer_size)
+    _attach(child, ends, stdin, buffer_size)
     for descriptor in [*child.theirs, *[offered.descriptor for offered in child.offers]]:
         descriptor.close()
     # What fits into the pipe is there at once, and may be all.
-    if child.stdin is not None and isinstance(to.stdin, bytes):
+    if child.stdin is not None and isinstance(stdin, bytes):
         child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
     start_threads([watch, *threads])
