@@ -169,9 +169,8 @@ class Inbound:
         self._flow = flow
         self._bound = bound
         self._memory = memory
+        #: What callers that have polled since bytes were last taken were granted; see `_flow`.
         self._granted = 0
-        #: A caller has polled since bytes were last taken.
-        self._polled = False
         #: The reading end is closed.
         self.closed = False
         self._discards = False
@@ -360,13 +359,11 @@ class Inbound:
 
     def taken(self) -> None:
         """Revoke what polls have granted: a caller has taken bytes."""
-        self._polled = False
         self._granted = 0
 
     def grant(self) -> None:
         """Allow one more bound for a poll, and one more for each that follows without a read."""
-        self._granted = (self.held if self._polled else self._bound) + self._bound
-        self._polled = True
+        self._granted = (self.held if self._granted else self._bound) + self._bound
 
     def collect(
         self,
