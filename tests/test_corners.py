@@ -403,7 +403,7 @@ def test_a_thread_goes_on_where_an_interrupted_caller_has_written() -> None:
         thread: Any = child.stdin.sink.writer  # type: ignore[union-attr]
         with thread.monitor.lock:
             thread.outbound.put(b"once")
-            thread._written_begin = thread.outbound.position
+            thread._written_begin = thread.outbound.buffer.position
             thread._written.append(os.write(thread.end.descriptor.fileno(), b"once"))  # and here
         child.stdin.close()
         assert child.output() == b"once"

@@ -319,8 +319,9 @@ class Child:
                     raise
                 ours = others
             except MemoryError as error:  # it is closed all the same, and what is left is lost
-                for source in ours:
-                    source.fail(error)
+                with self.monitor.lock:
+                    for source in ours:
+                        source.reader.fail(error)
                 self.close_streams()
                 self.wait()
                 kept = True
@@ -344,7 +345,8 @@ class Child:
             return
         if self.stdin is not None and self.sink is not None:
             self.stdin.close_soon()
-            self.sink.stop()
+            self.sink.writer.stop()  # what has not been sent is thrown away
+            self.sink.writer.join()
         for stream in (self.stdout, self.stderr):
             if stream is not None:
                 stream.close()

@@ -94,7 +94,7 @@ class Sink:
                     if not monitor.flow.busy:
                         outbound.open_tail(b"")  # for the next small write
                     return
-            self._wait(lambda: not outbound.pending)
+            self._wait(lambda: not outbound.buffer)
         finally:
             if lock._is_owned():
                 lock.release()
@@ -139,7 +139,7 @@ class Sink:
                     self._check_broken()
                 if done:
                     return len(chunk)
-            self._wait(lambda: not outbound.pending)
+            self._wait(lambda: not outbound.buffer)
             return len(chunk)
         finally:
             if lock._is_owned():
@@ -196,11 +196,6 @@ class Sink:
                     self._monitor.enter(waiter, lambda: not writer.writing)
                 waiter.sleep()
 
-    def stop(self) -> None:
-        """Throw away what has not been sent, and close the pipe."""
-        self.writer.stop()
-        self.writer.join()
-
     def _wait(self, reached: Callable[[], bool], check: bool = True) -> None:
         """Wait until `reached()`, or until the child closes its end or the thread ends.
 
@@ -221,7 +216,7 @@ class Sink:
                             self._check_broken()
                         return
                     polls = (
-                        outbound.pending
+                        len(outbound) > 0
                         and writer.end.can_write_directly()
                         and writer.claim(waiter)
                     )

@@ -406,11 +406,6 @@ class Source:
             return True
         return not inbound.collecting(collection) or inbound.collected(collection)
 
-    def fail(self, error: MemoryError) -> None:
-        """What is left of the stream is lost: callers are told, and the pipe is closed."""
-        with self.monitor.lock:
-            self.reader.fail(error)
-
     def _gather(self, collection: Collection, waiter: Waiter) -> None:
         """Begin to collect. The lock is held.
 
