@@ -20,6 +20,8 @@ class Offer:
     Args:
         descriptor: what the receiver inherits; closed by the caller that asked for the offer.
         flow: that of the process whose stream it is.
+        prepare: called before the receiver is started, when the offer is known to the caller that
+            is going to withdraw it.
         accepted: called once the receiver has been started.
         withdraw: called if it has not been. Harmless after `accept`, and when called twice.
     """
@@ -28,10 +30,12 @@ class Offer:
         self,
         descriptor: Descriptor,
         flow: Flow,
+        prepare: Callable[[], object] = bool,
         accepted: Callable[[], object] = bool,
         withdraw: Callable[[], object] = bool,
     ) -> None:
         self.descriptor = descriptor
+        self.prepare = prepare
         self.withdraw = withdraw
         self._flow = flow
         self._accepted = accepted
@@ -53,6 +57,7 @@ def given(file: Optional[File], offers: List[Offer]) -> Optional[File]:
     if hand_over is None:
         return file
     offers.append(hand_over())
+    offers[-1].prepare()
     return offers[-1].descriptor.fileno()
 
 

@@ -543,7 +543,7 @@ class Source:
             relay = reader.relay
             assert relay is not None
             copy = Descriptor.own(os.dup, relay.descriptor.fileno())
-            return Offer(copy, monitor.flow, self._pass_on)
+            return Offer(copy, monitor.flow, accepted=self._pass_on)
 
     def _offer_pipe(self, waiter: Waiter) -> Offer:
         """Offer the child's own pipe, from which nothing has been read. The lock is held.
@@ -553,10 +553,14 @@ class Source:
         meanwhile, so that the thread had to read, these bytes are read as before.
         """
         copy = Descriptor.own(os.dup, self.reader.end.descriptor.fileno())
-        # The flag belongs to the description, which the receiver shares.
-        os.set_blocking(copy.fileno(), True)
-        accepted = partial(self._hand_pipe_over, waiter)
-        return Offer(copy, self.monitor.flow, accepted, partial(self._take_pipe_back, waiter))
+        return Offer(
+            copy,
+            self.monitor.flow,
+            # The flag belongs to the description, which the receiver shares.
+            prepare=partial(os.set_blocking, copy.fileno(), True),
+            accepted=partial(self._hand_pipe_over, waiter),
+            withdraw=partial(self._take_pipe_back, waiter),
+        )
 
     def _hand_pipe_over(self, waiter: Waiter) -> None:
         """The receiver has been started: here the stream is at its end."""
