@@ -7,24 +7,43 @@ it was before.
 """
 
 import io
-from typing import Callable, List, Optional, Protocol
+from typing import Callable, List, Optional
 
 from process._descriptor import Descriptor
 from process.core._flow import Flow
 from process.core.types import File
 
 
-class Offer(Protocol):
-    """A stream that is about to be handed over."""
+class Offer:
+    """A stream that is about to be handed over.
 
-    #: What the receiver inherits; closed by the caller that asked for the offer.
-    descriptor: Descriptor
+    Args:
+        descriptor: what the receiver inherits; closed by the caller that asked for the offer.
+        flow: that of the process whose stream it is.
+        prepare: called before the receiver is started, when the offer is known to the caller that
+            is going to withdraw it.
+        accepted: called once the receiver has been started.
+        withdraw: called if it has not been. Harmless after `accept`, and when called twice.
+    """
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        flow: Flow,
+        prepare: Callable[[], object] = bool,
+        accepted: Callable[[], object] = bool,
+        withdraw: Callable[[], object] = bool,
+    ) -> None:
+        self.descriptor = descriptor
+        self.prepare = prepare
+        self.withdraw = withdraw
+        self._flow = flow
+        self._accepted = accepted
 
     def accept(self, flow: Flow) -> None:
         """The receiver, whose flow this is, has been started: the two processes are connected."""
-
-    def withdraw(self) -> None:
-        """The receiver has not been started. Harmless after `accept`, and when called twice."""
+        self._flow.connect(flow)
+        self._accepted()
 
 
 def given(file: Optional[File], offers: List[Offer]) -> Optional[File]:
@@ -38,6 +57,7 @@ def given(file: Optional[File], offers: List[Offer]) -> Optional[File]:
     if hand_over is None:
         return file
     offers.append(hand_over())
+    offers[-1].prepare()
     return offers[-1].descriptor.fileno()
 
 

@@ -65,10 +65,8 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
                 self._begin(reference)
                 # Imported here: `import process` is cheap, and a failure has a name.
                 _child = import_uninterrupted("process.threads._child")
-                from process._lifecycle import Redirections
-
                 check_arguments(self._arguments)
-                redirections = Redirections(self._stdin, self._stdout, self._stderr)
+                redirections = (self._stdin, self._stdout, self._stderr)
                 made: Child = _child.Child()
                 child = made
                 # A handler that raises again and again may keep this call from concluding.
@@ -180,4 +178,4 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
         source = child.source(name)
         self._warn(child.keep([source], join), stacklevel=4)
         source.reader.check()
-        return source.kept
+        return source.inbound.kept

@@ -64,7 +64,8 @@ def test_a_closed_stdout_says_so() -> None:
         child.join()
         stdout.close()
         assert stdout.source.closed
-        stdout.source.unread(b"x")
+        stdout.source.returned.append((b"x",))
+        stdout.source.restore()
         for call in (stdout.read, stdout.readline, stdout.fileno, stdout.peek):
             with pytest.raises(ValueError, match="closed"):
                 call()
@@ -282,7 +283,7 @@ def test_an_exposed_stream_is_closed_while_another_thread_reads_it() -> None:
     before = descriptors()
     child = Process(["cat"], stdin=PIPE).run()
     child.stdout.fileno()
-    relay: Any = child.stdout.source.relay  # type: ignore[union-attr]
+    relay: Any = child.stdout.source.reader.relay  # type: ignore[union-attr]
     errors: List[BaseException] = []
 
     def read() -> None:
@@ -340,8 +341,9 @@ def test_interrupted_while_bytes_are_put_back(
         assert child.stdout.read(2) == b"ab"
         with monkeypatch.context() as patch:
             patch.setattr(Buffer, "unread", unread)
+            source.returned.append((b"ab",))
             with pytest.raises(KeyboardInterrupt):
-                source.unread(b"ab")
+                source.restore()
         assert child.stdout.read(4) == b"abcd"
         assert child.output() == b"ef"
 
@@ -401,7 +403,7 @@ def test_a_thread_goes_on_where_an_interrupted_caller_has_written() -> None:
         thread: Any = child.stdin.sink.writer  # type: ignore[union-attr]
         with thread.monitor.lock:
             thread.outbound.put(b"once")
-            thread._written_begin = thread.outbound.position
+            thread._written_begin = thread.outbound.buffer.position
             thread._written.append(os.write(thread.end.descriptor.fileno(), b"once"))  # and here
         child.stdin.close()
         assert child.output() == b"once"

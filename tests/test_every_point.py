@@ -376,6 +376,27 @@ def test_interrupted_just_after_a_stream_was_handed_over(monkeypatch: pytest.Mon
         assert upstream.output() == data
 
 
+def test_interrupted_just_after_the_pipe_of_an_offer_was_made_blocking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Left so, it would keep the thread of the stream in a read that nothing can end."""
+    real = os.set_blocking
+
+    def set_blocking(descriptor: int, blocking: bool) -> None:
+        real(descriptor, blocking)
+        if blocking:
+            raise InterruptedByTestError
+
+    with Process(["cat"], stdin=PIPE) as upstream:
+        receiver = Process(["sh", "-c", "exec sleep 100"], stdin=upstream.stdout)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "set_blocking", set_blocking)
+            with pytest.raises(InterruptedByTestError):
+                receiver.run()
+        source: Any = upstream.stdout.source  # type: ignore[union-attr]
+        assert not os.get_blocking(source.reader.end.descriptor.fileno())
+
+
 @loses_no_results
 def test_interrupted_at_every_point_of_fileno() -> None:
     """Asked again, it gives a descriptor on which everything arrives."""

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections import deque
 from itertools import chain, islice
+from types import SimpleNamespace
 from typing import Any, Callable, Deque, Iterable, Iterator, List, Optional
 
 import pytest
@@ -228,7 +229,8 @@ def test_a_loop_that_ends_in_the_middle_of_a_wait(monkeypatch: pytest.MonkeyPatc
     """The thread that has waited for a batch finds that its caller is gone."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
     queue: Any = deque()
-    batches = _Batches(lambda: io.BytesIO(b"a\n"), bool, queue)
+    source: Any = SimpleNamespace(batch=lambda: io.BytesIO(b"a\n"), unread_batch=bool)
+    batches = _Batches(source, queue)
     waits = batches.waits()
     assert list(waits) == []
     assert list(queue.popleft()) == [b"a\n"]
@@ -251,7 +253,7 @@ def test_interrupted_just_after_a_line_was_queued() -> None:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         queue = Interrupting()
         with pytest.raises(InterruptedByTestError):
-            next(_Batches(source.batch, source.unread_batch, queue).waits())
+            next(_Batches(source, queue).waits())
         assert process.stdout.readline() == b"a\n"
         assert process.output() == b"b\nc\n"
         assert list(queue[0]) == []
@@ -265,7 +267,7 @@ def test_interrupted_just_after_a_batch_was_queued() -> None:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         queue = Interrupting()
         with pytest.raises(InterruptedByTestError):
-            next(_Batches(source.batch, source.unread_batch, queue).waits())
+            next(_Batches(source, queue).waits())
         assert not source.returned
         assert next(queue[0]) == b"a\n"
         assert process.stdout.readline() == b"b\n"
@@ -284,7 +286,8 @@ def test_a_second_call_brings_a_line_before_the_first_comes_to_its_own() -> None
             return io.BytesIO(b"a\n")
         return io.BytesIO(more.pop() if more else b"")
 
-    batches = _Batches(take, bool, queue)
+    source: Any = SimpleNamespace(batch=take, unread_batch=bool)
+    batches = _Batches(source, queue)
     waits = batches.waits()
     assert list(waits) == []
     assert sorted(chain.from_iterable(iter(queue.popleft, None))) == [b"a\n", b"b\n"]

@@ -173,7 +173,7 @@ async def settle(process: Any) -> None:
 
 def congested(stdout: Any) -> bool:
     """Whether the pipe waits for the disk."""
-    return stdout.spool is not None and stdout.spool.congested
+    return bool(stdout.spool.congested)
 
 
 async def read_all(stream: Any, size: int = 1_000_003) -> bytes:
@@ -532,7 +532,7 @@ async def test_an_executor_that_cancels_what_it_has_not_begun(
         waits = loop.run_in_executor(None, stuck)
         await reached(stuck.begun.is_set)
         reading = asyncio.ensure_future(process.output())
-        await reached(lambda: process.stdout.spool_is_busy)
+        await reached(lambda: process.stdout.spool.busy)
         executor.shutdown(wait=False, cancel_futures=True)
         assert await reading == pattern(SIZE, 1)
         stuck.go_on()
@@ -714,7 +714,7 @@ async def test_a_block_left_by_an_exception_in_the_middle_of_a_job(
         assert disk.files
         stuck.go_on()
         await task
-        await reached(lambda: not disk.files and not process.stdout.spool_is_busy)
+        await reached(lambda: not disk.files and not process.stdout.spool.busy)
 
 
 async def test_close_returns_when_the_files_are_closed(
@@ -837,7 +837,7 @@ def test_a_loop_that_is_closed_before_a_job_has_begun(
         await settle(process)
         executor.submit(stuck)
         reading = asyncio.ensure_future(process.output())
-        await reached(lambda: process.stdout.spool_is_busy)
+        await reached(lambda: process.stdout.spool.busy)
         reading.cancel()
         await asyncio.wait([reading])
         return process
@@ -880,7 +880,7 @@ async def main():
     global process
     process = await AsyncProcess(["head", "-c", "20000000", "/dev/zero"]).run()
     joining = asyncio.ensure_future(process.join())
-    while not process.stdout.spool_is_busy:
+    while not process.stdout.spool.busy:
         await asyncio.sleep(0.001)
     joining.cancel()
     await asyncio.wait([joining])

@@ -477,7 +477,7 @@ def test_a_descriptor_that_does_not_block_makes_reads_that_do_not(buffer_size: A
         assert stdout.readline() == b""
         process.stdin.write(b"a piece")
         process.stdin.flush()
-        until(lambda: stdout.source.relay.empty is False)
+        until(lambda: stdout.source.reader.relay.empty is False)
         assert stdout.readline() == b"a piece"  # it is all that there is
         process.stdin.close()
         process.join()

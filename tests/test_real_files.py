@@ -398,7 +398,7 @@ def test_small_unbuffered_writes_fill_the_pipe(tmp_path: Path) -> None:
         outbound: Any = process.stdin.sink.outbound  # type: ignore[union-attr]
         writing = threading.Thread(target=lambda: [process.stdin.write(piece) for piece in data])
         writing.start()
-        until(lambda: outbound.pending)  # the child does not read yet
+        until(lambda: len(outbound) > 0)  # the child does not read yet
         gate.open()
         writing.join()
         process.stdin.close()

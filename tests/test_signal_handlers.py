@@ -283,7 +283,7 @@ def test_small_writes_have_filled_up_while_the_lock_is_held() -> None:
         process.stdin.write(b"few")
         with sink.writer.monitor.lock:
             sink.push()
-            assert sink.outbound.pending
+            assert len(sink.outbound)
         process.stdin.close()
         assert process.output() == b"few"
 
@@ -416,9 +416,9 @@ def test_the_descriptor_is_asked_for_while_a_read_waits(
 
     others: List[threading.Thread] = []
 
-    def interrupted(self: Monitor, waiter: Any, own: Any = None, need: float = 0) -> None:
-        enter(self, waiter, own, need)
-        if own is source.inbound and not others:
+    def interrupted(self: Monitor, waiter: Any, *arguments: Any) -> None:
+        enter(self, waiter, *arguments)
+        if source.inbound in arguments and not others:
             others.append(threading.Thread(target=interfere))
             others[0].start()
 

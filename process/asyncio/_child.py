@@ -17,10 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Callable, ClassVar, Iterable, List, Optional, Set, Tuple
 
 from process import _platform
-from process._lifecycle import GRACE, SIGKILL
 from process.asyncio import _orphans as orphans
 from process.asyncio._protocol import ChildProtocol
 from process.asyncio._reader import Reader
+from process.core._base import GRACE, SIGKILL
 from process.core._flow import Wait
 from process.core._inbound import Collection
 
@@ -98,7 +98,7 @@ class Child:
         """Wait until the child has ended, pipes and files closed. Return whether that is so."""
 
         def gone() -> bool:
-            return self.protocol.gone and True not in [each.spool_is_busy for each in self.readers]
+            return self.protocol.gone and True not in [each.spool.busy for each in self.readers]
 
         return await self._wait_until(gone, timeout)
 
@@ -119,14 +119,6 @@ class Child:
         if self in self.alive and self.look() is None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 _platform.send_signal(self.transport, number)
-
-    def terminate(self) -> None:
-        """Ask the child to end, unless it has."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Make the child end, unless it has."""
-        self.send_signal(SIGKILL)
 
     async def keep(self, streams: Iterable[Reader], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -241,8 +233,7 @@ def end_orphans(children: List[Child]) -> None:
     for child in children:
         if not child.monitor.loop.is_running():
             for stream in child.readers:
-                if stream.spool is not None:
-                    stream.spool.release()
+                stream.spool.release()
     orphans.end([orphans.Orphan(child.transport, child.monitor.loop) for child in children])
 
 
@@ -271,8 +262,7 @@ def _forget_after_fork() -> None:
                     os.dup2(null.fileno(), file.fileno(), inheritable=False)
     for child in children:
         for stream in child.readers:
-            if stream.spool is not None:
-                stream.spool.forget_after_fork()
+            stream.spool.forget_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

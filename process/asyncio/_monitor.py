@@ -20,15 +20,11 @@ from process.core._flow import Flow, Wait
 _NEXT_POLL = 0.01
 
 
-class HeldBackStream(Protocol):
-    """A stream that is paused, or has bytes beyond memory."""
+class Stream(Protocol):
+    """An output stream, as the monitor sees it."""
 
     def advance(self) -> None:
         """Move bytes, if there is room for them now."""
-
-
-class PolledStream(Protocol):
-    """A stream that learns of a poll."""
 
     def polled(self) -> None:
         """A caller has looked whether the process still runs."""
@@ -41,9 +37,9 @@ class LoopMonitor:
         self.loop = loop
         self.flow = Flow(self)
         #: The readers whose pipes are open: they have room granted when a caller polls.
-        self.readers: List[PolledStream] = []
-        #: The streams that may have to be moved on.
-        self.held_back: Set[HeldBackStream] = set()
+        self.readers: List[Stream] = []
+        #: Those that are paused, or have bytes beyond memory.
+        self.held_back: Set[Stream] = set()
         self._waiters: Set[asyncio.Future[None]] = set()
 
     def advance(self) -> None:
@@ -101,7 +97,7 @@ class LoopMonitor:
             if self.held_back:
                 self.advance()
             if timeout is not None:
-                timer = self.loop.call_later(timeout, _complete, waiter)
+                timer = self.loop.call_later(timeout, complete, waiter)
             await waiter
         finally:
             self._waiters.discard(waiter)
@@ -118,13 +114,14 @@ class LoopMonitor:
         """
         for delay in (_NEXT_POLL, 0, 0):
             waiter: asyncio.Future[None] = self.loop.create_future()
-            timer = self.loop.call_later(delay, _complete, waiter)
+            timer = self.loop.call_later(delay, complete, waiter)
             try:
                 await waiter
             finally:
                 timer.cancel()
 
 
-def _complete(waiter: "asyncio.Future[None]") -> None:
+def complete(waiter: "asyncio.Future[None]", _: object = None) -> None:
+    """End the wait for a future."""
     if not waiter.done():
         waiter.set_result(None)

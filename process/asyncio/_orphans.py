@@ -14,7 +14,7 @@ import time
 from typing import Any, List, NamedTuple, Set
 
 from process import _platform
-from process._lifecycle import GRACE, SIGKILL
+from process.core._base import GRACE, SIGKILL
 
 
 class Orphan(NamedTuple):

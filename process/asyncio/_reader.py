@@ -57,13 +57,11 @@ class Reader(asyncio.StreamReader):
         super().__init__(limit=buffer_size or 1, loop=monitor.loop)
         self.name = name
         self.inbound = Inbound(monitor.flow)
-        #: What lies beyond memory, once anything does.
-        self.spool: Optional[Spool] = None
+        #: What lies beyond memory.
+        self.spool = Spool(monitor, self.inbound)
         self._monitor = monitor
         self._pipe = transport
         self._paused_pipe = False
-        #: The pipe is closed.
-        self._lost = False
         #: The buffer, if the next call may take from its first chunk and has nothing else to do
         #: unless it uses it up; else `None`.
         self._direct: Optional[Buffer] = self.inbound.buffer if _HAS_FRONTS else None
@@ -99,8 +97,6 @@ class Reader(asyncio.StreamReader):
     def _feed_much(self, data: bytes) -> None:
         if self.inbound.spills(len(data)):
             self._monitor.held_back.add(self)
-            if self.spool is None:
-                self.spool = Spool(self._monitor, self.inbound)
             self.spool.append(data)
         else:
             self.inbound.feed(data)
@@ -110,7 +106,6 @@ class Reader(asyncio.StreamReader):
             self._pipe.pause_reading()
 
     def feed_eof(self) -> None:
-        self._lost = True
         self.inbound.feed_eof()
         self.advance()
         self._monitor.notify()
@@ -127,23 +122,18 @@ class Reader(asyncio.StreamReader):
 
     @property
     def _has_room(self) -> bool:
-        return (self.spool is None or not self.spool.congested) and self.inbound.room() > 0
-
-    @property
-    def spool_is_busy(self) -> bool:
-        """Whether files are used, by a job that belongs to the stream."""
-        return self.spool is not None and self.spool.busy
+        return not self.spool.congested and self.inbound.room() > 0
 
     def advance(self) -> None:
         """Read on, from the pipe and from the spool, if there is room."""
-        if self._paused_pipe and (self._lost or self._has_room):
+        if self._paused_pipe and (self.inbound.ending.eof or self._has_room):
             if not self._pipe.is_closing():
                 with contextlib.suppress(RuntimeError):  # an exception was raised after this before
                     self._pipe.resume_reading()
             self._paused_pipe = False
-        if self.spool is not None and self.spool.failure is not None:
+        if self.spool.failure is not None:
             self._fail(self.spool.failure)
-        elif self.spool is not None and self.inbound.spilled:
+        elif self.inbound.spilled:
             if not self.spool.busy:
                 self._monitor.loop.call_soon(self.spool.advance)
         elif not self._paused_pipe:
@@ -301,8 +291,7 @@ class Reader(asyncio.StreamReader):
         """Bytes are lost, and what is left must not be taken for the whole."""
         # The frames of its traceback refer to bytes, and to what refers to it.
         self._failure = error.with_traceback(None)
-        if self.spool is not None:
-            self.spool.failure = None
+        self.spool.failure = None
         self.close()
 
     def lose(self, error: MemoryError) -> None:
@@ -396,8 +385,7 @@ class Reader(asyncio.StreamReader):
         """Close the reading end and throw away what has not been read."""
         self._direct = None
         self.inbound.close()
-        if self.spool is not None:
-            self.spool.close()
+        self.spool.close()
         self.advance()
         self._monitor.notify()
         self._pipe.close()

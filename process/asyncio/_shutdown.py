@@ -13,10 +13,10 @@ import contextlib
 import weakref
 from typing import AsyncGenerator, Dict
 
-from process._lifecycle import GRACE
 from process._polling import poll_until
 from process.asyncio._child import Child, end_orphans
 from process.asyncio._start import starting
+from process.core._base import GRACE
 
 
 async def watch_running_loop() -> None:

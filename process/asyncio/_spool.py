@@ -99,7 +99,7 @@ class Spool:
 
     @property
     def busy(self) -> bool:
-        """Whether a job is under way."""
+        """Whether a job, which belongs to the stream, is under way."""
         return self._job is not None
 
     def append(self, chunk: bytes) -> None:

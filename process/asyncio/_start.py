@@ -22,9 +22,10 @@ from typing import IO, Any, List, Optional, Set
 from process import _platform
 from process._descriptor import Descriptor
 from process._handover import Offer, given
-from process._lifecycle import GRACE, Redirections
 from process.asyncio._child import Child
+from process.asyncio._monitor import complete
 from process.asyncio._protocol import ChildProtocol
+from process.core._base import GRACE, Redirections
 from process.core.constants import PIPE
 
 #: Whether `subprocess.Popen` leaks descriptors when it runs out of them.
@@ -38,11 +39,6 @@ _TURNS = 30
 
 #: Seconds between two looks at a child that the loop does not watch.
 _LOOK_AGAIN = 0.01
-
-
-def _complete(future: "asyncio.Future[None]", _: object) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class Start:
@@ -70,7 +66,7 @@ class Start:
         starting.add(self)
         task.add_done_callback(self._answered)
         answered: asyncio.Future[None] = self.loop.create_future()
-        task.add_done_callback(partial(_complete, answered))
+        task.add_done_callback(partial(complete, answered))
         try:
             await answered  # a cancellation leaves the task alone
             task.result()
@@ -177,16 +173,16 @@ async def start(arguments: List[str], to: Redirections, buffer_size: int) -> Chi
     offers: List[Offer] = []
     started = Start(asyncio.get_running_loop(), buffer_size)
     try:
-        stdin = PIPE if isinstance(to.stdin, bytes) else to.stdin
+        stdin, stdout, stderr = to
         files = [
             file if file is None or isinstance(file, int) else _number(file, offers)
-            for file in (stdin, to.stdout, to.stderr)
+            for file in (PIPE if isinstance(stdin, bytes) else stdin, stdout, stderr)
         ]
         child = await started.wait(arguments, files)
         for offered in offers:
             offered.accept(child.monitor.flow)
-        if isinstance(to.stdin, bytes):
-            child.feed(to.stdin)
+        if isinstance(stdin, bytes):
+            child.feed(stdin)
         return child
     except BaseException as error:
         for offered in offers:

@@ -100,7 +100,7 @@ class Writer(asyncio.StreamWriter):
             while not self._full and len(outbound) and not self._pipe.is_closing():
                 piece = outbound.front(BOUND)
                 pieces = iter((piece,))
-                self._given = pieces, outbound.position + len(piece)
+                self._given = pieces, outbound.buffer.position + len(piece)
                 deque(map(self._pipe.write, pieces), maxlen=0)
                 self._record()
                 self._monitor.notify()  # a task that drains may have looked before this
@@ -114,7 +114,7 @@ class Writer(asyncio.StreamWriter):
         if self._unsignalled is None:
             self._unsignalled = UnsignalledPipe(self._monitor.loop, self._pipe, self._push)
         if len(outbound) and not self._pipe.is_closing():
-            self._written = [], outbound.position
+            self._written = [], outbound.buffer.position
             try:
                 self._unsignalled.write(outbound.front(BOUND), self._written[0])
             except BlockingIOError:
@@ -142,11 +142,11 @@ class Writer(asyncio.StreamWriter):
         if self._given is not None:
             pieces, end = self._given
             if not length_hint(pieces):
-                self._outbound.sent(max(0, end - self._outbound.position))
+                self._outbound.sent(max(0, end - self._outbound.buffer.position))
             self._given = None
         counts, begin = self._written
         if counts:
-            self._outbound.sent(max(0, begin + counts[0] - self._outbound.position))
+            self._outbound.sent(max(0, begin + counts[0] - self._outbound.buffer.position))
             self._written = [], 0
 
     # The callers' side.

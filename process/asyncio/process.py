@@ -1,8 +1,8 @@
 """The asyncio process."""
 
+import signal
 from typing import TYPE_CHECKING, Optional, Type
 
-from process._lifecycle import Redirections
 from process.asyncio._child import Child
 from process.asyncio._shutdown import watch_running_loop
 from process.asyncio._start import start
@@ -42,8 +42,8 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
         try:
             self._taken = True
             check_arguments(self._arguments)
-            redirections = Redirections(self._stdin, self._stdout, self._stderr)
             await watch_running_loop()
+            redirections = (self._stdin, self._stdout, self._stderr)
             self._child = await start(self._arguments, redirections, self._buffer_size)
         except Exception as error:
             raise ProcessError(f"Failed to run process: {error!r}") from error
@@ -64,7 +64,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
 
     async def close(self) -> None:
         child = self._started
-        child.terminate()
+        child.send_signal(signal.SIGTERM)
         self._warn(await child.finish(), stacklevel=3)
 
     async def __aenter__(self) -> "Self":

@@ -4,9 +4,9 @@ They differ in how they start a child and how they wait for it. All that does no
 """
 
 import operator
+import signal as signals
 import warnings
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     Generic,
@@ -26,8 +26,14 @@ from process.core.errors import ProcessInvalidStreamError, ProcessNotRunError
 from process.core.process import AbstractProcess
 from process.core.types import File, StrOrPath
 
-if TYPE_CHECKING:
-    import signal as signals
+#: Where the child's stdin, stdout and stderr go.
+Redirections = Tuple[Union[bytes, File, None], Optional[File], Optional[File]]
+
+#: Grace period: seconds between SIGTERM and SIGKILL for a child that no caller waits for.
+GRACE = 1.0
+
+#: Windows has no SIGKILL; there SIGTERM means `TerminateProcess`, which is as final.
+SIGKILL: int = getattr(signals, "SIGKILL", signals.SIGTERM)
 
 
 class Child(Protocol):
@@ -51,12 +57,6 @@ class Child(Protocol):
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the child has ended."""
-
-    def terminate(self) -> None:
-        """Ask the child to end, unless it has."""
-
-    def kill(self) -> None:
-        """Make the child end, unless it has."""
 
     def drop(self) -> None:
         """The process object is gone: end the child. Safe in finalizers."""
@@ -152,14 +152,14 @@ class BaseProcess(AbstractProcess[W, R], Generic[W, R, C]):
         stream: R = self._stream("stderr")
         return stream
 
-    def signal(self, signal: "signals.Signals") -> None:
+    def signal(self, signal: signals.Signals) -> None:
         self._started.send_signal(signal)
 
     def terminate(self) -> None:
-        self._started.terminate()
+        self._started.send_signal(signals.SIGTERM)
 
     def kill(self) -> None:
-        self._started.kill()
+        self._started.send_signal(SIGKILL)
 
     def __repr__(self) -> str:
         fields: List[Tuple[str, Any]] = [("arguments", self._arguments)]

@@ -169,10 +169,10 @@ class Inbound:
         self._flow = flow
         self._bound = bound
         self._memory = memory
+        #: What callers that have polled since bytes were last taken were granted; see `_flow`.
         self._granted = 0
-        #: A caller has polled since bytes were last taken.
-        self._polled = False
-        self._closed = False
+        #: The reading end is closed.
+        self.closed = False
         self._discards = False
         self._parts = _Parts(b"", None)
         self._buffer = Buffer()
@@ -200,7 +200,7 @@ class Inbound:
 
     def room(self, chunk: int = CHUNK) -> int:
         """How many bytes may be read from the pipe now, at most `chunk`."""
-        if self._closed or self.ending.eof:
+        if self.closed or self.ending.eof:
             return 0
         if self._discards:
             return chunk
@@ -232,7 +232,7 @@ class Inbound:
 
     def spills(self, size: int) -> bool:
         """Whether `size` bytes from the pipe belong in the overflow rather than in memory."""
-        if self._closed or self._discards:
+        if self.closed or self._discards:
             return False
         if self.spilled:
             return True
@@ -241,7 +241,7 @@ class Inbound:
 
     def refill(self) -> int:
         """How many bytes should come back from the overflow now."""
-        if not self.spilled or self._closed:
+        if not self.spilled or self.closed:
             return 0
         # Enough to go on with; but a caller may wait for a longer line than that.
         enough = max(self._memory // 2, self._flow.need(self))
@@ -251,7 +251,7 @@ class Inbound:
 
     def feed(self, data: bytes) -> None:
         """Make bytes from the pipe, or from the overflow, available to callers."""
-        if self._closed or self._discards:
+        if self.closed or self._discards:
             return
         collection = None if self._parts.collection is None else self._collecting()
         if collection is not None and not self._buffer:
@@ -270,17 +270,12 @@ class Inbound:
 
     def close(self) -> None:
         """Close the reading end, and discard what is held."""
-        self._closed = True
+        self.closed = True
         self._recall()
         self._buffer = Buffer()
         self._parts = _Parts(self._parts.kept, None)
 
     # The callers' side.
-
-    @property
-    def closed(self) -> bool:
-        """Whether the reading end is closed."""
-        return self._closed
 
     @property
     def kept(self) -> bytes:
@@ -290,7 +285,7 @@ class Inbound:
     @property
     def at_eof(self) -> bool:
         """Whether nothing will be added to what is in memory."""
-        return self._closed or (self.ending.eof and not self.spilled)
+        return self.closed or (self.ending.eof and not self.spilled)
 
     @property
     def buffer(self) -> Buffer:
@@ -364,13 +359,11 @@ class Inbound:
 
     def taken(self) -> None:
         """Revoke what polls have granted: a caller has taken bytes."""
-        self._polled = False
         self._granted = 0
 
     def grant(self) -> None:
         """Allow one more bound for a poll, and one more for each that follows without a read."""
-        self._granted = (self.held if self._polled else self._bound) + self._bound
-        self._polled = True
+        self._granted = (self.held if self._granted else self._bound) + self._bound
 
     def collect(
         self,

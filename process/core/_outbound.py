@@ -38,11 +38,6 @@ class Outbound:
         return len(self.buffer)
 
     @property
-    def pending(self) -> bool:
-        """Whether there is something to be sent."""
-        return bool(self.buffer)
-
-    @property
     def full(self) -> bool:
         """Whether a caller has to wait before it may go on."""
         return len(self.buffer) > self._bound
@@ -79,11 +74,6 @@ class Outbound:
         """The bytes to send next, at most `size`, without a copy."""
         self.tail = None
         return self.buffer.front(size)
-
-    @property
-    def position(self) -> int:
-        """The offset in the stream of the next byte to send."""
-        return self.buffer.position
 
     def sent(self, size: int) -> bool:
         """The first `size` bytes are in the pipe; whether something is left."""

@@ -40,8 +40,8 @@ from process import _platform
 from process._descriptor import Descriptor, when_freed
 from process._handover import Offer, given
 from process._interpreter import losing_nothing, popen_class, run_uninterrupted
-from process._lifecycle import GRACE, SIGKILL, Redirections
 from process._polling import poll_until
+from process.core._base import GRACE, SIGKILL, Redirections
 from process.core._inbound import Collection, Inbound
 from process.core._outbound import Outbound
 from process.core.constants import PIPE
@@ -175,14 +175,6 @@ class Child:
         if watch is not None and not self.inherited:
             watch.send_signal(number)
 
-    def terminate(self) -> None:
-        """Ask the child to end, unless it has."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Make the child end, unless it has."""
-        self.send_signal(SIGKILL)
-
     def accept_offers(self) -> None:
         """Take over the streams of other processes that the child was given.
 
@@ -220,7 +212,7 @@ class Child:
         for descriptor in self.theirs:
             descriptor.close()
         for thread in self.threads():
-            thread.await_end()
+            thread.join(by_polling=True)
             if not thread.alive:
                 thread.end.close()
             elif thread.end.descriptor in self.ours:
@@ -240,7 +232,7 @@ class Child:
         """The process object has been collected: end the child. Safe in finalizers."""
         if not self.over:
             for source in self.sources:
-                source.drop()
+                source.closed = True  # fails pending reads
             end([self])
 
     def drop_elsewhere(self) -> Callable[[], object]:
@@ -327,8 +319,9 @@ class Child:
                     raise
                 ours = others
             except MemoryError as error:  # it is closed all the same, and what is left is lost
-                for source in ours:
-                    source.fail(error)
+                with self.monitor.lock:
+                    for source in ours:
+                        source.reader.fail(error)
                 self.close_streams()
                 self.wait()
                 kept = True
@@ -343,7 +336,7 @@ class Child:
         """`finish`, and terminate the child first."""
         if not self.inherited:
             self.monitor.check_entry()
-        self.terminate()
+        self.send_signal(signal.SIGTERM)
         return self.finish()
 
     def close_streams(self) -> None:
@@ -352,7 +345,8 @@ class Child:
             return
         if self.stdin is not None and self.sink is not None:
             self.stdin.close_soon()
-            self.sink.stop()
+            self.sink.writer.stop()  # what has not been sent is thrown away
+            self.sink.writer.join()
         for stream in (self.stdout, self.stderr):
             if stream is not None:
                 stream.close()
@@ -395,11 +389,12 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
         return mine, other.fileno()
 
     ends: List[Optional[Descriptor]] = [None, None, None]
-    files: List[Optional[File]] = [None, to.stdout, to.stderr]
-    if isinstance(to.stdin, bytes) or _is_pipe(to.stdin):
+    stdin, stdout, stderr = to
+    files: List[Optional[File]] = [None, stdout, stderr]
+    if isinstance(stdin, bytes) or _is_pipe(stdin):
         ends[0], files[0] = pipe(upstream=False)
     else:
-        files[0] = given(to.stdin, child.offers)
+        files[0] = given(stdin, child.offers)
     for index in (1, 2):
         if _is_pipe(files[index]):
             ends[index], files[index] = pipe(upstream=True)
@@ -416,11 +411,11 @@ def start(child: Child, arguments: List[str], to: Redirections, buffer_size: int
     Child.alive.add(child)
     watch = child.monitor.watch = _platform.ExitWatch(child.popen)
     watch.notify(child.monitor.process_ended)
-    _attach(child, ends, to.stdin, buffer_size)
+    _attach(child, ends, stdin, buffer_size)
     for descriptor in [*child.theirs, *[offered.descriptor for offered in child.offers]]:
         descriptor.close()
     # What fits into the pipe is there at once, and may be all.
-    if child.stdin is not None and isinstance(to.stdin, bytes):
+    if child.stdin is not None and isinstance(stdin, bytes):
         child.stdin.close_soon()
     threads = [thread for thread in child.threads() if not thread.begin()]
     start_threads([watch, *threads])
@@ -514,19 +509,19 @@ def end(children: List[Child]) -> None:
             source.discard()
         if child.look() is None:
             with contextlib.suppress(PermissionError):  # it has become somebody else's
-                child.terminate()
+                child.send_signal(signal.SIGTERM)
     _await_all(mine)
     for child in mine:
         if child.look() is None:
             with contextlib.suppress(PermissionError):
-                child.kill()
+                child.send_signal(SIGKILL)
     _await_all(mine)
     for child in mine:
         threads = [thread for thread in child.threads() if not thread.serves_others]
         for thread in threads:
             thread.stop()
         for thread in threads:
-            thread.await_end(GRACE)
+            thread.join(GRACE, by_polling=True)
         for source in child.sources:
             source.release()
         child.monitor.release()

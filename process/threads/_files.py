@@ -5,7 +5,7 @@ method that would touch the descriptor goes to the `Source` or `Sink` instead. T
 initialised with the child's pipe only because it wants some descriptor; it never reads it.
 
 The *front*: small calls that find what they need are served by one call into C, without the lock.
-A reader has iterators over what comes next (`Source.lines`, `blocks`, `pieces`); a `for` statement
+A reader has iterators over what comes next (`Source.lines`, `blocks`); a `for` statement
 takes one item and returns it, so that no signal handler can come in between. A writer has an array
 that small writes are appended to (`Outbound.tail`). Where other threads or signal handlers may run
 between any two instructions (`_interpreter`) there are no fronts, and every call takes the lock.
@@ -81,8 +81,8 @@ class _Reading(_WithoutPosition):
 
     def _init_front(self, source: Source) -> None:
         self.source = source
-        self._lines = self._blocks = self._pieces = NOTHING
-        self._block_size = self._piece_size = -1
+        self._lines = self._blocks = NOTHING
+        self._block_size = -1
         self._block_chunk = source.block_chunk
         # The type has a slot of this name: `next` finds an iterator written in C there.
         self.__next__: Any = next_line_of(source)
@@ -115,28 +115,17 @@ class _Reading(_WithoutPosition):
     def readlines(self, hint: Optional[int] = -1, /) -> List[bytes]:
         return _read_lines(self.source, hint)
 
-    def _read_block(self, size: int) -> bytes:
+    def _read_block(self, size: int, whole: bool = True) -> bytes:
         data: Optional[bytes] = None
         source = self.source
         try:
-            data = source.read(size)
+            data = source.read(size) if whole else source.read_available(size)
             self._blocks, self._block_size = source.blocks, source.block_size
             self._block_chunk = source.block_chunk
             return data  # type: ignore[return-value] # `None`, if non-blocking, as `io` has it
         except BaseException:
-            self.source.returned.append((data or b"",))
-            self.source.restore()
-            raise
-
-    def _read_piece(self, size: int) -> bytes:
-        data: Optional[bytes] = None
-        try:
-            data = self.source.read_available(size)
-            self._pieces, self._piece_size = self.source.pieces, self.source.piece_size
-            return data  # type: ignore[return-value]
-        except BaseException:
-            self.source.returned.append((data or b"",))
-            self.source.restore()
+            source.returned.append((data or b"",))
+            source.restore()
             raise
 
     def _hand_over(self) -> Offer:
@@ -182,12 +171,12 @@ class RawReader(_Reading, _Raw):
         self._init_front(source)
 
     def read(self, size: Optional[int] = -1, /) -> bytes:
-        if size == self._piece_size:
-            for data in self._pieces:
+        if size == self._block_size:
+            for data in self._blocks:
                 return data
         if size is None or size < 0:
             return self.readall()
-        return self._read_piece(size)
+        return self._read_block(size, whole=False)
 
 
 class Reader(_Reading, io.BufferedReader):
@@ -212,10 +201,10 @@ class Reader(_Reading, io.BufferedReader):
         return self._read_block(-1 if size is None else size)
 
     def read1(self, size: int = -1, /) -> bytes:
-        if size == self._piece_size:
-            for data in self._pieces:
+        if size == self._block_size:
+            for data in self._blocks:
                 return data
-        return self._read_piece(self._buffer_size if size < 0 else size)
+        return self._read_block(self._buffer_size if size < 0 else size, whole=False)
 
     def peek(self, size: int = 0, /) -> bytes:
         return self.source.peek(self._buffer_size)
@@ -234,8 +223,8 @@ class Reader(_Reading, io.BufferedReader):
     def detach(self) -> Any:
         raw = super().detach()
         self.source = Detached()  # type: ignore[assignment]
-        self._lines = self._blocks = self._pieces = NOTHING
-        self._block_size = self._piece_size = -1
+        self._lines = self._blocks = NOTHING
+        self._block_size = -1
         self.__next__ = self.readline
         return raw
 

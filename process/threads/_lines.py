@@ -12,7 +12,7 @@ from process.threads._source import Source
 def next_line_of(source: Source) -> Callable[[], bytes]:
     """The method `__next__` of an iterator over the lines of the stream."""
     if source.has_fronts:
-        return _iterate_batches(source.batch, source.unread_batch).__next__
+        return _iterate_batches(source).__next__
 
     def next_line() -> bytes:
         line = source.read_line(-1)
@@ -26,14 +26,8 @@ def next_line_of(source: Source) -> Callable[[], bytes]:
 class _Batches:
     """Makes an iterator of lines out of batches of lines; see `_iterate_batches`."""
 
-    def __init__(
-        self,
-        take: Callable[[], io.BytesIO],
-        put_back: Callable[[io.BytesIO], object],
-        queue: "_Queue",
-    ) -> None:
-        self._take = take
-        self._put_back = put_back
+    def __init__(self, source: Source, queue: "_Queue") -> None:
+        self._source = source
         #: Weak: the queue refers to us.
         self._queue = weakref.ref(queue)
 
@@ -46,7 +40,7 @@ class _Batches:
         if self._pending():
             raise StopIteration
         try:
-            batch = self._take()
+            batch = self._source.batch()
             queue = self._queue()
             if queue is None:
                 pass  # the lines have come to an end in the meantime
@@ -56,7 +50,8 @@ class _Batches:
                 queue.append(None)
         except BaseException:
             if batch is not None:
-                self._put_back(batch)  # what the queue has of it is empty then, or is the front
+                # What the queue has of it is empty then, or is the front.
+                self._source.unread_batch(batch)
             raise
         raise StopIteration
 
@@ -72,9 +67,7 @@ class _Batches:
 _Queue = Deque[Optional[Iterator[bytes]]]
 
 
-def _iterate_batches(
-    take: Callable[[], io.BytesIO], put_back: Callable[[io.BytesIO], object]
-) -> Iterator[bytes]:
+def _iterate_batches(source: Source) -> Iterator[bytes]:
     """The lines of batch after batch.
 
     For a line only `chain`, a `BytesIO`, and in between a `map` that waits, are run: all written in
@@ -90,5 +83,5 @@ def _iterate_batches(
       not begin while that one is next.
     """
     queue: _Queue = deque()
-    queue.append(_Batches(take, put_back, queue).waits())
+    queue.append(_Batches(source, queue).waits())
     return chain.from_iterable(iter(queue.popleft, None))

@@ -185,8 +185,15 @@ class Monitor:
         """The thread of a stream has ended. The lock is held."""
         self.streams = tuple([other for other in self.streams if other is not stream])
 
-    def enter(self, waiter: Waiter, own: Any = None, need: float = 0) -> None:
-        """A caller is going to wait; see `Flow.enter`. The lock is held."""
+    def enter(
+        self,
+        waiter: Waiter,
+        condition: Callable[[], bool] = _never,
+        own: Any = None,
+        need: float = 0,
+    ) -> None:
+        """A caller is going to wait for `condition`; see `Flow.enter`. The lock is held."""
+        waiter.condition = condition
         self.flow.enter(waiter, own, need)
         self._waiters[id(waiter)] = weakref.ref(waiter)
         for stream in self.streams:

@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any, Callable
 
 from process._descriptor import Descriptor
+from process._handover import Offer
 from process.core._buffer import Chunk
-from process.core._flow import Flow
 from process.threads._monitor import Monitor, Waiter
 from process.threads._writer import WriterThread
 
@@ -94,7 +94,7 @@ class Sink:
                     if not monitor.flow.busy:
                         outbound.open_tail(b"")  # for the next small write
                     return
-            self._wait(lambda: not outbound.pending)
+            self._wait(lambda: not outbound.buffer)
         finally:
             if lock._is_owned():
                 lock.release()
@@ -139,7 +139,7 @@ class Sink:
                     self._check_broken()
                 if done:
                     return len(chunk)
-            self._wait(lambda: not outbound.pending)
+            self._wait(lambda: not outbound.buffer)
             return len(chunk)
         finally:
             if lock._is_owned():
@@ -148,16 +148,9 @@ class Sink:
     def close_soon(self) -> None:
         """Close the stream once everything is sent, without waiting for that."""
         with self._monitor, self._monitor.lock:
-            self._close_soon()
-
-    def _close_soon(self) -> None:
-        self.feed()
-        self.writer.look()
-
-    def feed(self) -> None:
-        """The input is all there: send what fits into the pipe, and close it after the rest."""
-        self.outbound.close()
-        self.writer.write_directly()
+            self.outbound.close()
+            self.writer.write_directly()
+            self.writer.look()
 
     def close(self) -> None:
         """Wait until everything is sent and the pipe is closed. Closing twice is harmless.
@@ -165,12 +158,11 @@ class Sink:
         A child that has closed its end before is no error here.
         """
         with self._monitor:
-            with self._monitor.lock:
-                self._close_soon()
+            self.close_soon()
             self._wait(lambda: False, check=False)
             self.writer.join()
 
-    def offer(self) -> "_Offer":
+    def offer(self) -> Offer:
         """Offer the pipe to a process that is about to be started; see `_handover`.
 
         Raises:
@@ -182,7 +174,7 @@ class Sink:
         with self._monitor, self._monitor.lock:
             self._check()
             copy = Descriptor.own(os.dup, self.writer.end.share())
-            return _Offer(copy, self._monitor.flow)
+            return Offer(copy, self._monitor.flow)
 
     def fileno(self) -> int:
         """The child's pipe. What was written before and not flushed may go in later.
@@ -201,14 +193,8 @@ class Sink:
                     if not writer.writing or not writer.end.pollable:
                         self._monitor.leave(waiter)
                         return writer.end.share()
-                    waiter.condition = lambda: not writer.writing
-                    self._monitor.enter(waiter)
+                    self._monitor.enter(waiter, lambda: not writer.writing)
                 waiter.sleep()
-
-    def stop(self) -> None:
-        """Throw away what has not been sent, and close the pipe."""
-        self.writer.stop()
-        self.writer.join()
 
     def _wait(self, reached: Callable[[], bool], check: bool = True) -> None:
         """Wait until `reached()`, or until the child closes its end or the thread ends.
@@ -217,17 +203,20 @@ class Sink:
         """
         monitor, writer, outbound = self._monitor, self.writer, self.outbound
         waiter = Waiter()
-        waiter.condition = lambda: reached() or outbound.broken or writer.done
+
+        def over() -> bool:
+            return reached() or outbound.broken or writer.done
+
         try:
             while True:
                 with monitor.lock:
                     writer.write_directly()
-                    if waiter.condition():
+                    if over():
                         if check:
                             self._check_broken()
                         return
                     polls = (
-                        outbound.pending
+                        len(outbound) > 0
                         and writer.end.can_write_directly()
                         and writer.claim(waiter)
                     )
@@ -235,7 +224,7 @@ class Sink:
                         writer.release(waiter)
                         if outbound.finished:
                             writer.look()
-                    monitor.enter(waiter)
+                    monitor.enter(waiter, over)
                 if polls:
                     writer.poll(waiter)
                 else:
@@ -255,21 +244,6 @@ class Sink:
         self.writer.check()
         if self.outbound.broken:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-class _Offer:
-    """The child's pipe, which other writers may have, too."""
-
-    def __init__(self, descriptor: Descriptor, flow: Flow) -> None:
-        self.descriptor = descriptor
-        self._flow = flow
-
-    def accept(self, flow: Flow) -> None:
-        """The receiver has been started."""
-        self._flow.connect(flow)
-
-    def withdraw(self) -> None:
-        """It has not."""
 
 
 def contiguous(data: Any) -> bytes:

@@ -9,7 +9,7 @@ Where the interpreter allows it (`_interpreter`), a call leaves more than it was
 serves the calls that follow (`core._inbound.Front`). Any other use of the stream recalls it.
 
 `fileno()` gives the stream a second pipe, see `_relay`; to hand over the child's own pipe, see
-`_PipeOffer`.
+`Source._offer_pipe`.
 """
 
 import io
@@ -19,13 +19,14 @@ import time
 from collections import deque
 from functools import partial
 from threading import get_ident
-from typing import Callable, Deque, Iterator, Optional, Tuple, Union
+from typing import Callable, Deque, Iterator, Optional, Tuple
 
 from process._descriptor import Descriptor
+from process._handover import Offer
 from process._interpreter import atomic_between_calls
 from process.core._buffer import Buffer
 from process.core._ending import SILENCE
-from process.core._flow import BOUND, Flow
+from process.core._flow import BOUND
 from process.core._inbound import Collection, Inbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._reader import ReaderThread
@@ -34,7 +35,7 @@ from process.threads._relay import Relay
 #: The front of a stream that has none.
 NOTHING: Iterator[bytes] = iter(())
 
-#: Bytes that are worth being put into a front.
+#: How many blocks are worth being put into a front.
 _WORTHWHILE = 2
 
 Decide = Callable[[Buffer, bool, int], int]
@@ -51,14 +52,15 @@ class Source:
         self.reader = reader
         #: The process has been started in such a way that the stream is a receiver's.
         self.handed_over = False
-        #: The front: of lines, of blocks of one size, or of what there is up to a size.
-        self.lines = self.blocks = self.pieces = NOTHING
-        self.block_size = self.piece_size = -1
+        #: The front: of lines, or of blocks of one size.
+        self.lines = self.blocks = NOTHING
+        self.block_size = -1
         #: What `blocks` is made of.
         self.block_chunk = io.BytesIO()
         self.monitor = monitor
         self.inbound = reader.inbound
-        self._closed = False
+        #: The reading end is closed. Set by a finalizer, too: pending reads fail.
+        self.closed = False
         #: What callers have taken and could not pass on, until it is in the buffer again. Each in a
         #: tuple of its own, by which it is known. Filled in one call into C, as the first thing
         #: that is done about an exception: a second one, in the middle of that, loses nothing.
@@ -69,11 +71,6 @@ class Source:
         self._number_given = False
 
     @property
-    def closed(self) -> bool:
-        """Whether the reading end is closed."""
-        return self._closed
-
-    @property
     def exhausted(self) -> bool:
         """Whether everything has been handed out or kept, and nothing will come."""
         with self.monitor.lock:
@@ -81,16 +78,7 @@ class Source:
                 return True
             if self.returned:
                 return False
-            return self.inbound.at_eof and not self.inbound.held and self.relay is None
-
-    @property
-    def kept(self) -> bytes:
-        """What has been kept for `output()` or `error()`."""
-        return self.inbound.kept
-
-    @property
-    def relay(self) -> Optional[Relay]:
-        return self.reader.relay
+            return self.inbound.at_eof and not self.inbound.held and self.reader.relay is None
 
     # Reading.
 
@@ -101,14 +89,14 @@ class Source:
         caller has made the descriptor non-blocking.
         """
         if self.reader.relay is not None and self._gives_up:
-            return self._take(_any_at_all, size, 1, self._open_pieces)
+            return self._take(_any_at_all, size, 1, self._open_blocks)
         if size < 0 or size > BOUND:
             return self._read_large(math.inf if size < 0 else size)
         return self._take(_enough, size, size, self._open_blocks)
 
     def read_available(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, as soon as there are any; `b""` at end of file."""
-        return self._take(_any_at_all, size, 1, self._open_pieces)
+        return self._take(_any_at_all, size, 1, self._open_blocks)
 
     def read_line(self, size: int) -> bytes:
         r"""Up to and including the next `\n`; at most `size` bytes unless it is negative."""
@@ -125,7 +113,7 @@ class Source:
             front = self.inbound.front
             if front is not None and front is self.lines:
                 return front
-            if self.relay is not None:
+            if self.reader.relay is not None:
                 try:
                     line = self.read_line(-1)
                     return io.BytesIO(line)
@@ -135,11 +123,6 @@ class Source:
                     raise
             if not self._take(_line, -1, 0, self._open_lines, consume=False):
                 return io.BytesIO()
-
-    def unread(self, data: bytes) -> None:
-        """Put back what a caller has taken and could not pass on."""
-        self.returned.append((data,))
-        self.restore()
 
     def restore(self) -> None:
         """Put everything that callers have returned back into the buffer."""
@@ -156,7 +139,7 @@ class Source:
         while self.returned:
             entry = self.returned[0]
             (data,) = entry
-            if data and not self._closed:
+            if data and not self.closed:
                 self._suspend(waiter)  # what is in the second pipe comes after it
                 buffer = self.inbound.buffer
                 if self._returning is None or self._returning[0] is not entry:
@@ -168,9 +151,10 @@ class Source:
             self._returning = None
 
     def unread_batch(self, batch: io.BytesIO) -> None:
-        """`unread` for a batch: unless it is the front, nothing else refers to it."""
+        """Put back a batch: unless it is the front, nothing else refers to it."""
         if batch is not self.inbound.front:
-            self.unread(batch.read())
+            self.returned.append((batch.read(),))
+            self.restore()
 
     def _take(
         self,
@@ -201,7 +185,7 @@ class Source:
                 try:
                     while True:
                         with lock:
-                            if self._closed or reader.failure is not None:
+                            if self.closed or reader.failure is not None:
                                 self._check_open()
                             if self.handed_over:
                                 return b""
@@ -212,11 +196,10 @@ class Source:
                                 waiter = self._suspend(waiter or Waiter())
                             if inbound.gathered and inbound.taken_by_other(get_ident()):
                                 waiter = waiter or Waiter()
-                                waiter.condition = partial(_not_busy, inbound)
                                 polls = False
                                 # The caller whose turn it is needs the thread.
                                 reader.release(waiter)
-                                monitor.enter(waiter)
+                                monitor.enter(waiter, partial(_not_busy, inbound))
                             else:
                                 buffer = inbound.buffer
                                 count = self._decide(decide, buffer, size)
@@ -247,15 +230,14 @@ class Source:
                                     # It stops at once: it has nothing to do for the relay.
                                     polls = False
                                     reader.request(waiter)
-                                    waiter.condition = lambda: not reader.moving
-                                    monitor.enter(waiter)
+                                    monitor.enter(waiter, lambda: not reader.moving)
                                 else:
                                     polls = reader.directly_readable and reader.claim(waiter)
                                     if not polls:
                                         reader.release(waiter)
                                     goal = need or inbound.held + BOUND
-                                    waiter.condition = partial(self._satisfied, decide, size, goal)
-                                    monitor.enter(waiter, inbound, goal)
+                                    condition = partial(self._satisfied, decide, size, goal)
+                                    monitor.enter(waiter, condition, inbound, goal)
                         if polls:
                             reader.poll(waiter)
                         else:
@@ -282,7 +264,7 @@ class Source:
         inbound, reader = self.inbound, self.reader
         count = decide(buffer, inbound.at_eof, size)
         while count < 0 and reader.read_directly():
-            if self._closed or reader.failure is not None:  # a finalizer may have closed it
+            if self.closed or reader.failure is not None:  # a finalizer may have closed it
                 self._check_open()
             count = decide(buffer, inbound.at_eof, size)
         return count
@@ -290,13 +272,13 @@ class Source:
     @property
     def _gives_up(self) -> bool:
         """Whether a caller has made the descriptor non-blocking. The lock is held."""
-        relay = self.relay
+        relay = self.reader.relay
         return relay is not None and not relay.blocking
 
     def _satisfied(self, decide: Decide, size: int, goal: int) -> bool:
         """Whether a caller that waits for bytes can go on, or has to ask for more."""
         inbound = self.inbound
-        if self._closed or self.reader.done or inbound.at_eof:
+        if self.closed or self.reader.done or inbound.at_eof:
             return True
         if inbound.busy:
             return False
@@ -307,19 +289,19 @@ class Source:
         with self.monitor.lock:
             self.monitor.leave(waiter)
             self.reader.release(waiter)
-            relay = self.relay
+            relay = self.reader.relay
             if relay is not None:
                 relay.resume(waiter)
                 if relay.suspended:
                     return
-                if self._closed or self.handed_over:
+                if self.closed or self.handed_over:
                     self.reader.look()  # the rest is the receiver's
                 else:
                     self._put_back(relay)
 
     def _suspend(self, waiter: Waiter) -> Waiter:
         """Read by way of the stream object, if there is a second pipe. The lock is held."""
-        relay = self.relay
+        relay = self.reader.relay
         if relay is not None and not self.handed_over and not relay.suspended_by(waiter):
             relay.suspend(waiter, self.reader.on_abandoned)
             relay.recall(self.inbound.uncollected)
@@ -351,24 +333,12 @@ class Source:
                 self.lines = self.inbound.open_front(length)
 
     def _open_blocks(self, buffer: Buffer, size: int, _: int) -> None:
-        length = self._worthwhile(buffer, size)
-        if length:
-            chunk = self.inbound.open_front(length)
+        """Open a front of the whole blocks of that size in the first chunk, if there are some."""
+        count = len(buffer.front(BOUND)) // size if size > 0 else 0
+        if count >= _WORTHWHILE:
+            chunk = self.inbound.open_front(count * size)
             blocks = iter(partial(chunk.read, size), b"")
             self.blocks, self.block_size, self.block_chunk = blocks, size, chunk
-
-    def _open_pieces(self, buffer: Buffer, size: int, _: int) -> None:
-        length = self._worthwhile(buffer, size)
-        if length:
-            chunk = self.inbound.open_front(length)
-            self.pieces, self.piece_size = iter(partial(chunk.read, size), b""), size
-
-    def _worthwhile(self, buffer: Buffer, size: int) -> int:
-        """How many bytes of the first chunk are whole blocks of that size, if there are some."""
-        if size <= 0:
-            return 0
-        blocks = len(buffer.front(BOUND)) // size
-        return blocks * size if blocks >= _WORTHWHILE else 0
 
     # Collecting: everything to the end, as one `bytes` object.
 
@@ -385,17 +355,16 @@ class Source:
         monitor, inbound = self.monitor, self.inbound
         while True:
             with monitor.lock:
-                if self._closed or self.handed_over:
+                if self.closed or self.handed_over:
                     return False
                 if not inbound.taken_by_other(get_ident()):
                     self._gather(collection, waiter)
                     monitor.enter(waiter)
                     return True
-                remaining = self._until_silence()
+                remaining = inbound.ending.remaining(time.monotonic())
                 if not inbound.at_eof and remaining == 0 and self.reader.silent():
                     return False
-                waiter.condition = partial(_not_busy, inbound)
-                monitor.enter(waiter)
+                monitor.enter(waiter, partial(_not_busy, inbound))
             waiter.sleep(SILENCE if remaining == 0 else remaining)
 
     def complete(self, collection: Collection, waiter: Waiter) -> bool:
@@ -413,15 +382,14 @@ class Source:
                     return True
                 if not inbound.collecting(collection):  # a signal handler has taken its bytes
                     self._gather(collection, waiter)
-                remaining = self._until_silence()
+                remaining = inbound.ending.remaining(time.monotonic())
                 ended = inbound.collected(collection) or self.reader.failure is not None
                 if ended or (remaining == 0 and self.reader.silent()):
                     inbound.keep(collection)
                     monitor.notify()  # it is the next caller's turn
                     self.reader.touch()
                     return ended
-                waiter.condition = partial(self._collected_or_closed, collection)
-                monitor.enter(waiter)
+                monitor.enter(waiter, partial(self._collected, collection))
             waiter.sleep(remaining)
 
     def abandon(self, collection: Collection, waiter: Waiter) -> None:
@@ -431,14 +399,12 @@ class Source:
             self.monitor.notify()
         self._leave(waiter)
 
-    def fail(self, error: MemoryError) -> None:
-        """What is left of the stream is lost: callers are told, and the pipe is closed."""
-        with self.monitor.lock:
-            self.reader.fail(error)
-
     def _collected(self, collection: Collection) -> bool:
+        """Whether a caller that collects can go on."""
         inbound = self.inbound
-        return inbound.closed or not inbound.collecting(collection) or inbound.collected(collection)
+        if self.closed or inbound.closed or self.reader.failure is not None:
+            return True
+        return not inbound.collecting(collection) or inbound.collected(collection)
 
     def _gather(self, collection: Collection, waiter: Waiter) -> None:
         """Begin to collect. The lock is held.
@@ -455,10 +421,6 @@ class Source:
                 raise
             self.reader.fail(error)
             self.reader.check()
-
-    def _until_silence(self) -> Optional[float]:
-        """Seconds after which it is time to ask whether the stream is silent. The lock is held."""
-        return self.inbound.ending.remaining(time.monotonic())
 
     def _read_large(self, goal: float) -> bytes:
         monitor, inbound = self.monitor, self.inbound
@@ -481,8 +443,8 @@ class Source:
                                 monitor.notify()  # it is the next caller's turn
                                 self.reader.touch()
                                 return data
-                            waiter.condition = partial(self._collected_or_closed, collection)
-                            monitor.enter(waiter, inbound, math.inf)
+                            condition = partial(self._collected, collection)
+                            monitor.enter(waiter, condition, inbound, math.inf)
                         waiter.sleep()
                 finally:
                     self.abandon(collection, waiter)
@@ -490,9 +452,6 @@ class Source:
             self.returned.append((data,))
             self.restore()
             raise
-
-    def _collected_or_closed(self, collection: Collection) -> bool:
-        return self._closed or self.reader.failure is not None or self._collected(collection)
 
     # Descriptors.
 
@@ -524,8 +483,7 @@ class Source:
                         if not inbound.taken_by_other(get_ident()):
                             self._open_relay()
                             continue
-                        waiter.condition = partial(_not_busy, inbound)
-                        monitor.enter(waiter)
+                        monitor.enter(waiter, partial(_not_busy, inbound))
                     waiter.sleep()
             finally:
                 self._leave(waiter)
@@ -551,7 +509,7 @@ class Source:
         else:
             relay.outlet.close()  # at its end
 
-    def offer(self) -> "Union[_PipeOffer, _RelayOffer]":
+    def offer(self) -> Offer:
         """Offer the stream to a process that is about to be started; see `_handover`.
 
         Raises:
@@ -571,27 +529,66 @@ class Source:
                             break
                         if reader.claim(waiter):
                             waiter.offers = True
-                            return _PipeOffer(self, waiter)
+                            return self._offer_pipe(waiter)
                         reader.request(waiter)
-                        waiter.condition = lambda: reader.claimable or inbound.end > 0
-                        monitor.enter(waiter)
+                        monitor.enter(waiter, lambda: reader.claimable or inbound.end > 0)
                     waiter.sleep()
             except BaseException:
                 self._leave(waiter)
                 raise
             self._leave(waiter)
-        self._ensure_relay()
+        self._ensure_relay()  # some bytes have been read already
         with monitor, monitor.lock:
             self._check_open()
-            return _RelayOffer(self)
+            relay = reader.relay
+            assert relay is not None
+            copy = Descriptor.own(os.dup, relay.descriptor.fileno())
+            return Offer(copy, monitor.flow, accepted=self._pass_on)
 
-    def pass_on(self) -> None:
-        """Leave the second pipe to the receiver that has inherited it.
+    def _offer_pipe(self, waiter: Waiter) -> Offer:
+        """Offer the child's own pipe, from which nothing has been read. The lock is held.
 
-        A caller that has the number of the pipe may use it, too, and closes it when it likes.
+        Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until
+        then the claim keeps the thread away from the pipe; if a signal handler has waited
+        meanwhile, so that the thread had to read, these bytes are read as before.
+        """
+        copy = Descriptor.own(os.dup, self.reader.end.descriptor.fileno())
+        return Offer(
+            copy,
+            self.monitor.flow,
+            # The flag belongs to the description, which the receiver shares.
+            prepare=partial(os.set_blocking, copy.fileno(), True),
+            accepted=partial(self._hand_pipe_over, waiter),
+            withdraw=partial(self._take_pipe_back, waiter),
+        )
+
+    def _hand_pipe_over(self, waiter: Waiter) -> None:
+        """The receiver has been started: here the stream is at its end."""
+        with self.monitor.lock:
+            self.handed_over = not self.inbound.end
+            self.inbound.feed_eof()
+            self.reader.release(waiter)
+            self.reader.look()
+            self.monitor.wake_all()
+        self.reader.join()
+
+    def _take_pipe_back(self, waiter: Waiter) -> None:
+        """The receiver has not been started."""
+        with self.monitor.lock:
+            number = self.reader.end.descriptor.fileno()
+            if not self.handed_over and number >= 0:  # else this is done for the second time
+                os.set_blocking(number, False)
+                self.reader.release(waiter)
+
+    def _pass_on(self) -> None:
+        """Leave the second pipe to the receiver, if it is known to be the only one that has it.
+
+        Our copy is closed: while it is open, the pipe has a reader, and the child would not get its
+        SIGPIPE when the receiver leaves. A caller that has the number of the pipe may use it, too,
+        and closes it when it likes.
         """
         with self.monitor.lock:
-            relay = self.relay
+            relay = self.reader.relay
             if relay is not None and not self._number_given:
                 self.handed_over = True
                 relay.let_go()
@@ -608,19 +605,19 @@ class Source:
             Whether the stream is ours.
         """
         monitor, reader = self.monitor, self.reader
-        if self.relay is None:
+        if self.reader.relay is None:
             return not self.handed_over
         waiter = Waiter()
         with monitor:
             try:
                 with monitor.lock:
                     relay = reader.relay
-                    if relay is None or self._closed or self.handed_over:
+                    if relay is None or self.closed or self.handed_over:
                         return not self.handed_over
                     relay.suspend(waiter, reader.on_abandoned)
                     reader.look()  # it may be waiting for nothing but the second pipe
                     if relay.is_handed_over(self.inbound.uncollected):
-                        self._closed = True
+                        self.closed = True
                         return False
                     reader.relay = None
                     relay.outlet.close()
@@ -634,7 +631,7 @@ class Source:
         What was read before is not lost.
         """
         with self.monitor.lock:
-            if not self._closed and (self.inbound.held or self.returned):
+            if not self.closed and (self.inbound.held or self.returned):
                 waiter, collection = Waiter(), Collection()
                 self._gather(collection, waiter)
                 self.inbound.keep(collection)
@@ -646,8 +643,8 @@ class Source:
         """
         with self.monitor:
             with self.monitor.lock:
-                self._closed = True
-                relay = self.relay
+                self.closed = True
+                relay = self.reader.relay
                 if relay is None:
                     self.inbound.close()
                 else:
@@ -658,14 +655,10 @@ class Source:
             if relay is None or relay.broken:
                 self.reader.join()
 
-    def drop(self) -> None:
-        """The process object has been collected: fail pending reads. Safe in finalizers."""
-        self._closed = True
-
     def discard(self) -> None:
         """Throw away what still comes, or leave it to a receiver. Safe in finalizers."""
         self.reader.discards = True
-        relay = self.relay
+        relay = self.reader.relay
         if relay is None:
             self.inbound.discard()
             self.reader.nudge()
@@ -678,68 +671,9 @@ class Source:
         self.reader.nudge()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise ValueError("I/O operation on closed file")
         self.reader.check()
-
-
-class _PipeOffer:
-    """The child's own pipe, from which nothing has been read.
-
-    Handed over, the kernel does all the rest: end of file, SIGPIPE, and moving the bytes. Until
-    then the claim keeps the thread away from the pipe; if a signal handler has waited meanwhile, so
-    that the thread had to read, these bytes are read as before.
-    """
-
-    def __init__(self, source: Source, waiter: Waiter) -> None:
-        self._source = source
-        self._waiter = waiter
-        self.descriptor = Descriptor.own(os.dup, source.reader.end.descriptor.fileno())
-        # The flag belongs to the description, which the receiver shares.
-        os.set_blocking(self.descriptor.fileno(), True)
-
-    def accept(self, flow: Flow) -> None:
-        """The receiver has been started: here the stream is at its end."""
-        source, monitor = self._source, self._source.monitor
-        monitor.flow.connect(flow)
-        with monitor.lock:
-            source.handed_over = not source.inbound.end
-            source.inbound.feed_eof()
-            source.reader.release(self._waiter)
-            source.reader.look()
-            monitor.wake_all()
-        source.reader.join()
-
-    def withdraw(self) -> None:
-        """The receiver has not been started."""
-        source = self._source
-        with source.monitor.lock:
-            number = source.reader.end.descriptor.fileno()
-            if not source.handed_over and number >= 0:  # else this is done for the second time
-                os.set_blocking(number, False)
-                source.reader.release(self._waiter)
-
-
-class _RelayOffer:
-    """The second pipe: some bytes have been read already.
-
-    Unless a caller has its number, our copy is closed: while it is open, the pipe has a reader, and
-    the child would not get its SIGPIPE when the receiver leaves.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        relay = source.relay
-        assert relay is not None
-        self.descriptor = Descriptor.own(os.dup, relay.descriptor.fileno())
-
-    def accept(self, flow: Flow) -> None:
-        """The receiver has been started: here the stream is at its end, if that is known."""
-        self._source.monitor.flow.connect(flow)
-        self._source.pass_on()
-
-    def withdraw(self) -> None:
-        """The receiver has not been started."""
 
 
 def _not_busy(inbound: Inbound) -> bool:

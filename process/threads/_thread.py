@@ -41,7 +41,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from threading import get_ident
-from typing import Deque, Optional, Protocol, Sequence
+from typing import Deque, Optional, Sequence, Union
 
 from process import _platform
 from process._interpreter import run_uninterrupted
@@ -377,30 +377,27 @@ class StreamThread(ABC):
         self._stopping = True
         self.nudge()
 
-    def join(self) -> None:
+    def join(self, timeout: float = _PATIENCE, by_polling: bool = False) -> None:
         """Wait until the thread, which has been told to end, has ended. Safe in finalizers.
 
         It does not wait for itself, nor for a thread that was never started, nor for one whose read
         or write blocks. This ends because every wait of the thread can be woken; after a second
         even if a caller fills the pipe of a thread that shares it.
+
+        Args:
+            timeout: in seconds.
+            by_polling: for callers that may be in a thread that `threading` does not know, such as
+                those of `run_uninterrupted` and `Child.drop_elsewhere`. `Thread.join` would make a
+                record of that thread, and keep it for good.
         """
         thread = None if self._thread is None else self._thread()
         if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
             return
         _ended.append(thread)
-        thread.join(_PATIENCE)
-
-    def await_end(self, timeout: float = _PATIENCE) -> None:
-        """`join` without `Thread.join`, for threads that `threading` does not know.
-
-        It would make a record of the calling thread, and keep that for good: of the threads of
-        `run_uninterrupted` and `Child.drop_elsewhere`, for example.
-        """
-        thread = None if self._thread is None else self._thread()
-        if thread is None or thread.ident == get_ident() or not self.end.pollable:
-            return
-        _ended.append(thread)
-        poll_until(lambda: not thread.is_alive(), timeout)
+        if by_polling:
+            poll_until(lambda: not thread.is_alive(), timeout)
+        else:
+            thread.join(timeout)
 
     def check(self) -> None:
         """See that the thread has not failed.
@@ -412,14 +409,7 @@ class StreamThread(ABC):
             raise ProcessError(f"{self.name} has failed: {self.failure!r}") from self.failure
 
 
-class Startable(Protocol):
-    """What has a thread of its own."""
-
-    def start(self) -> None:
-        """Start the thread."""
-
-
-def start(threads: Sequence[Startable]) -> None:
+def start(threads: "Sequence[Union[StreamThread, _platform.ExitWatch]]") -> None:
     """Start threads.
 
     A signal handler that raises in the middle of `Thread.start` leaves the books of `threading`

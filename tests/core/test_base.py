@@ -44,14 +44,6 @@ class FakeChild:
         """Noted."""
         self.done.append(("signal", number))
 
-    def terminate(self) -> None:
-        """Noted."""
-        self.done.append(("terminate",))
-
-    def kill(self) -> None:
-        """Noted."""
-        self.done.append(("kill",))
-
     def drop(self) -> None:
         """Noted."""
         self.done.append(("drop",))
@@ -127,8 +119,8 @@ def test_what_is_sent_to_the_child() -> None:
     process.__del__()
     assert process.process.done == [
         ("signal", signal.SIGINT),
-        ("terminate",),
-        ("kill",),
+        ("signal", signal.SIGTERM),
+        ("signal", getattr(signal, "SIGKILL", signal.SIGTERM)),
         ("drop",),
     ]
 

@@ -95,10 +95,10 @@ def test_an_empty_tail_is_nothing_to_send() -> None:
     """It is there for the small writes that may follow."""
     outbound = Outbound()
     outbound.open_tail(b"")
-    assert not outbound.pending
+    assert not len(outbound)
     assert outbound.tail is not None
     outbound.tail += b"ab"
-    assert outbound.pending
+    assert len(outbound) == 2
     assert bytes(outbound.front(9)) == b"ab"
 
 
@@ -116,7 +116,7 @@ def test_the_position_is_that_of_the_next_byte() -> None:
     outbound = Outbound()
     outbound.put(b"abc")
     outbound.sent(2)
-    assert outbound.position == 2
+    assert outbound.buffer.position == 2
 
 
 class OutboundMachine(RuleBasedStateMachine):
