@@ -108,6 +108,39 @@ def test_closed_while_two_calls_read_what_a_receiver_has() -> None:
         assert os.read(receiver.fileno(), 2000) == data
 
 
+def _relay_is_idle(process: Any, size: int) -> Callable[[], bool]:
+    """Whether the relay has moved `size` bytes, and waits for nothing but the child."""
+    reader: Any = process.stdout.source.reader
+    waits: List[bool] = []
+    wait_relay = reader.end.wait_relay
+
+    def noted(outlet: Any, read: bool, write: bool, watch: Any) -> Any:
+        waits.append(read and not write and reader.inbound.end == size)
+        try:
+            return wait_relay(outlet, read, write, watch)
+        finally:
+            waits.pop()
+
+    reader.end.wait_relay = noted
+    return lambda: True in waits
+
+
+def test_a_line_is_read_while_the_relay_waits_for_the_child() -> None:
+    """What is not put back at once, lest a conversation cost too much, follows nevertheless."""
+    data = b"line\n" + pattern(50_000)
+    with Process(["cat"], stdin=PIPE) as process:
+        relay_is_idle = _relay_is_idle(process, len(data))
+        number = process.stdout.fileno()
+        process.stdin.write(data)
+        process.stdin.flush()
+        until(relay_is_idle)
+        assert process.stdout.readline() == b"line\n"
+        rest = b""
+        while len(rest) < 50_000:
+            rest += os.read(number, 65_536)
+        assert rest == data[5:]
+
+
 def test_read_to_its_end_while_the_relay_begins_to_move() -> None:
     """By a caller, between the thread's choice and its move: there is nothing to wait for."""
     read, write = Descriptor.pipe()

@@ -337,6 +337,8 @@ class Source:
             reader.read_directly()
         pushed = relay.push(inbound.uncollected)
         reader.touch()
+        if reader.moving:
+            reader.look()  # it may be waiting for nothing but the child, and bytes may be left
         if reader.done or (not pushed and relay.empty):
             relay.little = False  # a caller may be about to wait for it: the thread moves at once
             reader.look()
