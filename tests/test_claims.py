@@ -105,3 +105,20 @@ def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
             caller.join()
         assert not reader.alive
         assert callers[0] not in polled
+
+
+def test_offered_while_another_caller_has_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It yields to the caller that offers the pipe, and is served by the thread from then on."""
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        source.offer().withdraw()  # and now the thread stands by
+        data: List[bytes] = []
+        caller = threading.Thread(target=lambda: data.append(process.stdout.read(1)))
+        caller.start()
+        until(lambda: source.reader.claimed)
+        source.offer().withdraw()
+        process.stdin.write(b"x")
+        process.stdin.close()
+        caller.join()
+        assert data == [b"x"]

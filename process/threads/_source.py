@@ -250,7 +250,11 @@ class Source:
                                     waiter.condition = lambda: not reader.moving
                                     monitor.enter(waiter)
                                 else:
-                                    polls = reader.directly_readable and reader.claim(waiter)
+                                    polls = (
+                                        reader.directly_readable
+                                        and not reader.requested
+                                        and reader.claim(waiter)
+                                    )
                                     if not polls:
                                         reader.release(waiter)
                                     goal = need or inbound.held + BOUND

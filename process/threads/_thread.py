@@ -136,9 +136,9 @@ class StreamThread(ABC):
                     if state is State.ENDED:
                         self._close()
                         break
-                    moved, self._state = self._state is State.MOVING, state
-                    if moved and self._request is not None:
-                        self.monitor.notify()
+                    self._state = state
+                    if self._request is not None:
+                        self.monitor.notify()  # the pipe may be free by now
                 if state is State.MOVING:
                     self._move()
                 elif state is State.STANDING_BY:
@@ -172,7 +172,7 @@ class StreamThread(ABC):
         movable = self._movable()
         if self.claimed and movable and self._needed() and self._available:
             self._revoke()
-        if self.claimed or self._requested:
+        if self.claimed or self.requested:
             return State.SLEEPING
         if movable and (not self._active or self._needed()):
             return State.MOVING
@@ -270,7 +270,8 @@ class StreamThread(ABC):
         return owner is not None and owner() is not None
 
     @property
-    def _requested(self) -> bool:
+    def requested(self) -> bool:
+        """Whether a caller wants the claim, so that no other one should take it."""
         request = self._request
         return request is not None and request() is not None
 
@@ -311,7 +312,7 @@ class StreamThread(ABC):
         if self._owner is not None and self._owner() is waiter:
             self._owner = waiter.interrupted
             self.touch()
-            if self._requested:
+            if self.requested:
                 self.monitor.notify()
 
     def on_abandoned(self, _: object) -> None:
