@@ -122,3 +122,21 @@ def test_offered_while_another_caller_has_the_claim(monkeypatch: pytest.MonkeyPa
         process.stdin.close()
         caller.join()
         assert data == [b"x"]
+
+
+def test_two_callers_want_the_claim_and_one_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one, whose wish has been replaced by that of the former, wishes again."""
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        reader = source.reader
+        until(lambda: reader.moving)
+        first, second = Waiter(), Waiter()
+        with reader.monitor.lock:  # so the thread cannot see the wishes meanwhile
+            for waiter in (first, second):
+                waiter.condition = lambda: not reader.moving
+                reader.request(waiter)
+                reader.monitor.enter(waiter)
+            source._leave(second)
+        first.sleep(FOREVER)
+        source._leave(first)
