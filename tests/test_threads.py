@@ -22,6 +22,7 @@ from tests.support import (
     Kit,
     alarms,
     await_stop,
+    collect,
     descriptors,
     needs_refcounts,
     pattern,
@@ -139,6 +140,24 @@ def test_a_line_is_read_while_the_relay_waits_for_the_child() -> None:
         while len(rest) < 50_000:
             rest += os.read(number, 65_536)
         assert rest == data[5:]
+
+
+def test_interrupted_while_the_relay_waits_for_the_child() -> None:
+    """What a caller has taken back, and never put back, is relayed again."""
+    data = pattern(1000)
+    with Process(["cat"], stdin=PIPE) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        relay_is_idle = _relay_is_idle(process, len(data))
+        number = process.stdout.fileno()
+        process.stdin.write(data)
+        process.stdin.flush()
+        until(relay_is_idle)
+        call = Waiter()
+        with source.monitor.lock:
+            source._suspend(call)
+        del call
+        collect()
+        assert os.read(number, 2000) == data
 
 
 def test_read_to_its_end_while_the_relay_begins_to_move() -> None:

@@ -317,8 +317,11 @@ class StreamThread(ABC):
                 self.monitor.notify()
 
     def on_abandoned(self, _: object) -> None:
-        """The caller that had the claim, or wanted it, was interrupted. Safe in finalizers."""
-        self._sound_alarm()
+        """A caller was interrupted that had the claim, wanted it, or held up the thread.
+
+        Safe in finalizers.
+        """
+        self.nudge()
         self.monitor.wake_all()
 
     def poll(self, waiter: Waiter) -> None:
