@@ -1,16 +1,19 @@
 """Rule 1: a caller that has the claim, and is kept from reading, blocks no other caller."""
 
 import contextlib
+import os
 import signal
 import threading
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from process import PIPE, Process
+from process._descriptor import Descriptor
 from process._platform import PipeEnd
+from process.core._flow import Flow
 from process.threads._monitor import Waiter
-from process.threads._thread import StreamThread
+from process.threads._thread import State, StreamThread
 from tests.support import CAT, FOREVER, LARGE, pattern, python, until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to be sent")
@@ -140,3 +143,66 @@ def test_two_callers_want_the_claim_and_one_gives_up(monkeypatch: pytest.MonkeyP
             source._leave(second)
         first.sleep(FOREVER)
         source._leave(first)
+
+
+@contextlib.contextmanager
+def _a_caller_polls(process: Any, exposed: bool = False) -> Iterator[List[Any]]:
+    """Another thread has the claim, and waits for a line in the pipe; what has become of it."""
+    stream, results = process.stdout, []
+    polls, wait = threading.Event(), PipeEnd.wait
+
+    def noted_wait(self: PipeEnd, *arguments: Any, **options: Any) -> bool:
+        if threading.current_thread() is caller:
+            polls.set()
+        return wait(self, *arguments, **options)
+
+    def read() -> None:
+        try:
+            results.append(stream.readline())
+        except ValueError as error:
+            results.append(error)
+
+    caller = threading.Thread(target=read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("process.threads._thread.STAND_BY", FOREVER)
+        patch.setattr(PipeEnd, "wait", noted_wait)
+        if exposed:
+            stream.fileno()
+        process.stdin.write(b"one\nt")
+        process.stdin.flush()
+        assert stream.readline() == b"one\n"
+        until(lambda: stream.source.reader._state is State.STANDING_BY)
+        del process
+        caller.start()
+        polls.wait()
+    yield results
+    caller.join()
+
+
+def _send_the_rest(process: Any, receiver: Descriptor) -> None:
+    process.stdin.write(b"wo\n")
+    process.stdin.close()
+    number = receiver.fileno()
+    assert b"".join(iter(lambda: os.read(number, 10), b"")) == b"two\n"
+
+
+def test_closed_while_a_caller_polls_the_pipe_of_a_receiver() -> None:
+    """It is told at once, and the rest is the receiver's."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        with _a_caller_polls(process, exposed=True) as results:
+            receiver = Descriptor.own(os.dup, process.stdout.fileno())
+            process.stdout.close()
+        assert isinstance(results[0], ValueError)
+        _send_the_rest(process, receiver)
+
+
+def test_passed_on_while_a_caller_polls_the_pipe() -> None:
+    """For the caller the stream is at its end, at once."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        with _a_caller_polls(process) as results:
+            offer, flow = source.offer(), Flow()
+            until(lambda: source.relay.suspended and source.reader.claimed)
+            offer.accept(flow)
+        assert results == [b""]
+        _send_the_rest(process, offer.descriptor)

@@ -342,10 +342,11 @@ class StreamThread(ABC):
             self._sound_alarm()
 
     def look(self) -> None:
-        """Something has changed for the thread: it is to choose anew. The lock is held."""
-        if self._state is State.MOVING:
+        """Something has changed: the thread, and who has the claim, look anew. The lock is held."""
+        moving = self._state is State.MOVING
+        if moving or self.claimed:
             self.end.wake()
-        else:
+        if not moving:
             self._sound_alarm()
 
     def wake_if_needed(self) -> None:
