@@ -196,6 +196,17 @@ def test_closed_while_a_caller_polls_the_pipe_of_a_receiver() -> None:
         _send_the_rest(process, receiver)
 
 
+def test_reclaimed_while_a_caller_polls_the_pipe_of_a_receiver() -> None:
+    """The same when it is the block that is left: whoever reads is told."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        with _a_caller_polls(process, exposed=True) as results:
+            receiver = Descriptor.own(os.dup, process.stdout.fileno())
+            assert not source.reclaim()
+        assert isinstance(results[0], ValueError)
+        _send_the_rest(process, receiver)
+
+
 def test_passed_on_while_a_caller_polls_the_pipe() -> None:
     """For the caller the stream is at its end, at once."""
     with Process(CAT, stdin=PIPE, stderr=None) as process:

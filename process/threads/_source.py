@@ -627,6 +627,8 @@ class Source:
                     reader.look()  # it may be waiting for nothing but the second pipe
                     if relay.is_handed_over(self.inbound.uncollected):
                         self._closed = True
+                        reader.look()
+                        monitor.wake_all()
                         return False
                     reader.relay = None
                     relay.outlet.close()
