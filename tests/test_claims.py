@@ -217,3 +217,12 @@ def test_passed_on_while_a_caller_polls_the_pipe() -> None:
             offer.accept(flow)
         assert results == [b""]
         _send_the_rest(process, offer.descriptor)
+
+
+def test_given_back_while_a_caller_polls_the_pipe() -> None:
+    """What another caller has taken, and could not use, is what this one waits for."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        with _a_caller_polls(process) as results:
+            source.unread(b"two\n")
+        assert results == [b"two\n"]

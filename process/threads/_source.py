@@ -164,6 +164,8 @@ class Source:
                 if buffer.position == self._returning[1]:
                     buffer.unread(data)
                 self.monitor.notify()
+                if self.reader.claimed:
+                    self.reader.look()  # that caller looks at nothing but the pipe
             self.returned.popleft()
             self._returning = None
 
