@@ -16,6 +16,7 @@ from process.core._inbound import Inbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._reader import ReaderThread
 from process.threads._relay import Relay
+from process.threads._source import Source
 from tests.support import (
     LARGE,
     MIB,
@@ -140,6 +141,29 @@ def test_a_line_is_read_while_the_relay_waits_for_the_child() -> None:
         while len(rest) < 50_000:
             rest += os.read(number, 65_536)
         assert rest == data[5:]
+
+
+def test_offered_while_another_caller_leaves_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is offered is what the stream has at that time, and not what it had before."""
+    data = pattern(1000)
+    leave = Source._leave
+
+    def leave_and_let_others_in(self: Any, waiter: Waiter) -> None:
+        leave(self, waiter)
+        if self.relay is not None and not others.ident:
+            others.start()
+            others.join()
+
+    with Process(["cat"], stdin=PIPE) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        others = threading.Thread(target=source.reclaim)
+        process.stdin.write(data)
+        process.stdin.flush()
+        assert process.stdout.read(1) == data[:1]
+        monkeypatch.setattr(Source, "_leave", leave_and_let_others_in)
+        offer = source.offer()
+        assert os.read(offer.descriptor.fileno(), 2000) == data[1:]
+        assert source.closed
 
 
 def test_interrupted_while_the_relay_waits_for_the_child() -> None:

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from functools import partial
 from threading import get_ident
-from typing import Callable, Deque, Iterator, Optional, Tuple, Union
+from typing import Callable, Deque, Iterator, Optional, Tuple, TypeVar, Union
 
 from process._descriptor import Descriptor
 from process._interpreter import atomic_between_calls
@@ -30,6 +30,8 @@ from process.core._inbound import Collection, Inbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._reader import ReaderThread
 from process.threads._relay import Relay
+
+T = TypeVar("T")
 
 #: The front of a stream that has none.
 NOTHING: Iterator[bytes] = iter(())
@@ -512,9 +514,15 @@ class Source:
             OSError: there is no descriptor left.
         """
         self._number_given = True
-        return self._ensure_relay()
+        return self._with_relay(lambda relay: relay.descriptor.fileno())
 
-    def _ensure_relay(self) -> int:
+    def _with_relay(self, use: Callable[[Relay], T]) -> T:
+        """Call `use` with the relay, under the lock: later it may be another one, or none.
+
+        Raises:
+            ValueError: the stream is closed, or has been handed over.
+            OSError: there is no descriptor left.
+        """
         monitor, inbound, reader = self.monitor, self.inbound, self.reader
         waiter = Waiter()
         with monitor:
@@ -528,7 +536,7 @@ class Source:
                         if relay is not None:
                             if reader.done and not relay.ended:
                                 reader.revive(relay)  # it had no thread, or a call was interrupted
-                            return relay.descriptor.fileno()
+                            return use(relay)
                         if not inbound.taken_by_other(get_ident()):
                             self._open_relay()
                             continue
@@ -588,10 +596,7 @@ class Source:
                 self._leave(waiter)
                 raise
             self._leave(waiter)
-        self._ensure_relay()
-        with monitor, monitor.lock:
-            self._check_open()
-            return _RelayOffer(self)
+        return self._with_relay(partial(_RelayOffer, self))
 
     def pass_on(self) -> None:
         """Leave the second pipe to the receiver that has inherited it.
@@ -737,10 +742,8 @@ class _RelayOffer:
     the child would not get its SIGPIPE when the receiver leaves.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, relay: Relay) -> None:
         self._source = source
-        relay = source.relay
-        assert relay is not None
         self.descriptor = Descriptor.own(os.dup, relay.descriptor.fileno())
 
     def accept(self, flow: Flow) -> None:
