@@ -12,6 +12,7 @@ import pytest
 from process import PIPE, Process
 from process._descriptor import Descriptor
 from process._platform import PipeEnd
+from process.core._flow import Flow
 from process.core._inbound import Inbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._reader import ReaderThread
@@ -164,6 +165,19 @@ def test_offered_while_another_caller_leaves_the_block(monkeypatch: pytest.Monke
         offer = source.offer()
         assert os.read(offer.descriptor.fileno(), 2000) == data[1:]
         assert source.closed
+
+
+def test_handed_over_while_a_caller_waits_for_its_turn() -> None:
+    """It does not warn that another process holds the stream open, which is what was wanted."""
+    with Process(["cat"], stdin=PIPE) as process, ThreadPoolExecutor() as pool:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        offer, flow = source.offer(), Flow()
+        first = pool.submit(process.stdout.read)
+        until(lambda: source.inbound.busy)
+        second = pool.submit(process.output, join=False)
+        until(lambda: len(source.monitor._waiters) == 2)
+        offer.accept(flow)
+        assert first.result() == second.result() == b""
 
 
 def test_interrupted_while_the_relay_waits_for_the_child() -> None:
