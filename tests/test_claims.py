@@ -179,6 +179,27 @@ def _a_caller_polls(process: Any, exposed: bool = False) -> Iterator[List[Any]]:
     caller.join()
 
 
+def test_told_to_end_while_it_takes_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a finalizer: the wake-up goes to the event that it has just left to the caller."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        event: Any = type(reader.end.event)
+        take = event.take
+
+        def take_late() -> Any:
+            reader.stop()
+            return take()
+
+        with _a_caller_polls(process) as results:
+            monkeypatch.setattr(event, "take", take_late)
+            other = threading.Thread(target=process.join)
+            other.start()
+            until(lambda: reader.done)
+        process.stdin.close()
+        other.join()
+    assert results == [b""]
+
+
 def _send_the_rest(process: Any, receiver: Descriptor) -> None:
     process.stdin.write(b"wo\n")
     process.stdin.close()

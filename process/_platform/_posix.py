@@ -507,6 +507,7 @@ class PipeEnd:
             OSError: there is no descriptor left for another one.
         """
         event, self.event = self.event, _Event.take()
+        self.wake()  # a wake-up that came before this was for the thread, too
         if event is not None:
             event.set()
 
