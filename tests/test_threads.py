@@ -198,6 +198,29 @@ def test_interrupted_while_the_relay_waits_for_the_child() -> None:
         assert os.read(number, 2000) == data
 
 
+def test_blocks_of_another_size_are_read_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call gets as much as it asked for: no other call leaves it less than a block."""
+    data = pattern(62)
+    with Process(["cat"], stdin=data) as process, ThreadPoolExecutor() as pool:
+        stream = process.stdout
+        pieces: List[bytes] = []
+
+        def view_late(buffer: bytearray) -> memoryview:
+            monkeypatch.undo()
+            pieces.append(pool.submit(stream.read, 5).result())
+            return memoryview(buffer)
+
+        process.join()
+        pieces.append(stream.read(3))
+        monkeypatch.setattr("process.threads._files.memoryview", view_late, raising=False)
+        buffer = bytearray(3)
+        assert stream.readinto(buffer) == 3
+        pieces.append(bytes(buffer))
+        pieces.extend(iter(lambda: stream.read(5), b""))
+    assert b"".join(pieces) == data
+    assert list(map(len, pieces)) == [3, 5, 3, *[5] * 10, 1]
+
+
 def test_read_to_its_end_while_the_relay_begins_to_move() -> None:
     """By a caller, between the thread's choice and its move: there is nothing to wait for."""
     read, write = Descriptor.pipe()
