@@ -247,3 +247,17 @@ def test_given_back_while_a_caller_polls_the_pipe() -> None:
         with _a_caller_polls(process) as results:
             source.unread(b"two\n")
         assert results == [b"two\n"]
+
+
+def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
+    """That caller has got what it wanted, and wants it no longer: the thread can have it."""
+    script = f"get(1); put(1, pattern({LARGE}))"
+    with Process(python(script), stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer = source.offer()
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.join()
+        offer.withdraw()
+    assert process.output() == pattern(LARGE)

@@ -297,6 +297,8 @@ class StreamThread(ABC):
             return False
         waiter.interrupted = None if owner is None else self._owner
         self._owner = weakref.ref(waiter, self.on_abandoned)
+        if self._request is not None and self._request() is waiter:
+            self._request = None  # else it would go on when the claim is taken away
         return True
 
     def request(self, waiter: Waiter) -> None:
