@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from process import PIPE, Process
+from process import PIPE, Process, ProcessTimeoutError
 from process._descriptor import Descriptor
 from process._platform import PipeEnd
 from process.core._flow import Flow
@@ -261,3 +261,19 @@ def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
         process.join()
         offer.withdraw()
     assert process.output() == pattern(LARGE)
+
+
+def test_a_handler_has_waited_on_top_of_a_caller_that_offers_the_pipe() -> None:
+    """In vain: nothing was there to be read, so the receiver gets it all, and the thread ends."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer, flow = source.offer(), Flow()
+        with pytest.raises(ProcessTimeoutError):
+            process.join(0.01)
+        until(lambda: source.reader.moving)
+        offer.accept(flow)
+        assert source.reader.done
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        assert os.read(offer.descriptor.fileno(), 10) == b"line\n"

@@ -709,9 +709,7 @@ class _PipeOffer:
     def __init__(self, source: Source, waiter: Waiter) -> None:
         self._source = source
         self._waiter = waiter
-        self.descriptor = Descriptor.own(os.dup, source.reader.end.descriptor.fileno())
-        # The flag belongs to the description, which the receiver shares.
-        os.set_blocking(self.descriptor.fileno(), True)
+        self.descriptor = source.reader.end.block()
 
     def accept(self, flow: Flow) -> None:
         """The receiver has been started: here the stream is at its end."""
@@ -721,6 +719,7 @@ class _PipeOffer:
             source.handed_over = not source.inbound.end
             source.inbound.feed_eof()
             source.reader.release(self._waiter)
+            source.reader.notice()
             source.reader.look()
             monitor.wake_all()
         source.reader.join()
@@ -729,9 +728,8 @@ class _PipeOffer:
         """The receiver has not been started."""
         source = self._source
         with source.monitor.lock:
-            number = source.reader.end.descriptor.fileno()
-            if not source.handed_over and number >= 0:  # else this is done for the second time
-                os.set_blocking(number, False)
+            if not source.handed_over:  # else this is done for the second time
+                source.reader.end.unblock()
                 source.reader.release(self._waiter)
 
 

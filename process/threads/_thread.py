@@ -283,6 +283,8 @@ class StreamThread(ABC):
         """
         if self._state is _MOVING or self._state is _ENDED or not self.end.pollable:
             return False
+        if self.end.blocks:  # what a caller does must not: the lock is held meanwhile
+            return False
         if self._owner is None:
             return True
         owner = self._owner()
