@@ -95,6 +95,9 @@ def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
         process.stdin.write(b"line\n")
         process.stdin.flush()
         assert process.stdout.readline() == b"line\n"
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        until(lambda: _stands_by(process.stdout))
         monkeypatch.setattr(StreamThread, "poll", late_poll)
         monkeypatch.setattr(PipeEnd, "wait", recorded_wait)
         callers = [threading.Thread(target=read) for _ in range(2)]
@@ -145,6 +148,15 @@ def test_two_callers_want_the_claim_and_one_gives_up(monkeypatch: pytest.MonkeyP
         source._leave(first)
 
 
+def _stands_by(stream: Any) -> bool:
+    """Use the stream. Return whether its thread leaves the pipe to callers now."""
+    reader = stream.source.reader
+    stream.peek()
+    if reader.moving:
+        reader.end.wake()
+    return bool(reader._state is State.STANDING_BY)
+
+
 @contextlib.contextmanager
 def _a_caller_polls(process: Any, exposed: bool = False) -> Iterator[List[Any]]:
     """Another thread has the claim, and waits for a line in the pipe; what has become of it."""
@@ -171,7 +183,7 @@ def _a_caller_polls(process: Any, exposed: bool = False) -> Iterator[List[Any]]:
         process.stdin.write(b"one\nt")
         process.stdin.flush()
         assert stream.readline() == b"one\n"
-        until(lambda: stream.source.reader._state is State.STANDING_BY)
+        until(lambda: _stands_by(stream))
         del process
         caller.start()
         polls.wait()
