@@ -1,16 +1,19 @@
 """Rule 1: a caller that has the claim, and is kept from reading, blocks no other caller."""
 
 import contextlib
+import os
 import signal
 import threading
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from process import PIPE, Process
+from process import PIPE, Process, ProcessTimeoutError
+from process._descriptor import Descriptor
 from process._platform import PipeEnd
+from process.core._flow import Flow
 from process.threads._monitor import Waiter
-from process.threads._thread import StreamThread
+from process.threads._thread import State, StreamThread
 from tests.support import CAT, FOREVER, LARGE, pattern, python, until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to be sent")
@@ -92,6 +95,9 @@ def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
         process.stdin.write(b"line\n")
         process.stdin.flush()
         assert process.stdout.readline() == b"line\n"
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        until(lambda: _stands_by(process.stdout))
         monkeypatch.setattr(StreamThread, "poll", late_poll)
         monkeypatch.setattr(PipeEnd, "wait", recorded_wait)
         callers = [threading.Thread(target=read) for _ in range(2)]
@@ -105,3 +111,184 @@ def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
             caller.join()
         assert not reader.alive
         assert callers[0] not in polled
+
+
+def test_offered_while_another_caller_has_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It yields to the caller that offers the pipe, and is served by the thread from then on."""
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        source.offer().withdraw()  # and now the thread stands by
+        data: List[bytes] = []
+        caller = threading.Thread(target=lambda: data.append(process.stdout.read(1)))
+        caller.start()
+        until(lambda: source.reader.claimed)
+        source.offer().withdraw()
+        process.stdin.write(b"x")
+        process.stdin.close()
+        caller.join()
+        assert data == [b"x"]
+
+
+def test_two_callers_want_the_claim_and_one_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one, whose wish has been replaced by that of the former, wishes again."""
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        reader = source.reader
+        until(lambda: reader.moving)
+        first, second = Waiter(), Waiter()
+        with reader.monitor.lock:  # so the thread cannot see the wishes meanwhile
+            for waiter in (first, second):
+                waiter.condition = lambda: not reader.moving
+                reader.request(waiter)
+                reader.monitor.enter(waiter)
+            source._leave(second)
+        first.sleep(FOREVER)
+        source._leave(first)
+
+
+def _stands_by(stream: Any) -> bool:
+    """Use the stream. Return whether its thread leaves the pipe to callers now."""
+    reader = stream.source.reader
+    stream.peek()
+    if reader.moving:
+        reader.end.wake()
+    return bool(reader._state is State.STANDING_BY)
+
+
+@contextlib.contextmanager
+def _a_caller_polls(process: Any, exposed: bool = False) -> Iterator[List[Any]]:
+    """Another thread has the claim, and waits for a line in the pipe; what has become of it."""
+    stream, results = process.stdout, []
+    polls, wait = threading.Event(), PipeEnd.wait
+
+    def noted_wait(self: PipeEnd, *arguments: Any, **options: Any) -> bool:
+        if threading.current_thread() is caller:
+            polls.set()
+        return wait(self, *arguments, **options)
+
+    def read() -> None:
+        try:
+            results.append(stream.readline())
+        except ValueError as error:
+            results.append(error)
+
+    caller = threading.Thread(target=read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("process.threads._thread.STAND_BY", FOREVER)
+        patch.setattr(PipeEnd, "wait", noted_wait)
+        if exposed:
+            stream.fileno()
+        process.stdin.write(b"one\nt")
+        process.stdin.flush()
+        assert stream.readline() == b"one\n"
+        until(lambda: _stands_by(stream))
+        del process
+        caller.start()
+        polls.wait()
+    yield results
+    caller.join()
+
+
+def test_told_to_end_while_it_takes_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a finalizer: the wake-up goes to the event that it has just left to the caller."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        event: Any = type(reader.end.event)
+        take = event.take
+
+        def take_late() -> Any:
+            reader.stop()
+            return take()
+
+        with _a_caller_polls(process) as results:
+            monkeypatch.setattr(event, "take", take_late)
+            other = threading.Thread(target=process.join)
+            other.start()
+            until(lambda: reader.done)
+        process.stdin.close()
+        other.join()
+    assert results == [b""]
+
+
+def _send_the_rest(process: Any, receiver: Descriptor) -> None:
+    process.stdin.write(b"wo\n")
+    process.stdin.close()
+    number = receiver.fileno()
+    assert b"".join(iter(lambda: os.read(number, 10), b"")) == b"two\n"
+
+
+def test_closed_while_a_caller_polls_the_pipe_of_a_receiver() -> None:
+    """It is told at once, and the rest is the receiver's."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        with _a_caller_polls(process, exposed=True) as results:
+            receiver = Descriptor.own(os.dup, process.stdout.fileno())
+            process.stdout.close()
+        assert isinstance(results[0], ValueError)
+        _send_the_rest(process, receiver)
+
+
+def test_reclaimed_while_a_caller_polls_the_pipe_of_a_receiver() -> None:
+    """The same when it is the block that is left: whoever reads is told."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        with _a_caller_polls(process, exposed=True) as results:
+            receiver = Descriptor.own(os.dup, process.stdout.fileno())
+            assert not source.reclaim()
+        assert isinstance(results[0], ValueError)
+        _send_the_rest(process, receiver)
+
+
+def test_passed_on_while_a_caller_polls_the_pipe() -> None:
+    """For the caller the stream is at its end, at once."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        with _a_caller_polls(process) as results:
+            offer, flow = source.offer(), Flow()
+            until(lambda: source.reader.relay.suspended and source.reader.claimed)
+            offer.accept(flow)
+        assert results == [b""]
+        _send_the_rest(process, offer.descriptor)
+
+
+def test_given_back_while_a_caller_polls_the_pipe() -> None:
+    """What another caller has taken, and could not use, is what this one waits for."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        with _a_caller_polls(process) as results:
+            source.returned.append((b"two\n",))
+            source.restore()
+        assert results == [b"two\n"]
+
+
+def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
+    """That caller has got what it wanted, and wants it no longer: the thread can have it."""
+    script = f"get(1); put(1, pattern({LARGE}))"
+    with Process(python(script), stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer = source.offer()
+        offer.prepare()
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.join()
+        offer.withdraw()
+    assert process.output() == pattern(LARGE)
+
+
+def test_a_handler_has_waited_on_top_of_a_caller_that_offers_the_pipe() -> None:
+    """In vain: nothing was there to be read, so the receiver gets it all, and the thread ends."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer, flow = source.offer(), Flow()
+        offer.prepare()
+        with pytest.raises(ProcessTimeoutError):
+            process.join(0.01)
+        until(lambda: source.reader.moving)
+        offer.accept(flow)
+        assert source.reader.done
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        assert os.read(offer.descriptor.fileno(), 10) == b"line\n"

@@ -14,6 +14,8 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import pytest
 
 from process import PIPE, AsyncProcess, Process
+from process.core._flow import Flow
+from process.core._inbound import Inbound
 from tests.support import (
     CAT,
     PROMPT,
@@ -107,6 +109,38 @@ async def test_a_receiver_of_either_variant_floods_stderr(kit: Kit, call: str, w
         assert await _get(process, process.error) == pattern(SIZE, 2)
         await _get(process, process.close)
         assert process.exit_code == 0
+
+
+def test_connected_with_a_process_for_which_a_caller_waits_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The wait counts for the receiver, too, whose stderr is full by then."""
+    full = threading.Event()
+    connect, room = Flow.connect, Inbound.room
+
+    def noted_room(self: Inbound, *arguments: Any) -> int:
+        result = room(self, *arguments)
+        if self.held and not result:
+            full.set()
+        return result
+
+    def connect_late(self: Flow, other: Flow) -> None:
+        full.wait()
+        connect(self, other)
+
+    script = f"get(1); put(1, pattern({SIZE}))"
+    with Process(python(script), stdin=PIPE, stderr=None) as first:
+        monkeypatch.setattr(Flow, "connect", connect_late)
+        monkeypatch.setattr(Inbound, "room", noted_room)
+        waits = threading.Thread(target=first.join)
+        waits.start()
+        until(lambda: first._child.monitor.flow.busy)  # type: ignore[union-attr]
+        second = Process(_STAGES["before"], stdin=first.stdout).run()
+        first.stdin.write(b"x")
+        first.stdin.flush()
+        waits.join()
+    assert second.output() == pattern(SIZE)
+    second.close()
 
 
 @pytest.mark.parametrize("redirected", ["stdout", "stderr"])

@@ -33,6 +33,7 @@ from tests.support import (
     Kit,
     descriptors,
     is_alive,
+    needs_waitid,
     pattern,
     python,
     run_without_thread,
@@ -121,6 +122,30 @@ def test_a_child_that_the_thread_has_reaped_is_not_waited_for(
     monkeypatch.setattr(_posix, "_REAPING", FOREVER)
     with Process(["echo", "x"]) as process:
         assert process.output() == b"x\n"
+
+
+@needs_waitid
+def test_one_caller_sees_the_end_for_which_another_one_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It lets go of the watch, whose thread has not come to say so, and nobody else will."""
+    await_end, go_on = ExitWatch._await_end, threading.Event()
+
+    def await_end_late(self: Any) -> None:
+        await_end(self)
+        go_on.wait()
+
+    monkeypatch.setattr(_posix, "_make_pidfd", _refuse(errno.ENOSYS))
+    monkeypatch.setattr(ExitWatch, "_await_end", await_end_late)
+    with Process(["sleep", "1000"], stdout=None, stderr=None) as process:
+        other = threading.Thread(target=process.join)
+        other.start()
+        until(lambda: process._child.monitor.flow.busy)  # type: ignore[union-attr]
+        process.kill()
+        until(lambda: process.exit_code is not None)
+        process.join()
+        other.join()
+    go_on.set()
 
 
 @pytest.mark.usefixtures("plain")

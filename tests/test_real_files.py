@@ -533,7 +533,7 @@ def test_a_receiver_waits_for_another_one_that_is_started_in_vain() -> None:
         second = Process(["cat"], stdin=giver.stdout)
         starting = threading.Thread(target=second.run)
         starting.start()
-        until(lambda: source.reader._requested)
+        until(lambda: source.reader.requested)
         first.withdraw()
         first.descriptor.close()
         starting.join()

@@ -12,16 +12,19 @@ import pytest
 from process import PIPE, Process
 from process._descriptor import Descriptor
 from process._platform import PipeEnd
+from process.core._flow import Flow
 from process.core._inbound import Inbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._reader import ReaderThread
 from process.threads._relay import Relay
+from process.threads._source import Source
 from tests.support import (
     LARGE,
     MIB,
     Kit,
     alarms,
     await_stop,
+    collect,
     descriptors,
     needs_refcounts,
     pattern,
@@ -106,6 +109,116 @@ def test_closed_while_two_calls_read_what_a_receiver_has() -> None:
         for call in calls:
             source._leave(call)
         assert os.read(receiver.fileno(), 2000) == data
+
+
+def _relay_is_idle(process: Any, size: int) -> Callable[[], bool]:
+    """Whether the relay has moved `size` bytes, and waits for nothing but the child."""
+    reader: Any = process.stdout.source.reader
+    waits: List[bool] = []
+    wait_relay = reader.end.wait_relay
+
+    def noted(outlet: Any, read: bool, write: bool, watch: Any) -> Any:
+        waits.append(read and not write and reader.inbound.end == size)
+        try:
+            return wait_relay(outlet, read, write, watch)
+        finally:
+            waits.pop()
+
+    reader.end.wait_relay = noted
+    return lambda: True in waits
+
+
+def test_a_line_is_read_while_the_relay_waits_for_the_child() -> None:
+    """What is not put back at once, lest a conversation cost too much, follows nevertheless."""
+    data = b"line\n" + pattern(50_000)
+    with Process(["cat"], stdin=PIPE) as process:
+        relay_is_idle = _relay_is_idle(process, len(data))
+        number = process.stdout.fileno()
+        process.stdin.write(data)
+        process.stdin.flush()
+        until(relay_is_idle)
+        assert process.stdout.readline() == b"line\n"
+        rest = b""
+        while len(rest) < 50_000:
+            rest += os.read(number, 65_536)
+        assert rest == data[5:]
+
+
+def test_offered_while_another_caller_leaves_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is offered is what the stream has at that time, and not what it had before."""
+    data = pattern(1000)
+    leave = Source._leave
+
+    def leave_and_let_others_in(self: Any, waiter: Waiter) -> None:
+        leave(self, waiter)
+        if self.reader.relay is not None and not others.ident:
+            others.start()
+            others.join()
+
+    with Process(["cat"], stdin=PIPE) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        others = threading.Thread(target=source.reclaim)
+        process.stdin.write(data)
+        process.stdin.flush()
+        assert process.stdout.read(1) == data[:1]
+        monkeypatch.setattr(Source, "_leave", leave_and_let_others_in)
+        offer = source.offer()
+        assert os.read(offer.descriptor.fileno(), 2000) == data[1:]
+        assert source.closed
+
+
+def test_handed_over_while_a_caller_waits_for_its_turn() -> None:
+    """It does not warn that another process holds the stream open, which is what was wanted."""
+    with Process(["cat"], stdin=PIPE) as process, ThreadPoolExecutor() as pool:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        offer, flow = source.offer(), Flow()
+        first = pool.submit(process.stdout.read)
+        until(lambda: source.inbound.busy)
+        second = pool.submit(process.output, join=False)
+        until(lambda: len(source.monitor._waiters) == 2)
+        offer.accept(flow)
+        assert first.result() == second.result() == b""
+
+
+def test_interrupted_while_the_relay_waits_for_the_child() -> None:
+    """What a caller has taken back, and never put back, is relayed again."""
+    data = pattern(1000)
+    with Process(["cat"], stdin=PIPE) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        relay_is_idle = _relay_is_idle(process, len(data))
+        number = process.stdout.fileno()
+        process.stdin.write(data)
+        process.stdin.flush()
+        until(relay_is_idle)
+        call = Waiter()
+        with source.monitor.lock:
+            source._suspend(call)
+        del call
+        collect()
+        assert os.read(number, 2000) == data
+
+
+def test_blocks_of_another_size_are_read_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call gets as much as it asked for: no other call leaves it less than a block."""
+    data = pattern(62)
+    with Process(["cat"], stdin=data) as process, ThreadPoolExecutor() as pool:
+        stream = process.stdout
+        pieces: List[bytes] = []
+
+        def view_late(buffer: bytearray) -> memoryview:
+            monkeypatch.undo()
+            pieces.append(pool.submit(stream.read, 5).result())
+            return memoryview(buffer)
+
+        process.join()
+        pieces.append(stream.read(3))
+        monkeypatch.setattr("process.threads._files.memoryview", view_late, raising=False)
+        buffer = bytearray(3)
+        assert stream.readinto(buffer) == 3
+        pieces.append(bytes(buffer))
+        pieces.extend(iter(lambda: stream.read(5), b""))
+    assert b"".join(pieces) == data
+    assert list(map(len, pieces)) == [3, 5, 3, *[5] * 10, 1]
 
 
 def test_read_to_its_end_while_the_relay_begins_to_move() -> None:

@@ -381,8 +381,8 @@ class PipeEnd:
         self._writing = writing
         #: Wakes the present owner of the claim; nothing once the pipe is closed.
         self.event: Optional[_Event] = _Event.take()
-        #: The descriptor blocks, because a caller shares it.
-        self._blocks = False
+        #: The descriptor blocks, because a caller or another process shares it.
+        self.blocks = False
         #: What was given to callers, if it is not `descriptor`.
         self._given: Optional[Descriptor] = None
         #: How many bytes to move at once.
@@ -395,6 +395,8 @@ class PipeEnd:
 
     def read(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
+        if self.blocks and not self.pending():
+            return None
         try:
             return os.read(self.descriptor.fileno(), size)
         except BlockingIOError:
@@ -402,7 +404,7 @@ class PipeEnd:
 
     def write(self, data: memoryview) -> Optional[int]:
         """The number of bytes written, `None` if there is no room yet."""
-        if self._blocks:
+        if self.blocks:
             # Write only what is sure to fit.
             if not _poll({self.descriptor.fileno(): _OUT}, 0):
                 return None
@@ -418,7 +420,7 @@ class PipeEnd:
         Not where that could raise SIGPIPE: `writes_raise_signals`, without a call, as this is asked
         for each write.
         """
-        return not self._blocks and _get_signal(_SIGPIPE) == _IGNORED
+        return not self.blocks and _get_signal(_SIGPIPE) == _IGNORED
 
     def moved(self, full: bool, bulk: bool) -> None:
         """Bytes were read or written.
@@ -507,6 +509,7 @@ class PipeEnd:
             OSError: there is no descriptor left for another one.
         """
         event, self.event = self.event, _Event.take()
+        self.wake()  # a wake-up that came before this was for the thread, too
         if event is not None:
             event.set()
 
@@ -540,6 +543,18 @@ class PipeEnd:
             os.sched_yield()
         return readable, bool(state & _OUT), bool(state & ~_OUT), ended
 
+    def block(self, copy: Descriptor) -> None:
+        """Reads block from now on, by this end and by its copy: both have one description."""
+        self.blocks = True
+        os.set_blocking(copy.fileno(), True)
+
+    def unblock(self) -> None:
+        """The copy has not been handed over: reads return at once again."""
+        number = self.descriptor.fileno()
+        if number >= 0:
+            os.set_blocking(number, False)
+        self.blocks = False
+
     def stop_blocking(self) -> None:
         """Let reads return at once: here they always do."""
 
@@ -571,7 +586,7 @@ class PipeEnd:
         number = self.descriptor.fileno()
         own = reopen(number, os.O_WRONLY)
         if own is None:
-            self._blocks = True
+            self.blocks = True
             os.set_blocking(number, True)
             return number
         self._given, self.descriptor = self.descriptor, own

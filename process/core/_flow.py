@@ -101,9 +101,14 @@ class Flow:
 
         No lock covers both, so each list grows by one call into C: of two threads that connect the
         same process, none undoes what the other one does.
+
+        The wait of a caller that waits already counts for all of them from now on.
         """
         self._connected.append(weakref.ref(other))
         other._connected.append(weakref.ref(self))
+        if self.busy:
+            for shell in [*self.shells, *other.shells]:
+                shell.wake()
 
     @property
     def connected(self) -> "List[Flow]":

@@ -280,7 +280,7 @@ class Child:
                 for source, collection in collections:
                     if source.collect(collection, waiter):
                         wanted.append((source, collection))
-                    elif not source.closed:
+                    elif not source.closed and not source.handed_over:
                         open_ones.append(source.name)
                 if join:
                     self.wait()

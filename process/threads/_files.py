@@ -210,11 +210,12 @@ class Reader(_Reading, io.BufferedReader):
         return self.source.peek(self._buffer_size)
 
     def readinto(self, buffer: "Buffer", /) -> int:
-        if self._block_size > 0 and self._block_size == memoryview(buffer).nbytes:
+        size = memoryview(buffer).nbytes
+        if 0 < size == self._block_size:  # after the call, in which another thread may read
             # The front has whole blocks, or nothing any more.
-            for size in map(self._block_chunk.readinto, (buffer,)):
-                if size:
-                    return size
+            for count in map(self._block_chunk.readinto, (buffer,)):
+                if count:
+                    return count
         return _fill(self.source, self._read_block, buffer)
 
     def readinto1(self, buffer: "Buffer", /) -> int:

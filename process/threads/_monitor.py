@@ -275,6 +275,7 @@ class Monitor:
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.release()
+            self.wake_all()  # the thread of the watch, if it has one, no longer tells anybody
 
 
 #: The frame of the caller.

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from functools import partial
 from threading import get_ident
-from typing import Callable, Deque, Iterator, Optional, Tuple
+from typing import Callable, Deque, Iterator, Optional, Tuple, TypeVar
 
 from process._descriptor import Descriptor
 from process._handover import Offer
@@ -31,6 +31,8 @@ from process.core._inbound import Collection, Inbound
 from process.threads._monitor import Monitor, Waiter
 from process.threads._reader import ReaderThread
 from process.threads._relay import Relay
+
+T = TypeVar("T")
 
 #: The front of a stream that has none.
 NOTHING: Iterator[bytes] = iter(())
@@ -147,6 +149,8 @@ class Source:
                 if buffer.position == self._returning[1]:
                     buffer.unread(data)
                 self.monitor.notify()
+                if self.reader.claimed:
+                    self.reader.look()  # that caller looks at nothing but the pipe
             self.returned.popleft()
             self._returning = None
 
@@ -232,7 +236,11 @@ class Source:
                                     reader.request(waiter)
                                     monitor.enter(waiter, lambda: not reader.moving)
                                 else:
-                                    polls = reader.directly_readable and reader.claim(waiter)
+                                    polls = (
+                                        reader.directly_readable
+                                        and not reader.requested
+                                        and reader.claim(waiter)
+                                    )
                                     if not polls:
                                         reader.release(waiter)
                                     goal = need or inbound.held + BOUND
@@ -319,6 +327,8 @@ class Source:
             reader.read_directly()
         pushed = relay.push(inbound.uncollected)
         reader.touch()
+        if reader.moving:
+            reader.look()  # it may be waiting for nothing but the child, and bytes may be left
         if reader.done or (not pushed and relay.empty):
             relay.little = False  # a caller may be about to wait for it: the thread moves at once
             reader.look()
@@ -463,9 +473,15 @@ class Source:
             OSError: there is no descriptor left.
         """
         self._number_given = True
-        return self._ensure_relay()
+        return self._with_relay(lambda relay: relay.descriptor.fileno())
 
-    def _ensure_relay(self) -> int:
+    def _with_relay(self, use: Callable[[Relay], T]) -> T:
+        """Call `use` with the relay, under the lock: later it may be another one, or none.
+
+        Raises:
+            ValueError: the stream is closed, or has been handed over.
+            OSError: there is no descriptor left.
+        """
         monitor, inbound, reader = self.monitor, self.inbound, self.reader
         waiter = Waiter()
         with monitor:
@@ -479,7 +495,7 @@ class Source:
                         if relay is not None:
                             if reader.done and not relay.ended:
                                 reader.revive(relay)  # it had no thread, or a call was interrupted
-                            return relay.descriptor.fileno()
+                            return use(relay)
                         if not inbound.taken_by_other(get_ident()):
                             self._open_relay()
                             continue
@@ -537,13 +553,7 @@ class Source:
                 self._leave(waiter)
                 raise
             self._leave(waiter)
-        self._ensure_relay()  # some bytes have been read already
-        with monitor, monitor.lock:
-            self._check_open()
-            relay = reader.relay
-            assert relay is not None
-            copy = Descriptor.own(os.dup, relay.descriptor.fileno())
-            return Offer(copy, monitor.flow, accepted=self._pass_on)
+        return self._with_relay(self._offer_relay)  # some bytes have been read already
 
     def _offer_pipe(self, waiter: Waiter) -> Offer:
         """Offer the child's own pipe, from which nothing has been read. The lock is held.
@@ -552,12 +562,12 @@ class Source:
         then the claim keeps the thread away from the pipe; if a signal handler has waited
         meanwhile, so that the thread had to read, these bytes are read as before.
         """
-        copy = Descriptor.own(os.dup, self.reader.end.descriptor.fileno())
+        end = self.reader.end
+        copy = Descriptor.own(os.dup, end.descriptor.fileno())
         return Offer(
             copy,
             self.monitor.flow,
-            # The flag belongs to the description, which the receiver shares.
-            prepare=partial(os.set_blocking, copy.fileno(), True),
+            prepare=partial(end.block, copy),
             accepted=partial(self._hand_pipe_over, waiter),
             withdraw=partial(self._take_pipe_back, waiter),
         )
@@ -568,6 +578,7 @@ class Source:
             self.handed_over = not self.inbound.end
             self.inbound.feed_eof()
             self.reader.release(waiter)
+            self.reader.notice()
             self.reader.look()
             self.monitor.wake_all()
         self.reader.join()
@@ -575,10 +586,14 @@ class Source:
     def _take_pipe_back(self, waiter: Waiter) -> None:
         """The receiver has not been started."""
         with self.monitor.lock:
-            number = self.reader.end.descriptor.fileno()
-            if not self.handed_over and number >= 0:  # else this is done for the second time
-                os.set_blocking(number, False)
+            if not self.handed_over:  # else this is done for the second time
+                self.reader.end.unblock()
                 self.reader.release(waiter)
+
+    def _offer_relay(self, relay: Relay) -> Offer:
+        """Offer the second pipe. The lock is held."""
+        copy = Descriptor.own(os.dup, relay.descriptor.fileno())
+        return Offer(copy, self.monitor.flow, accepted=self._pass_on)
 
     def _pass_on(self) -> None:
         """Leave the second pipe to the receiver, if it is known to be the only one that has it.
@@ -618,6 +633,8 @@ class Source:
                     reader.look()  # it may be waiting for nothing but the second pipe
                     if relay.is_handed_over(self.inbound.uncollected):
                         self.closed = True
+                        reader.look()
+                        monitor.wake_all()
                         return False
                     reader.relay = None
                     relay.outlet.close()

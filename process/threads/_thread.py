@@ -136,9 +136,9 @@ class StreamThread(ABC):
                     if state is State.ENDED:
                         self._close()
                         break
-                    moved, self._state = self._state is State.MOVING, state
-                    if moved and self._request is not None:
-                        self.monitor.notify()
+                    self._state = state
+                    if self._request is not None:
+                        self.monitor.notify()  # the pipe may be free by now
                 if state is State.MOVING:
                     self._move()
                 elif state is State.STANDING_BY:
@@ -172,7 +172,7 @@ class StreamThread(ABC):
         movable = self._movable()
         if self.claimed and movable and self._needed() and self._available:
             self._revoke()
-        if self.claimed or self._requested:
+        if self.claimed or self.requested:
             return State.SLEEPING
         if movable and (not self._active or self._needed()):
             return State.MOVING
@@ -270,7 +270,8 @@ class StreamThread(ABC):
         return owner is not None and owner() is not None
 
     @property
-    def _requested(self) -> bool:
+    def requested(self) -> bool:
+        """Whether a caller wants the claim, so that no other one should take it."""
         request = self._request
         return request is not None and request() is not None
 
@@ -281,6 +282,8 @@ class StreamThread(ABC):
         A signal handler takes the claim over from the call that it has interrupted.
         """
         if self._state is _MOVING or self._state is _ENDED or not self.end.pollable:
+            return False
+        if self.end.blocks:  # what a caller does must not: the lock is held meanwhile
             return False
         if self._owner is None:
             return True
@@ -296,6 +299,8 @@ class StreamThread(ABC):
             return False
         waiter.interrupted = None if owner is None else self._owner
         self._owner = weakref.ref(waiter, self.on_abandoned)
+        if self._request is not None and self._request() is waiter:
+            self._request = None  # else it would go on when the claim is taken away
         return True
 
     def request(self, waiter: Waiter) -> None:
@@ -308,15 +313,19 @@ class StreamThread(ABC):
         if self._request is not None and self._request() is waiter:
             self._request = None
             self.touch()
+            self.monitor.wake_all()  # another one, whose wish this one has replaced, wishes again
         if self._owner is not None and self._owner() is waiter:
             self._owner = waiter.interrupted
             self.touch()
-            if self._requested:
+            if self.requested:
                 self.monitor.notify()
 
     def on_abandoned(self, _: object) -> None:
-        """The caller that had the claim, or wanted it, was interrupted. Safe in finalizers."""
-        self._sound_alarm()
+        """A caller was interrupted that had the claim, wanted it, or held up the thread.
+
+        Safe in finalizers.
+        """
+        self.nudge()
         self.monitor.wake_all()
 
     def poll(self, waiter: Waiter) -> None:
@@ -337,10 +346,11 @@ class StreamThread(ABC):
             self._sound_alarm()
 
     def look(self) -> None:
-        """Something has changed for the thread: it is to choose anew. The lock is held."""
-        if self._state is State.MOVING:
+        """Something has changed: the thread, and who has the claim, look anew. The lock is held."""
+        moving = self._state is State.MOVING
+        if moving or self.claimed:
             self.end.wake()
-        else:
+        if not moving:
             self._sound_alarm()
 
     def wake_if_needed(self) -> None:
