@@ -16,8 +16,10 @@ import pytest
 
 from process import PIPE, AsyncProcess, Process
 from tests.support import (
+    CAT,
     LARGE,
     PROMPT,
+    YES,
     Kit,
     await_stop,
     descriptors,
@@ -35,7 +37,7 @@ from tests.support import (
 def test_a_dropped_process_is_ended_and_reaped() -> None:
     """`del` ends the child at once, and nothing is left."""
     before, threads = descriptors(), threading.active_count()
-    process = Process(["cat"], stdin=PIPE).run()
+    process = Process(CAT, stdin=PIPE).run()
     pid = process.id
     assert is_alive(pid)
     del process
@@ -47,7 +49,7 @@ def test_a_dropped_process_is_ended_and_reaped() -> None:
 def test_a_process_dropped_in_the_middle_of_floods() -> None:
     """A child that reads nothing and writes without end, with input and output under way."""
     before, threads = descriptors(), threading.active_count()
-    process = Process(["yes"], stdin=pattern(LARGE)).run()
+    process = Process(YES, stdin=pattern(LARGE)).run()
     pid = process.id
     assert process.stdout.readline() == b"y\n"
     del process
@@ -145,7 +147,7 @@ open(sys.argv[1], "w").close()
 @pytest.mark.usefixtures("short_grace")
 def test_a_stopped_child_is_ended() -> None:
     """A child in SIGSTOP does not hold up a finalizer for ever."""
-    process = Process(["cat"], stdin=PIPE).run()
+    process = Process(CAT, stdin=PIPE).run()
     pid = process.id
     os.kill(pid, signal.SIGSTOP)
     await_stop(pid)
@@ -187,7 +189,7 @@ def _leave_by_an_exception_and_join(process: Any) -> None:
 )
 def test_freeing_a_process_runs_no_python_code(use: Callable[[Any], None]) -> None:
     """A signal handler could run there, and what it raises would be lost."""
-    process = Process(["cat"], stdin=PIPE)
+    process = Process(CAT, stdin=PIPE)
     use(process)
     children = [process._child]
     if children[0] is None or not children[0].over:  # else the `Popen` is to be freed as well
@@ -248,7 +250,7 @@ def test_a_live_thread_does_not_keep_a_process_alive() -> None:
     """Reference counting alone drops a process with all its threads at work."""
     gc.disable()
     try:
-        process = Process(["yes"], stdin=pattern(LARGE)).run()
+        process = Process(YES, stdin=pattern(LARGE)).run()
         reference = weakref.ref(process)
         del process
         assert reference() is None
@@ -258,7 +260,7 @@ def test_a_live_thread_does_not_keep_a_process_alive() -> None:
 
 def test_a_process_in_a_cycle_is_collected() -> None:
     """The garbage collector ends what it finds."""
-    process: Any = Process(["cat"], stdin=PIPE).run()
+    process: Any = Process(CAT, stdin=PIPE).run()
     process.myself = process
     pid = process.id
     del process
@@ -268,7 +270,7 @@ def test_a_process_in_a_cycle_is_collected() -> None:
 
 def test_a_process_dropped_by_another_thread() -> None:
     """Whichever thread drops the last reference."""
-    box = [Process(["cat"], stdin=PIPE).run()]
+    box = [Process(CAT, stdin=PIPE).run()]
     pid = box[0].id
     thread = threading.Thread(target=box.clear)
     thread.start()
@@ -278,8 +280,8 @@ def test_a_process_dropped_by_another_thread() -> None:
 
 def test_a_process_that_was_never_run_is_dropped_in_silence() -> None:
     """Never run: nothing to end."""
-    Process(["cat"])
-    AsyncProcess(["cat"])
+    Process(CAT)
+    AsyncProcess(CAT)
     for variant in (Process, AsyncProcess):
         with pytest.raises(TypeError):
             variant()  # type: ignore[call-overload]
@@ -289,7 +291,7 @@ def test_a_process_that_was_never_run_is_dropped_in_silence() -> None:
 def test_a_joined_process_is_dropped() -> None:
     """A process that has ended, joined and never closed leaves nothing."""
     before = descriptors()
-    process = Process(["cat"], stdin=pattern(LARGE)).run()
+    process = Process(CAT, stdin=pattern(LARGE)).run()
     process.join()
     del process
     assert descriptors() == before
@@ -297,7 +299,7 @@ def test_a_joined_process_is_dropped() -> None:
 
 async def test_an_async_process_dropped_in_its_loop(loops: Kit) -> None:
     """The child is ended; the loop reaps it."""
-    process = await loops.start(["cat"], stdin=PIPE)
+    process = await loops.start(CAT, stdin=PIPE)
     pid = process.id
     del process
     gc.collect()
@@ -307,7 +309,7 @@ async def test_an_async_process_dropped_in_its_loop(loops: Kit) -> None:
 
 async def test_an_async_process_in_a_cycle_is_collected(loops: Kit) -> None:
     """The same when it is the garbage collector that finds it."""
-    process = await loops.start(["cat"], stdin=PIPE)
+    process = await loops.start(CAT, stdin=PIPE)
     process.myself = process
     pid = process.id
     del process
@@ -318,7 +320,7 @@ async def test_an_async_process_in_a_cycle_is_collected(loops: Kit) -> None:
 @needs_refcounts
 async def test_an_async_process_dropped_by_another_thread(loops: Kit) -> None:
     """The same by a thread that is not the loop's, while the loop runs."""
-    box = [await loops.start(["cat"], stdin=PIPE)]
+    box = [await loops.start(CAT, stdin=PIPE)]
     pid, stdout = box[0].id, box[0].stdout
     waits = threading.Event()
 
@@ -357,7 +359,7 @@ async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, comman
 def test_a_dropped_process_that_may_not_be_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The finalizer has no choice but to leave it alone, and says nothing."""
     before, threads = descriptors(), threading.active_count()
-    process = Process(["cat"], stdin=PIPE).run()
+    process = Process(CAT, stdin=PIPE).run()
     number = os.dup(process.stdin.fileno())  # keeps `cat` from ending by itself
     pid = process.id
 
@@ -395,13 +397,13 @@ left = []
     "leave",
     [
         """
-left.append(Process(["cat"], PIPE).run())
+left.append(Process(CAT, PIPE).run())
 left.append(left[0].stdout)
 left[0].stdout.fileno()
 """,
         """
 import asyncio
-left.append(asyncio.run(AsyncProcess(["cat"], PIPE).run()))
+left.append(asyncio.run(AsyncProcess(CAT, PIPE).run()))
 """,
     ],
     ids=["sync", "asyncio"],

@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, PROMPT, Kit, collect, lines, pattern, python
+from tests.support import CAT, ECHO, LARGE, PROMPT, Kit, collect, lines, pattern, python
 
 
 class InterruptedByTestError(Exception):
@@ -77,7 +77,7 @@ def test_a_signal_handler_raises_an_ordinary_exception_in_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is not a failure of the run, and arrives as it was raised; the next run works."""
-    process = Process(["echo", "x"])
+    process = Process([*ECHO, "x"])
     with monkeypatch.context() as patch:
         patch.setattr(
             "process.process.check_arguments", lambda _: signal.raise_signal(signal.SIGUSR1)
@@ -94,7 +94,7 @@ def test_a_run_is_torn_out_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    process = Process(["echo", "x"])
+    process = Process([*ECHO, "x"])
     with monkeypatch.context() as patch:
         patch.setattr("process.process.check_arguments", interrupt)
         patch.setattr(Process, "_conclude", interrupt)
@@ -212,7 +212,7 @@ async def test_a_task_is_cancelled_in(loops: Kit, call: Callable[[Any], Any]) ->
 async def test_a_task_is_cancelled_in_drain(loops: Kit) -> None:
     """A cancelled `drain` has sent everything once."""
     data = pattern(LARGE)
-    async with loops.opened(["cat"], stdin=PIPE) as process:
+    async with loops.opened(CAT, stdin=PIPE) as process:
         process.stdin.write(data)
         task = asyncio.ensure_future(process.stdin.drain())
         await asyncio.sleep(0)
@@ -227,7 +227,7 @@ async def test_cancelled_again_and_again(loops: Kit) -> None:
     """Reads given up after each turn of the loop: the bytes come out whole."""
     data = b"".join(lines(20_000))
     found = b""
-    async with loops.opened(["cat"], stdin=data) as process:
+    async with loops.opened(CAT, stdin=data) as process:
         turns = 0
         while len(found) < len(data):
             task = asyncio.ensure_future(
@@ -246,7 +246,7 @@ async def test_cancelled_again_and_again(loops: Kit) -> None:
 
 async def test_wait_for_around_output(loops: Kit) -> None:
     """`asyncio.wait_for(process.output(), ...)` is an ordinary thing to do."""
-    async with loops.opened(["cat"], stdin=PIPE) as process:
+    async with loops.opened(CAT, stdin=PIPE) as process:
         await loops.send(process.stdin, b"some")
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
@@ -259,7 +259,7 @@ async def test_wait_for_around_output(loops: Kit) -> None:
 async def test_run_is_cancelled(loops: Kit) -> None:
     """A cancelled `run` leaves no child behind, whenever it was cancelled."""
     for turns in range(8):
-        process = loops.Process(["cat"], stdin=PIPE)
+        process = loops.Process(CAT, stdin=PIPE)
         task = asyncio.ensure_future(process.run())
         for _ in range(turns):
             await asyncio.sleep(0)

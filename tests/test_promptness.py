@@ -17,10 +17,15 @@ from process import PIPE, Process, ProcessTimeoutError, _platform
 from process.core._inbound import Collection
 from process.threads._monitor import Waiter
 from tests.support import (
+    CAT,
+    ECHO,
     FLOOD_BOTH,
+    KILLED,
     LARGE,
     MIB,
     PROMPT,
+    TERMINATED,
+    YES,
     Gate,
     Kit,
     needs_waitid,
@@ -63,14 +68,14 @@ async def test_run_returns_though_nobody_reads_the_input(kit: Kit, tmp_path: Pat
 @pytest.mark.parametrize("timeout", [0, 0.01, 0.2])
 async def test_timeouts_are_kept_while_streams_are_stuck(kit: Kit, timeout: float) -> None:
     """`join(timeout)` is prompt against a child that floods, reads nothing and does not end."""
-    process = await kit.start(["yes"], stdin=pattern(LARGE))
+    process = await kit.start(YES, stdin=pattern(LARGE))
     with Clock(), pytest.raises(ProcessTimeoutError) as caught:
         await kit.get(process.join(timeout))
     assert str(caught.value) == f"Process did not complete within {timeout} seconds"
     process.kill()
     await kit.get(process.join())
     await kit.get(process.close())
-    assert process.exit_code == -9
+    assert process.exit_code == KILLED
 
 
 async def test_a_loop_of_joins_without_time_ends(kit: Kit) -> None:
@@ -100,17 +105,17 @@ async def test_join_and_the_exit_code_agree(kit: Kit) -> None:
 
 async def test_close_of_a_child_that_reads_nothing(kit: Kit) -> None:
     """`close` with megabytes of unread input and full pipes is prompt."""
-    process = await kit.start(["yes"], stdin=pattern(LARGE))
+    process = await kit.start(YES, stdin=pattern(LARGE))
     assert await kit.read_line(process.stdout) == b"y\n"
     with Clock():
         await kit.get(process.close())
-    assert process.exit_code == -15
+    assert process.exit_code == TERMINATED
 
 
 async def test_the_end_of_a_process_is_noticed_by_everybody(kit: Kit) -> None:
     """`join` with a long timeout returns at the end of the process, not at that of the timeout."""
     with Clock():
-        async with kit.opened(["cat"], stdin=b"x") as process:
+        async with kit.opened(CAT, stdin=b"x") as process:
             await kit.get(process.join(1000))
             await kit.get(process.join(0))
             await kit.get(process.join())
@@ -119,7 +124,7 @@ async def test_the_end_of_a_process_is_noticed_by_everybody(kit: Kit) -> None:
 async def test_a_timeout_longer_than_the_system_can_count(kit: Kit) -> None:
     """`join` with one returns at the end of the process all the same."""
     for timeout in (1e9, 1e12):
-        async with kit.opened(["cat"], stdin=b"x") as process:
+        async with kit.opened(CAT, stdin=b"x") as process:
             await kit.get(process.join(timeout))
             assert process.exit_code == 0
 
@@ -352,7 +357,7 @@ def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, expos
 
 def test_another_caller_that_gets_to_the_end_is_waited_for() -> None:
     """However long it takes to keep what it has gathered."""
-    with Process(["echo", "x"]) as process:
+    with Process([*ECHO, "x"]) as process:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         collection, waiter = Collection(thread=-1), Waiter()
         assert source.collect(collection, waiter)
