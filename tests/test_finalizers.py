@@ -17,6 +17,7 @@ import pytest
 from process import PIPE, AsyncProcess, Process
 from tests.support import (
     CAT,
+    ECHO,
     LARGE,
     PROMPT,
     YES,
@@ -26,6 +27,7 @@ from tests.support import (
     has_gil,
     is_alive,
     needs_refcounts,
+    needs_signals,
     pattern,
     python,
     reached,
@@ -75,6 +77,7 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
     assert not is_alive(pid)
 
 
+@needs_signals
 @needs_refcounts
 @pytest.mark.parametrize("served", ["by threads", "to a descriptor"])
 def test_a_child_that_has_much_to_say_on_sigterm(tmp_path: Path, served: str) -> None:
@@ -98,6 +101,7 @@ tidy_up()
     assert (tmp_path / "tidy").exists()
 
 
+@needs_signals
 @needs_refcounts
 def test_a_child_that_closes_its_streams_and_tidies_up(tmp_path: Path) -> None:
     """An end of file is no reason to look at nothing else."""
@@ -119,6 +123,7 @@ tidy_up()
     assert (tmp_path / "tidy").exists()
 
 
+@needs_signals
 @pytest.mark.parametrize("written", [b"", b"x"])
 async def test_a_child_that_ends_at_the_end_of_its_stdin(
     kit: Kit, tmp_path: Path, written: bytes
@@ -144,6 +149,7 @@ open(sys.argv[1], "w").close()
     assert (tmp_path / "end").exists()
 
 
+@needs_signals
 @pytest.mark.usefixtures("short_grace")
 def test_a_stopped_child_is_ended() -> None:
     """A child in SIGSTOP does not hold up a finalizer for ever."""
@@ -342,8 +348,10 @@ async def test_an_async_process_dropped_by_another_thread(loops: Kit) -> None:
 
 
 @needs_refcounts
-@pytest.mark.parametrize("command", ["yes", "echo y", "cat"])
-async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, command: str) -> None:
+@pytest.mark.parametrize("command", [YES, [*ECHO, "y"], CAT], ids=["yes", "echo", "cat"])
+async def test_a_process_dropped_in_the_middle_of_an_expression(
+    kit: Kit, command: List[str]
+) -> None:
     """Its child is ended before the stream is read, which says so, or has what came until then."""
     if kit.is_async:
         found = await (await kit.Process(command, stdin=PIPE).run()).stdout.read()
@@ -354,6 +362,7 @@ async def test_a_process_dropped_in_the_middle_of_an_expression(kit: Kit, comman
             kit.Process(command, stdin=PIPE).run().stdout.read()
 
 
+@needs_signals
 @needs_refcounts
 @pytest.mark.usefixtures("short_grace")
 def test_a_dropped_process_that_may_not_be_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,14 +405,14 @@ left = []
 @pytest.mark.parametrize(
     "leave",
     [
-        """
-left.append(Process(CAT, PIPE).run())
+        f"""
+left.append(Process({CAT!r}, PIPE).run())
 left.append(left[0].stdout)
 left[0].stdout.fileno()
 """,
-        """
+        f"""
 import asyncio
-left.append(asyncio.run(AsyncProcess(CAT, PIPE).run()))
+left.append(asyncio.run(AsyncProcess({CAT!r}, PIPE).run()))
 """,
     ],
     ids=["sync", "asyncio"],

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import linecache
 import os
+import sys
 import threading
 import time
 import warnings
@@ -28,6 +29,7 @@ from tests.support import (
     YES,
     Gate,
     Kit,
+    needs_fork,
     needs_waitid,
     pattern,
     python,
@@ -135,15 +137,30 @@ class Grandchild:
     #: The grandchild says on stdout what it is given at the gate.
     SCRIPT = 'echo "from the child"; cat "$0" & exit 3'
 
+    #: The same without a shell; its arguments are the command of the grandchild.
+    WITHOUT_SHELL = """
+import subprocess
+put(1, b"from the child\\n")
+subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=1, stderr=2)
+os._exit(3)
+"""
+
     def __init__(self, kit: Kit, directory: Path) -> None:
         self.kit = kit
         self.gate = Gate(directory)
         self.read, self._write = os.pipe()
         self.process: Any = None
 
+    @classmethod
+    def command(cls, gate: Gate) -> List[str]:
+        """The command of the child."""
+        if sys.platform != "win32":
+            return ["sh", "-c", cls.SCRIPT, str(gate)]
+        speak = Gate.WAIT + "try: put(1, data)\nexcept OSError: pass  # nobody reads"
+        return python(cls.WITHOUT_SHELL, *python(speak, gate))
+
     async def __aenter__(self) -> "Self":
-        command = ["sh", "-c", self.SCRIPT, str(self.gate)]
-        self.process = await self.kit.start(command, stderr=self._write)
+        self.process = await self.kit.start(self.command(self.gate), stderr=self._write)
         os.close(self._write)
         return self
 
@@ -204,8 +221,7 @@ async def test_a_read_of_the_callers_waits_for_end_of_file(kit: Kit, tmp_path: P
 async def test_leaving_ends_with_silence(kit: Kit, tmp_path: Path, leave: str) -> None:
     """`close` and leaving `with` do not wait for a grandchild, and say so, once."""
     gate = Gate(tmp_path)
-    command = ["sh", "-c", Grandchild.SCRIPT, str(gate)]
-    process = await kit.start(command, stdin=PIPE, stderr=None)
+    process = await kit.start(Grandchild.command(gate), stdin=PIPE, stderr=None)
     await kit.get(process.join())
     way = process.close
     if leave == "leave":
@@ -274,7 +290,7 @@ async def _finish(kit: Kit, process: Any, way: str) -> None:
 async def test_the_warning_points_at_the_callers_line(kit: Kit, tmp_path: Path, way: str) -> None:
     """It leads to the caller's own line that has made the call."""
     gate = Gate(tmp_path)
-    process = kit.Process(["sh", "-c", Grandchild.SCRIPT, str(gate)])
+    process = kit.Process(Grandchild.command(gate))
     with pytest.warns(RuntimeWarning, match="a second of silence") as caught:
         await _finish(kit, process, way)
     for warning in caught:
@@ -286,6 +302,7 @@ async def test_the_warning_points_at_the_callers_line(kit: Kit, tmp_path: Path, 
     await kit.blocking(gate.open)
 
 
+@needs_fork
 async def test_silence_is_counted_anew_from_every_chunk(kit: Kit) -> None:
     """A grandchild that goes on talking for longer than the silence is heard to its end."""
     script = """
@@ -314,7 +331,7 @@ def test_nothing_spins_once_the_process_has_ended(
         return real(*arguments)
 
     gate = Gate(tmp_path)
-    process = Process(["sh", "-c", Grandchild.SCRIPT, str(gate)], stderr=None).run()
+    process = Process(Grandchild.command(gate), stderr=None).run()
     monkeypatch.setattr(_platform.PipeEnd, "wait", wait)
     process.join()
     with pytest.warns(RuntimeWarning, match="stdout"):
@@ -330,7 +347,7 @@ def test_nothing_spins_once_the_process_has_ended(
 def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, exposed: bool) -> None:
     """No caller waits longer for its turn than for the stream: it is closed under the other."""
     gate = Gate(tmp_path)
-    process = Process(["sh", "-c", Grandchild.SCRIPT, str(gate)], stdin=PIPE, stderr=None).run()
+    process = Process(Grandchild.command(gate), stdin=PIPE, stderr=None).run()
     source: Any = process.stdout.source  # type: ignore[union-attr]
     if exposed:
         process.stdout.fileno()
