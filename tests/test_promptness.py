@@ -17,6 +17,7 @@ import pytest
 from process import PIPE, Process, ProcessTimeoutError, _platform
 from process.core._inbound import Collection
 from process.threads._monitor import Waiter
+from process.threads._reader import ReaderThread
 from tests.support import (
     CAT,
     ECHO,
@@ -316,6 +317,29 @@ for number in range(19):
     async with kit.opened(python(script)) as process:
         expected = b"".join(b"%d\n" % number for number in range(19))
         assert await kit.get(process.output()) == expected
+
+
+@pytest.mark.usefixtures("short_silence")
+def test_a_starved_thread_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has bytes, and gets no time to record them until silence would have ended the stream."""
+    looks: List[bool] = []
+    real, real_silent = os.read, ReaderThread.silent
+
+    def read(descriptor: int, size: int) -> bytes:
+        data = real(descriptor, size)
+        if data and threading.current_thread() is not threading.main_thread():
+            until(lambda: True in looks or len(looks) >= 3)
+        return data
+
+    def silent(self: ReaderThread) -> bool:
+        looks.append(real_silent(self))
+        return looks[-1]
+
+    monkeypatch.setattr(os, "read", read)
+    monkeypatch.setattr(ReaderThread, "silent", silent)
+    process = Process(python("put(1, b'x')"), stderr=None).run()
+    assert process.output() == b"x"
+    process.close()
 
 
 @pytest.mark.usefixtures("short_silence")
