@@ -1,7 +1,6 @@
 """What every platform can be asked to do, with children that every platform has: Python.
 
-The other tests use programs, signals and named pipes of POSIX. These and those of the core are what
-can be run on Windows.
+The other files that run on Windows are named in `.ci/portable`.
 """
 
 import gc

@@ -36,7 +36,6 @@ from tests.support import (
     until,
 )
 
-
 #: Where a child is an interpreter, which takes its time to start, it has to do for so many.
 _SHARE = 1 if CAT == ["cat"] else 4
 
