@@ -37,6 +37,7 @@ import process
 import process.process
 from process import Process, ProcessError
 from process._interpreter import interrupted_after_returns
+from process._platform import PipeEnd
 from process.core._flow import Wait
 
 T = TypeVar("T")
@@ -51,7 +52,13 @@ needs_tracemalloc = pytest.mark.skipif(
 needs_waitid = pytest.mark.skipif(
     not hasattr(os, "waitid"), reason="an end cannot be awaited without reaping (no os.waitid)"
 )
-
+needs_polls = pytest.mark.skipif(
+    not PipeEnd.pollable, reason="a thread blocks in a read (pipes cannot be polled)"
+)
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks (no os.fork)")
+needs_signals = pytest.mark.skipif(
+    not hasattr(signal, "SIGUSR1"), reason="signals do no more than end a process (no SIGUSR1)"
+)
 
 #: For tests in which a handler raises all over calls that return bytes.
 loses_no_results = pytest.mark.skipif(
@@ -155,12 +162,23 @@ logging.getLogger("asyncio").addFilter(lambda record: not record.msg.startswith(
     return command
 
 
+def _program(name: str, script: str) -> List[str]:
+    """The command that runs a program of POSIX, or `script` where there is no such program."""
+    is_there = sys.platform != "win32" and shutil.which(name) is not None
+    return [name] if is_there else python(script)
+
+
 #: The command that copies stdin to stdout as it comes.
-CAT = (
-    ["cat"]
-    if shutil.which("cat") is not None and sys.platform != "win32"
-    else python("for data in iter(lambda: os.read(0, 1 << 16), b''): put(1, data)")
-)
+CAT = _program("cat", "for data in iter(lambda: os.read(0, 1 << 16), b''): put(1, data)")
+
+#: The command that writes a line again and again: that of its argument, or `y`.
+YES = _program("yes", "while True: put(1, b'%b\\n' % (*sys.argv, 'y')[1].encode() * 1000)")
+
+#: The command that writes its arguments, and a line feed.
+ECHO = _program("echo", "put(1, ' '.join(sys.argv[1:]).encode() + b'\\n')")
+
+#: The exit codes of a child that was terminated, and of one that was killed.
+TERMINATED, KILLED = (1, 1) if sys.platform == "win32" else (-signal.SIGTERM, -signal.SIGKILL)
 
 #: Closes its stdin, and says so.
 DEAF = "shut(0); put(1, b'closed\\n')"
@@ -353,14 +371,15 @@ class Gate:
     removed to let it go on.
     """
 
-    #: For the child: wait until the gate is opened.
+    #: For the child: wait until the gate is opened, which gives it `data`.
     WAIT = (
-        'open(sys.argv[1], "rb").read()\n'
+        'data = open(sys.argv[1], "rb").read()\n'
         if hasattr(os, "mkfifo")
         else """
 import time
 open(sys.argv[1], "xb").close()
 while os.path.exists(sys.argv[1]): time.sleep(0.001)
+data = open(sys.argv[1] + ".data", "rb").read()
 """
     )
 
@@ -374,7 +393,7 @@ while os.path.exists(sys.argv[1]): time.sleep(0.001)
         if hasattr(os, "mkfifo"):
             self.path.write_bytes(data)
             return
-        assert not data, "this gate carries no data"
+        Path(f"{self.path}.data").write_bytes(data)
         until(self._remove)
 
     def _remove(self) -> bool:

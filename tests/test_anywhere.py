@@ -1,7 +1,6 @@
 """What every platform can be asked to do, with children that every platform has: Python.
 
-The other tests use programs, signals and named pipes of POSIX. These and those of the core are what
-can be run on Windows.
+The other files that run on Windows are named in `.ci/portable`.
 """
 
 import gc
@@ -18,9 +17,11 @@ import pytest
 from process import DEVNULL, PIPE, STDOUT, Process, ProcessError, ProcessTimeoutError
 from tests.support import (
     FLOOD_BOTH,
+    KILLED,
     LARGE,
     MIB,
     PROMPT,
+    TERMINATED,
     Kit,
     make_loop,
     pattern,
@@ -33,9 +34,6 @@ from tests.support import (
 ECHO = "put(1, get_all())"
 WAIT = "put(1, b'ready'); get_all(); sys.exit(7)"
 RUN_ON = "import time; put(1, b'ready')\nwhile True: time.sleep(1)"
-
-#: How a process ends that was terminated.
-TERMINATED = 1 if sys.platform == "win32" else -signal.SIGTERM
 
 
 async def test_megabytes_there_and_back(kit: Kit) -> None:
@@ -90,8 +88,7 @@ async def test_it_is_ended(kit: Kit, how: str) -> None:
     else:
         getattr(process, how)()
         await kit.get(process.join())
-    killed = how == "kill" and sys.platform != "win32"
-    assert process.exit_code == (-signal.SIGKILL if killed else TERMINATED)
+    assert process.exit_code == (KILLED if how == "kill" else TERMINATED)
     assert await kit.get(process.output()) == b"eady"
     await kit.get(process.close())
 

@@ -14,7 +14,19 @@ from process.core._inbound import Inbound
 from process.core._outbound import Outbound
 from process.threads._monitor import Monitor
 from process.threads._reader import ReaderThread
-from tests.support import LARGE, MIB, alarms, descriptors, is_alive, pattern
+from tests.support import (
+    CAT,
+    LARGE,
+    MIB,
+    YES,
+    alarms,
+    descriptors,
+    is_alive,
+    needs_polls,
+    needs_program,
+    needs_signals,
+    pattern,
+)
 
 
 @pytest.fixture
@@ -67,7 +79,7 @@ def test_collected_by_a_reader_thread_of_the_same_process(
     """In the middle of what the thread does under the lock of the process it drops."""
     before, threads = descriptors(), threading.active_count()
     ready = threading.Event()
-    box, pid = _in_a_cycle(["yes"])
+    box, pid = _in_a_cycle(YES)
     collected = _collect_when(monkeypatch, Inbound, name, ready, f"process-{pid}-stdout")
     stdout = box[0].stdout
     reader = threading.Thread(target=_read_until_dropped, args=(stdout,))
@@ -83,6 +95,7 @@ def test_collected_by_a_reader_thread_of_the_same_process(
     assert descriptors() == before
 
 
+@needs_polls
 @pytest.mark.usefixtures("no_collector", "short_grace")
 @pytest.mark.parametrize("name", ["feed", "room", "crowded"])
 def test_collected_by_a_caller_of_the_same_process(
@@ -91,7 +104,7 @@ def test_collected_by_a_caller_of_the_same_process(
     """In the middle of what a caller does that reads the pipe itself, under the lock."""
     before, threads = descriptors(), threading.active_count()
     ready = threading.Event()
-    box, pid = _in_a_cycle(["yes"])
+    box, pid = _in_a_cycle(YES)
     collected = _collect_when(monkeypatch, Inbound, name, ready, "caller")
     stdout = box[0].stdout
     caller = threading.Thread(target=_read_blocks_until_dropped, args=(stdout,), name="caller")
@@ -115,7 +128,7 @@ def test_collected_by_the_writer_thread_of_the_same_process(
     before, threads = descriptors(), threading.active_count()
     ready = threading.Event()
     monkeypatch.setattr(_platform.PipeEnd, "can_write_directly", lambda _: False)
-    box, pid = _in_a_cycle(["cat"], stdin=PIPE)
+    box, pid = _in_a_cycle(CAT, stdin=PIPE)
     collected = _collect_when(monkeypatch, Outbound, name, ready, f"process-{pid}-stdin")
     stdin = box[0].stdin
     box.clear()
@@ -166,9 +179,9 @@ def test_collected_by_a_caller_of_another_process(
 ) -> None:
     """The caller is inside a call for another process, under its lock."""
     ready = threading.Event()
-    box, pid = _in_a_cycle(["yes"], stdin=pattern(LARGE))
+    box, pid = _in_a_cycle(YES, stdin=pattern(LARGE))
     collected = _collect_when(monkeypatch, owner, name, ready, "MainThread")
-    with Process(["cat"], stdin=pattern(MIB)) as other:
+    with Process(CAT, stdin=pattern(MIB)) as other:
         box.clear()
         ready.set()
         assert other.output() == pattern(MIB)
@@ -176,6 +189,7 @@ def test_collected_by_a_caller_of_another_process(
     assert not is_alive(pid)
 
 
+@needs_program("sh")
 @pytest.mark.usefixtures("no_collector", "short_grace")
 def test_collected_by_a_thread_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that ignores SIGTERM, dropped by another's thread: that one goes on after it."""
@@ -184,7 +198,7 @@ def test_collected_by_a_thread_of_another_process(monkeypatch: pytest.MonkeyPatc
     box, pid = _in_a_cycle(command)
     assert box[0].stdout.readline() == b"x\n"
     collected = _collect_when(monkeypatch, ReaderThread, "_record", ready)
-    with Process(["cat"], stdin=PIPE) as other:
+    with Process(CAT, stdin=PIPE) as other:
         box.clear()
         ready.set()
         other.stdin.write(pattern(MIB))
@@ -204,7 +218,7 @@ def test_collected_at_every_allocation() -> None:
 
     def work() -> None:
         for seed in range(5):
-            box, pid = _in_a_cycle(["cat"], stdin=pattern(200_000, seed))
+            box, pid = _in_a_cycle(CAT, stdin=pattern(200_000, seed))
             pids.append(pid)
             assert box[0].stdout.read(100_000) == pattern(200_000, seed)[:100_000]
             box.clear()
@@ -223,9 +237,10 @@ def test_collected_at_every_allocation() -> None:
     assert not any(map(is_alive, pids))
 
 
+@needs_signals
 def test_dropped_by_a_signal_handler_in_the_middle_of_a_call() -> None:
     """A handler drops one process while its caller is inside `output()` of another."""
-    box = [Process(["yes"], stdin=pattern(LARGE)).run() for _ in range(20)]
+    box = [Process(YES, stdin=pattern(LARGE)).run() for _ in range(20)]
     pids = [child.id for child in box]
 
     def drop(*_: object) -> None:
@@ -234,7 +249,7 @@ def test_dropped_by_a_signal_handler_in_the_middle_of_a_call() -> None:
 
     with alarms(drop, 0.002):
         while box:
-            with Process(["cat"], stdin=pattern(MIB)) as other:
+            with Process(CAT, stdin=pattern(MIB)) as other:
                 assert other.output() == pattern(MIB)
     assert not any(map(is_alive, pids))
 
@@ -251,5 +266,5 @@ _NAMES = ["output", "join", "close"]
 def test_the_last_reference_goes_inside_a_call(call: Callable[[Any], object]) -> None:
     """The call itself holds the process, and drops it when it returns."""
     before = descriptors()
-    call(Process(["cat"], stdin=pattern(MIB)).run())
+    call(Process(CAT, stdin=pattern(MIB)).run())
     assert descriptors() == before

@@ -2,12 +2,13 @@
 
 import asyncio
 import signal
+from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
 from process import PIPE, Process
-from tests.support import LARGE, PROMPT, Kit, collect, lines, pattern, python
+from tests.support import CAT, ECHO, LARGE, PROMPT, Gate, Kit, collect, lines, pattern, python
 
 
 class InterruptedByTestError(Exception):
@@ -17,6 +18,8 @@ class InterruptedByTestError(Exception):
 @pytest.fixture
 def raising_handler() -> Iterator[None]:
     """SIGUSR1 raises in the main thread."""
+    if not hasattr(signal, "SIGUSR1"):
+        pytest.skip("a child cannot interrupt its parent (no SIGUSR1)")
 
     def handle(*_: object) -> None:
         raise InterruptedByTestError
@@ -26,15 +29,17 @@ def raising_handler() -> Iterator[None]:
     signal.signal(signal.SIGUSR1, before)
 
 
-#: Writes half of the flood, interrupts its parent, and writes the other half when told to.
-_INTERRUPT = f"""
-import signal
+#: Writes the flood, and the end when told to.
+_PAUSE = f"""
 get(3)
 put(1, pattern({LARGE}, 1)); put(2, pattern({LARGE}, 2))
-os.kill(os.getppid(), signal.SIGUSR1)
+%s
 get(3)
 put(1, b"end\\n")
 """
+
+#: The same, and interrupts its parent in between.
+_INTERRUPT = _PAUSE % "import signal; os.kill(os.getppid(), signal.SIGUSR1)"
 
 _CALLS: List[Any] = [
     pytest.param(lambda process: process.stdout.read(), id="read"),
@@ -77,7 +82,7 @@ def test_a_signal_handler_raises_an_ordinary_exception_in_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is not a failure of the run, and arrives as it was raised; the next run works."""
-    process = Process(["echo", "x"])
+    process = Process([*ECHO, "x"])
     with monkeypatch.context() as patch:
         patch.setattr(
             "process.process.check_arguments", lambda _: signal.raise_signal(signal.SIGUSR1)
@@ -94,7 +99,7 @@ def test_a_run_is_torn_out_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    process = Process(["echo", "x"])
+    process = Process([*ECHO, "x"])
     with monkeypatch.context() as patch:
         patch.setattr("process.process.check_arguments", interrupt)
         patch.setattr(Process, "_conclude", interrupt)
@@ -185,22 +190,19 @@ _COROUTINES: List[Any] = [
 
 
 @pytest.mark.parametrize("call", _COROUTINES)
-async def test_a_task_is_cancelled_in(loops: Kit, call: Callable[[Any], Any]) -> None:
+async def test_a_task_is_cancelled_in(
+    loops: Kit, call: Callable[[Any], Any], tmp_path: Path
+) -> None:
     """The cancelled call has taken nothing away from the next one."""
-    process = await loops.start(python(_INTERRUPT), stdin=PIPE)
-    struck = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, struck.set)
-    try:
-        process.stdin.write(b"go\n")
-        task = asyncio.ensure_future(call(process))
-        await struck.wait()
-        assert not task.done()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    finally:
-        loop.remove_signal_handler(signal.SIGUSR1)
+    gate = Gate(tmp_path)
+    process = await loops.start(python(_PAUSE % Gate.WAIT, gate), stdin=PIPE)
+    process.stdin.write(b"go\n")
+    task = asyncio.ensure_future(call(process))
+    await loops.blocking(gate.open)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     if not process.stdin.is_closing():
         process.stdin.write(b"on\n")
     assert await process.output() == pattern(LARGE, 1) + b"end\n"
@@ -212,7 +214,7 @@ async def test_a_task_is_cancelled_in(loops: Kit, call: Callable[[Any], Any]) ->
 async def test_a_task_is_cancelled_in_drain(loops: Kit) -> None:
     """A cancelled `drain` has sent everything once."""
     data = pattern(LARGE)
-    async with loops.opened(["cat"], stdin=PIPE) as process:
+    async with loops.opened(CAT, stdin=PIPE) as process:
         process.stdin.write(data)
         task = asyncio.ensure_future(process.stdin.drain())
         await asyncio.sleep(0)
@@ -227,7 +229,7 @@ async def test_cancelled_again_and_again(loops: Kit) -> None:
     """Reads given up after each turn of the loop: the bytes come out whole."""
     data = b"".join(lines(20_000))
     found = b""
-    async with loops.opened(["cat"], stdin=data) as process:
+    async with loops.opened(CAT, stdin=data) as process:
         turns = 0
         while len(found) < len(data):
             task = asyncio.ensure_future(
@@ -246,7 +248,7 @@ async def test_cancelled_again_and_again(loops: Kit) -> None:
 
 async def test_wait_for_around_output(loops: Kit) -> None:
     """`asyncio.wait_for(process.output(), ...)` is an ordinary thing to do."""
-    async with loops.opened(["cat"], stdin=PIPE) as process:
+    async with loops.opened(CAT, stdin=PIPE) as process:
         await loops.send(process.stdin, b"some")
         for _ in range(3):
             with pytest.raises(asyncio.TimeoutError):
@@ -259,7 +261,7 @@ async def test_wait_for_around_output(loops: Kit) -> None:
 async def test_run_is_cancelled(loops: Kit) -> None:
     """A cancelled `run` leaves no child behind, whenever it was cancelled."""
     for turns in range(8):
-        process = loops.Process(["cat"], stdin=PIPE)
+        process = loops.Process(CAT, stdin=PIPE)
         task = asyncio.ensure_future(process.run())
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -5,6 +5,7 @@ closed. What Windows has to be asked is answered by a stand-in.
 """
 
 import ctypes
+import errno
 import gc
 import os
 import sys
@@ -41,7 +42,7 @@ if sys.platform != "win32":
     import termios
 
     class StandIn:
-        """What is used of `msvcrt`, `_winapi` and `ctypes.windll.ntdll`."""
+        """What is used of `msvcrt`, `_winapi` and `ctypes.windll`."""
 
         #: Handles that another process has, too.
         shared: ClassVar[Set[int]] = set()
@@ -49,6 +50,14 @@ if sys.platform != "win32":
         @property
         def ntdll(self) -> "StandIn":
             return self
+
+        @property
+        def kernel32(self) -> "StandIn":
+            return self
+
+        def CancelIoEx(self, handle: Any, request: None) -> int:  # noqa: N802
+            """Cancels the reads of other threads: here it cannot."""
+            return 0
 
         def open_osfhandle(self, handle: int, flags: int) -> int:
             """A descriptor for a handle: here they are the same."""
@@ -101,6 +110,7 @@ if sys.platform != "win32":
         monkeypatch.setitem(sys.modules, "msvcrt", StandIn())
         monkeypatch.setitem(sys.modules, "_winapi", StandIn())
         monkeypatch.setattr(ctypes, "windll", StandIn(), raising=False)
+        monkeypatch.setattr(_windows, "PATIENCE", 0.1)  # no read is cancelled
 
 
 @pytest.fixture(autouse=True)
@@ -316,6 +326,29 @@ def test_an_end_that_blocks_is_not_waited_for() -> None:
     assert not reader.can_write_directly()
     assert not reader.pending()
     assert not reader.broken()
+    write.close()
+    read.close()
+
+
+def test_a_cancelled_read_has_found_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins again. Other errors are raised."""
+    read, write = Descriptor.pipe()
+    end = _windows.PipeEnd(read, writing=False)
+    faults = [errno.EBADF, errno.EINVAL, errno.EINVAL]
+
+    def fail(*_: int) -> bytes:
+        raise OSError(faults.pop(), "an error")
+
+    monkeypatch.setattr(os, "read", fail)
+    with pytest.raises(OSError, match="an error"):
+        end.read(10)  # nobody has cancelled it
+    assert len(faults) == 2
+    assert not end.found_empty()
+    with pytest.raises(OSError, match="an error"):
+        end.read(10)
+    assert faults == []
+    assert end.found_empty()
+    assert not end.found_empty()  # asked anew
     write.close()
     read.close()
 

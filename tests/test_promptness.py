@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import linecache
 import os
+import sys
 import threading
 import time
 import warnings
@@ -16,13 +17,20 @@ import pytest
 from process import PIPE, Process, ProcessTimeoutError, _platform
 from process.core._inbound import Collection
 from process.threads._monitor import Waiter
+from process.threads._reader import ReaderThread
 from tests.support import (
+    CAT,
+    ECHO,
     FLOOD_BOTH,
+    KILLED,
     LARGE,
     MIB,
     PROMPT,
+    TERMINATED,
+    YES,
     Gate,
     Kit,
+    needs_fork,
     needs_waitid,
     pattern,
     python,
@@ -63,14 +71,14 @@ async def test_run_returns_though_nobody_reads_the_input(kit: Kit, tmp_path: Pat
 @pytest.mark.parametrize("timeout", [0, 0.01, 0.2])
 async def test_timeouts_are_kept_while_streams_are_stuck(kit: Kit, timeout: float) -> None:
     """`join(timeout)` is prompt against a child that floods, reads nothing and does not end."""
-    process = await kit.start(["yes"], stdin=pattern(LARGE))
+    process = await kit.start(YES, stdin=pattern(LARGE))
     with Clock(), pytest.raises(ProcessTimeoutError) as caught:
         await kit.get(process.join(timeout))
     assert str(caught.value) == f"Process did not complete within {timeout} seconds"
     process.kill()
     await kit.get(process.join())
     await kit.get(process.close())
-    assert process.exit_code == -9
+    assert process.exit_code == KILLED
 
 
 async def test_a_loop_of_joins_without_time_ends(kit: Kit) -> None:
@@ -100,17 +108,17 @@ async def test_join_and_the_exit_code_agree(kit: Kit) -> None:
 
 async def test_close_of_a_child_that_reads_nothing(kit: Kit) -> None:
     """`close` with megabytes of unread input and full pipes is prompt."""
-    process = await kit.start(["yes"], stdin=pattern(LARGE))
+    process = await kit.start(YES, stdin=pattern(LARGE))
     assert await kit.read_line(process.stdout) == b"y\n"
     with Clock():
         await kit.get(process.close())
-    assert process.exit_code == -15
+    assert process.exit_code == TERMINATED
 
 
 async def test_the_end_of_a_process_is_noticed_by_everybody(kit: Kit) -> None:
     """`join` with a long timeout returns at the end of the process, not at that of the timeout."""
     with Clock():
-        async with kit.opened(["cat"], stdin=b"x") as process:
+        async with kit.opened(CAT, stdin=b"x") as process:
             await kit.get(process.join(1000))
             await kit.get(process.join(0))
             await kit.get(process.join())
@@ -119,7 +127,7 @@ async def test_the_end_of_a_process_is_noticed_by_everybody(kit: Kit) -> None:
 async def test_a_timeout_longer_than_the_system_can_count(kit: Kit) -> None:
     """`join` with one returns at the end of the process all the same."""
     for timeout in (1e9, 1e12):
-        async with kit.opened(["cat"], stdin=b"x") as process:
+        async with kit.opened(CAT, stdin=b"x") as process:
             await kit.get(process.join(timeout))
             assert process.exit_code == 0
 
@@ -130,15 +138,30 @@ class Grandchild:
     #: The grandchild says on stdout what it is given at the gate.
     SCRIPT = 'echo "from the child"; cat "$0" & exit 3'
 
+    #: The same without a shell; its arguments are the command of the grandchild.
+    WITHOUT_SHELL = """
+import subprocess
+put(1, b"from the child\\n")
+subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=1, stderr=2)
+os._exit(3)
+"""
+
     def __init__(self, kit: Kit, directory: Path) -> None:
         self.kit = kit
         self.gate = Gate(directory)
         self.read, self._write = os.pipe()
         self.process: Any = None
 
+    @classmethod
+    def command(cls, gate: Gate) -> List[str]:
+        """The command of the child."""
+        if sys.platform != "win32":
+            return ["sh", "-c", cls.SCRIPT, str(gate)]
+        speak = Gate.WAIT + "try: put(1, data)\nexcept OSError: pass  # nobody reads"
+        return python(cls.WITHOUT_SHELL, *python(speak, gate))
+
     async def __aenter__(self) -> "Self":
-        command = ["sh", "-c", self.SCRIPT, str(self.gate)]
-        self.process = await self.kit.start(command, stderr=self._write)
+        self.process = await self.kit.start(self.command(self.gate), stderr=self._write)
         os.close(self._write)
         return self
 
@@ -199,8 +222,7 @@ async def test_a_read_of_the_callers_waits_for_end_of_file(kit: Kit, tmp_path: P
 async def test_leaving_ends_with_silence(kit: Kit, tmp_path: Path, leave: str) -> None:
     """`close` and leaving `with` do not wait for a grandchild, and say so, once."""
     gate = Gate(tmp_path)
-    command = ["sh", "-c", Grandchild.SCRIPT, str(gate)]
-    process = await kit.start(command, stdin=PIPE, stderr=None)
+    process = await kit.start(Grandchild.command(gate), stdin=PIPE, stderr=None)
     await kit.get(process.join())
     way = process.close
     if leave == "leave":
@@ -269,7 +291,7 @@ async def _finish(kit: Kit, process: Any, way: str) -> None:
 async def test_the_warning_points_at_the_callers_line(kit: Kit, tmp_path: Path, way: str) -> None:
     """It leads to the caller's own line that has made the call."""
     gate = Gate(tmp_path)
-    process = kit.Process(["sh", "-c", Grandchild.SCRIPT, str(gate)])
+    process = kit.Process(Grandchild.command(gate))
     with pytest.warns(RuntimeWarning, match="a second of silence") as caught:
         await _finish(kit, process, way)
     for warning in caught:
@@ -281,6 +303,7 @@ async def test_the_warning_points_at_the_callers_line(kit: Kit, tmp_path: Path, 
     await kit.blocking(gate.open)
 
 
+@needs_fork
 async def test_silence_is_counted_anew_from_every_chunk(kit: Kit) -> None:
     """A grandchild that goes on talking for longer than the silence is heard to its end."""
     script = """
@@ -297,6 +320,29 @@ for number in range(19):
 
 
 @pytest.mark.usefixtures("short_silence")
+def test_a_starved_thread_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has bytes, and gets no time to record them until silence would have ended the stream."""
+    looks: List[bool] = []
+    real, real_silent = os.read, ReaderThread.silent
+
+    def read(descriptor: int, size: int) -> bytes:
+        data = real(descriptor, size)
+        if data and threading.current_thread() is not threading.main_thread():
+            until(lambda: True in looks or len(looks) >= 3)
+        return data
+
+    def silent(self: ReaderThread) -> bool:
+        looks.append(real_silent(self))
+        return looks[-1]
+
+    monkeypatch.setattr(os, "read", read)
+    monkeypatch.setattr(ReaderThread, "silent", silent)
+    process = Process(python("put(1, b'x')"), stderr=None).run()
+    assert process.output() == b"x"
+    process.close()
+
+
+@pytest.mark.usefixtures("short_silence")
 def test_nothing_spins_once_the_process_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +355,7 @@ def test_nothing_spins_once_the_process_has_ended(
         return real(*arguments)
 
     gate = Gate(tmp_path)
-    process = Process(["sh", "-c", Grandchild.SCRIPT, str(gate)], stderr=None).run()
+    process = Process(Grandchild.command(gate), stderr=None).run()
     monkeypatch.setattr(_platform.PipeEnd, "wait", wait)
     process.join()
     with pytest.warns(RuntimeWarning, match="stdout"):
@@ -325,7 +371,7 @@ def test_nothing_spins_once_the_process_has_ended(
 def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, exposed: bool) -> None:
     """No caller waits longer for its turn than for the stream: it is closed under the other."""
     gate = Gate(tmp_path)
-    process = Process(["sh", "-c", Grandchild.SCRIPT, str(gate)], stdin=PIPE, stderr=None).run()
+    process = Process(Grandchild.command(gate), stdin=PIPE, stderr=None).run()
     source: Any = process.stdout.source  # type: ignore[union-attr]
     if exposed:
         process.stdout.fileno()
@@ -352,7 +398,7 @@ def test_another_caller_reads_to_an_end_that_does_not_come(tmp_path: Path, expos
 
 def test_another_caller_that_gets_to_the_end_is_waited_for() -> None:
     """However long it takes to keep what it has gathered."""
-    with Process(["echo", "x"]) as process:
+    with Process([*ECHO, "x"]) as process:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         collection, waiter = Collection(thread=-1), Waiter()
         assert source.collect(collection, waiter)

@@ -7,7 +7,7 @@ from typing import Any, Awaitable, Callable, Dict
 import pytest
 
 from process import PIPE
-from tests.support import LARGE, Kit, pattern
+from tests.support import CAT, LARGE, YES, Kit, pattern, python
 
 pytestmark = pytest.mark.usefixtures("no_collector")
 
@@ -24,20 +24,20 @@ def parts(process: Any) -> Dict[str, "weakref.ref[Any]"]:
 
 
 async def _close(loops: Kit, options: Dict[str, Any]) -> Any:
-    process = await loops.start(["cat"], stdin=pattern(LARGE), **options)
+    process = await loops.start(CAT, stdin=pattern(LARGE), **options)
     assert await process.output() == pattern(LARGE)
     await process.close()
     return process
 
 
 async def _leave(loops: Kit, options: Dict[str, Any]) -> Any:
-    async with loops.opened(["cat"], stdin=pattern(LARGE), **options) as process:
+    async with loops.opened(CAT, stdin=pattern(LARGE), **options) as process:
         pass  # what is unread is kept
     return process
 
 
 async def _stop_reading(loops: Kit, options: Dict[str, Any]) -> Any:
-    process = await loops.start(["yes"], stdin=PIPE, **options)
+    process = await loops.start(YES, stdin=PIPE, **options)
     assert await process.stdout.readline() == b"y\n"
     await process.close()
     return process
@@ -45,7 +45,7 @@ async def _stop_reading(loops: Kit, options: Dict[str, Any]) -> Any:
 
 async def _fail(loops: Kit, options: Dict[str, Any]) -> Any:
     with pytest.raises(ZeroDivisionError):  # noqa: PT012
-        async with loops.opened(["cat"], stdin=pattern(LARGE), **options) as process:
+        async with loops.opened(CAT, stdin=pattern(LARGE), **options) as process:
             assert len(await process.stdout.read(10)) == 10
             raise ZeroDivisionError
     await process.join()
@@ -53,7 +53,7 @@ async def _fail(loops: Kit, options: Dict[str, Any]) -> Any:
 
 
 async def _fail_to_write(loops: Kit, options: Dict[str, Any]) -> Any:
-    process = await loops.start(["true"], stdin=PIPE, **options)
+    process = await loops.start(python(""), stdin=PIPE, **options)
     await process.join()
     with pytest.raises(BrokenPipeError):  # noqa: PT012
         while True:
@@ -64,7 +64,7 @@ async def _fail_to_write(loops: Kit, options: Dict[str, Any]) -> Any:
 
 
 async def _give_up_reading(loops: Kit, options: Dict[str, Any]) -> Any:
-    process = await loops.start(["cat"], stdin=PIPE, **options)
+    process = await loops.start(CAT, stdin=PIPE, **options)
     for call in (process.stdout.read(), process.output(), process.stdin.wait_closed()):
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(call, 0.001)
@@ -73,7 +73,7 @@ async def _give_up_reading(loops: Kit, options: Dict[str, Any]) -> Any:
 
 
 async def _end_by_itself(loops: Kit, options: Dict[str, Any]) -> Any:
-    process = await loops.start(["printf", "x"], stdin=PIPE, **options)
+    process = await loops.start(python("put(1, b'x')"), stdin=PIPE, **options)
     assert await process.stdout.read() == b"x"
     await process.join()
     return process  # not closed
@@ -100,7 +100,7 @@ async def test_a_process_that_is_over_is_freed_when_it_is_dropped(
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
 async def test_a_stream_does_not_keep_the_rest(loops: Kit, name: str) -> None:
     """What the other streams have kept is freed though a reference to this one remains."""
-    async with loops.opened(["cat"], stdin=PIPE) as process:
+    async with loops.opened(CAT, stdin=PIPE) as process:
         pass
     references = parts(process)
     stream = getattr(process, name)
@@ -116,7 +116,7 @@ async def test_what_is_kept_does_not_add_up(loops: Kit) -> None:
     """Of many processes, one after the other, only the last one's output is in memory."""
     before: Any = None
     for number in range(5):
-        async with loops.opened(["cat"], stdin=pattern(LARGE, number)) as process:
+        async with loops.opened(CAT, stdin=pattern(LARGE, number)) as process:
             pass
         assert await process.output() == pattern(LARGE, number)
         assert before is None or before() is None

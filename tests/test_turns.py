@@ -12,7 +12,7 @@ from process import PIPE, Process
 from process.core._inbound import Collection
 from process.threads._monitor import Waiter
 from process.threads._source import Source
-from tests.support import FOREVER, PROMPT, Kit, pattern, reached, until
+from tests.support import CAT, FOREVER, PROMPT, Kit, pattern, reached, until
 
 
 class Other(threading.Thread):
@@ -42,7 +42,7 @@ def test_a_large_read_passes_its_turn_on(monkeypatch: pytest.MonkeyPatch) -> Non
     """A caller that waits for its turn is woken when it comes, even if its bytes are all there."""
     size = 300_000
     data = pattern(size + 1)
-    with Process(["cat"], stdin=PIPE) as child:
+    with Process(CAT, stdin=PIPE) as child:
         monitor: Any = child._child.monitor  # type: ignore[union-attr]
         inbound: Any = child.stdout.source.reader.inbound  # type: ignore[union-attr]
         real = Waiter.sleep
@@ -89,7 +89,7 @@ async def test_a_large_read_passes_its_turn_on_in_a_loop(loops: Kit) -> None:
     """The same with tasks, of which one looks just before the one whose turn it is."""
     size = 300_000
     data = pattern(size + 1)
-    async with loops.opened(["cat"], stdin=PIPE) as child:
+    async with loops.opened(CAT, stdin=PIPE) as child:
         child._child.monitor._waiters = LatestFirst()
         first = asyncio.ensure_future(child.stdout.readexactly(size))
         await asyncio.sleep(0)
@@ -104,7 +104,7 @@ def test_what_an_interrupted_caller_has_gathered_goes_to_the_waiter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing more need come for that."""
-    with Process(["cat"], stdin=PIPE) as child:
+    with Process(CAT, stdin=PIPE) as child:
         source: Any = child.stdout.source  # type: ignore[union-attr]
         inbound = source.reader.inbound
         other = Other(child, lambda: child.stdout.read(3))
@@ -130,7 +130,7 @@ def test_what_an_interrupted_caller_has_gathered_goes_to_the_waiter(
 
 async def test_what_a_cancelled_task_has_gathered_goes_to_the_waiter(loops: Kit) -> None:
     """The same with tasks."""
-    async with loops.opened(["cat"], stdin=PIPE) as child:
+    async with loops.opened(CAT, stdin=PIPE) as child:
         first = asyncio.ensure_future(child.output())
         await asyncio.sleep(0)
         second = asyncio.ensure_future(child.stdout.read(3))
@@ -151,7 +151,7 @@ def test_what_a_caller_torn_out_of_its_clean_up_had_goes_to_the_waiter(
     So does the pause that it has made for the relay, if there is a second pipe.
     """
     monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
-    with Process(["cat"], stdin=PIPE) as child:
+    with Process(CAT, stdin=PIPE) as child:
         source: Any = child.stdout.source  # type: ignore[union-attr]
         reader = source.reader
         if exposed:

@@ -571,6 +571,10 @@ class PipeEnd:
         """Whether bytes, or end of file, wait in the pipe."""
         return wait_readable(self.descriptor.fileno(), 0)
 
+    def found_empty(self) -> bool:
+        """Whether nothing waits in the pipe, if `pending` has not found anything: it is sure."""
+        return True
+
     def broken(self) -> bool:
         """Whether the other end is closed."""
         return not has_reader(self.descriptor)

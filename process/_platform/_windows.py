@@ -14,14 +14,19 @@ a daemon thread on a raw descriptor, so it neither delays nor aborts the exit of
 4. `PeekNamedPipe` says what an anonymous pipe holds. While a thread is inside a read,
    `PeekNamedPipe` in another thread blocks (the system serves one request at a time for each file),
    so for a child's pipe only its thread calls it, once that no longer blocks in reads.
+5. Only the thread can tell whether its pipe is empty: the read in which it blocks is cancelled, and
+   it says that it has waited in vain before it reads again. A thread that has bytes, and no
+   processor time to record them, is not in such a read, and says nothing (`found_empty`).
 
 Each child is in a process group of its own, so Ctrl-C at the console does not reach it, and a
 `CTRL_BREAK_EVENT` for it does not reach the parent.
 """
 
 import _thread
+import errno
 import os
 import subprocess
+import time
 from functools import partial
 from importlib import import_module
 from operator import itemgetter
@@ -40,6 +45,9 @@ spawn_options: Dict[str, Any] = {
 
 #: Bytes to try to write at once; as many as fit are written, without blocking.
 _ATOMIC_WRITE = 4096
+
+#: Seconds in which a thread says whether its pipe is empty, unless it is starved.
+PATIENCE = 5.0
 
 #: A mode of pipes: reads and writes do not block.
 _PIPE_NOWAIT = 1
@@ -71,6 +79,12 @@ class PipeEnd:
         self._alarm.acquire()
         #: Whether there is known to be nothing left to be read.
         self.hung_up = False
+        #: When the thread was asked first whether the pipe is empty.
+        self._asked: Optional[float] = None
+        #: Reads may be cancelled, to ask that.
+        self._cancels = False
+        #: Its last look at the pipe has found nothing.
+        self._found_empty = False
 
     def stop_blocking(self) -> None:
         """Let reads return at once from now on, and `wait` make a pause that can be woken."""
@@ -78,10 +92,20 @@ class PipeEnd:
 
     def read(self, size: int) -> Optional[bytes]:
         """At most `size` bytes, `b""` at end of file, `None` if there is nothing yet."""
-        if self._asks and not _readable(self.descriptor.fileno()):
-            return None
-        self._pause = 0.0
-        return os.read(self.descriptor.fileno(), size)
+        while True:
+            if self._asks and not _readable(self.descriptor.fileno()):
+                self._found_empty = True
+                return None
+            self._pause = 0.0
+            try:
+                data = os.read(self.descriptor.fileno(), size)
+            except OSError as error:
+                if not self._cancels or error.errno != errno.EINVAL:
+                    raise
+                self._found_empty = True
+            else:
+                self._asked = None
+                return data
 
     def write(self, data: memoryview) -> Optional[int]:
         """The number of bytes written, `None` if there is no room yet."""
@@ -127,6 +151,24 @@ class PipeEnd:
 
     def pending(self) -> bool:
         """Whether bytes wait in the pipe, as far as can be told without reading them."""
+        return False
+
+    def found_empty(self) -> bool:
+        """Whether nothing waits in the pipe. It takes some calls, with pauses, to find out.
+
+        They end after `PATIENCE` seconds even if the thread does not answer. Does not block.
+        """
+        now = time.monotonic()
+        if self._asked is None:
+            self._asked = now
+            self._found_empty = False
+        elif self._found_empty or now > self._asked + PATIENCE:
+            self._asked = None
+            return True
+        self._cancels = True
+        ctypes: Any = import_module("ctypes")
+        handle = ctypes.c_void_p(_handle(self.descriptor.fileno()))
+        ctypes.windll.kernel32.CancelIoEx(handle, None)
         return False
 
     def broken(self) -> bool:

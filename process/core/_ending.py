@@ -36,6 +36,10 @@ class Ending:
         """A chunk has arrived, or is in transit."""
         self._heard = max(self._heard, now)
 
+    def postpone(self, now: float, delay: float) -> None:
+        """Silence is not proved yet, and complete after `delay` seconds at the earliest."""
+        self._heard = max(self._heard, now + delay - SILENCE)
+
     def process_ended(self, now: float) -> None:
         """The process itself has ended, even if another process still holds its pipes."""
         if self._over is None:

@@ -17,6 +17,7 @@ from typing import Callable, Optional
 
 from process import _platform
 from process._descriptor import Descriptor
+from process._polling import LONGEST_PAUSE
 from process._spool import open_spool
 from process.core._inbound import Inbound
 from process.core._overflow import Overflow
@@ -296,6 +297,8 @@ class ReaderThread(StreamThread):
             or self.end.pending()
         ):
             inbound.ending.arrived(now)
+        elif not self.end.found_empty():
+            inbound.ending.postpone(now, LONGEST_PAUSE)
         return inbound.ending.remaining(now) == 0
 
     @property
