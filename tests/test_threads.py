@@ -141,7 +141,7 @@ def _relay_is_idle(process: Any, size: int) -> Callable[[], bool]:
 def test_a_line_is_read_while_the_relay_waits_for_the_child() -> None:
     """What is not put back at once, lest a conversation cost too much, follows nevertheless."""
     data = b"line\n" + pattern(50_000)
-    with Process(["cat"], stdin=PIPE) as process:
+    with Process(CAT, stdin=PIPE) as process:
         relay_is_idle = _relay_is_idle(process, len(data))
         number = process.stdout.fileno()
         process.stdin.write(data)
@@ -165,7 +165,7 @@ def test_offered_while_another_caller_leaves_the_block(monkeypatch: pytest.Monke
             others.start()
             others.join()
 
-    with Process(["cat"], stdin=PIPE) as process:
+    with Process(CAT, stdin=PIPE) as process:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         others = threading.Thread(target=source.reclaim)
         process.stdin.write(data)
@@ -179,7 +179,7 @@ def test_offered_while_another_caller_leaves_the_block(monkeypatch: pytest.Monke
 
 def test_handed_over_while_a_caller_waits_for_its_turn() -> None:
     """It does not warn that another process holds the stream open, which is what was wanted."""
-    with Process(["cat"], stdin=PIPE) as process, ThreadPoolExecutor() as pool:
+    with Process(CAT, stdin=PIPE) as process, ThreadPoolExecutor() as pool:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         offer, flow = source.offer(), Flow()
         first = pool.submit(process.stdout.read)
@@ -193,7 +193,7 @@ def test_handed_over_while_a_caller_waits_for_its_turn() -> None:
 def test_interrupted_while_the_relay_waits_for_the_child() -> None:
     """What a caller has taken back, and never put back, is relayed again."""
     data = pattern(1000)
-    with Process(["cat"], stdin=PIPE) as process:
+    with Process(CAT, stdin=PIPE) as process:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         relay_is_idle = _relay_is_idle(process, len(data))
         number = process.stdout.fileno()
@@ -211,7 +211,7 @@ def test_interrupted_while_the_relay_waits_for_the_child() -> None:
 def test_blocks_of_another_size_are_read_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call gets as much as it asked for: no other call leaves it less than a block."""
     data = pattern(62)
-    with Process(["cat"], stdin=data) as process, ThreadPoolExecutor() as pool:
+    with Process(CAT, stdin=data) as process, ThreadPoolExecutor() as pool:
         stream = process.stdout
         pieces: List[bytes] = []
 
