@@ -690,9 +690,13 @@ def injectors(least: int, step: int = 1, begin: int = 1) -> Iterator[Injector]:
 
 
 def in_a_finalizer(frame: Any) -> bool:
-    """Whether an exception raised in `frame` would not get through to the caller."""
+    """Whether an exception raised in `frame` would not get through to the caller.
+
+    That is so, too, in the callback of a weak reference to the wait of a call, which is made if its
+    clean-up was interrupted as well (docs/gotchas.md).
+    """
     while frame is not None:
-        if frame.f_code.co_name == "__del__":
+        if frame.f_code.co_name in {"__del__", "on_abandoned"}:
             return True
         frame = frame.f_back
     return False
