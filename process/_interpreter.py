@@ -85,7 +85,10 @@ def popen_class() -> "Type[subprocess.Popen[bytes]]":
 
 
 class _TrackedOs:
-    """`os`, but the pipes that it makes are closed when nothing refers to it any more."""
+    """`os` as the method of `Popen` that forks needs it, proof against handlers that raise.
+
+    The pipes that it makes are closed when nothing refers to it any more.
+    """
 
     def __init__(self) -> None:
         self._ends: Dict[int, Descriptor] = {}
@@ -105,6 +108,15 @@ class _TrackedOs:
             os.close(number)
         else:
             end.close()
+
+    def get_exec_path(self, env: Any = None) -> List[str]:
+        """Where to look for programs.
+
+        The original ignores warnings meanwhile, and on CPython 3.14 a handler that raises there may
+        leave the lock of `warnings` locked: then other threads cannot start a process any more.
+        """
+        path: str = os.environ.get("PATH", os.defpath)
+        return os.get_exec_path(env) if env is not None else path.split(os.pathsep)
 
 
 def losing_nothing(execute_child: Any) -> Any:

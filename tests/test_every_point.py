@@ -9,6 +9,7 @@ import operator
 import os
 import select
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -253,7 +254,10 @@ def test_a_handler_raises_when_the_child_has_just_been_forked() -> None:
 @needs_refcounts
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_a_handler_raises_anywhere_in_the_method_that_forks() -> None:
-    """The pipe by which `Popen` learns that a program cannot be executed is closed."""
+    """The pipe by which `Popen` learns that a program cannot be executed is closed.
+
+    And no lock is left locked, as that of `warnings` was on CPython 3.14.
+    """
     with Process(["cat"], stdin=b"first"):
         pass
     before, threads = descriptors(), threading.active_count()
@@ -276,6 +280,11 @@ def test_a_handler_raises_anywhere_in_the_method_that_forks() -> None:
         if not injector.struck:
             break
     assert point > 20
+    with ThreadPoolExecutor() as pool:
+        process = Process(["cat"], stdin=b"found in PATH")
+        pool.submit(process.run).result()
+        assert process.output() == b"found in PATH"
+        process.close()
 
 
 @needs_refcounts
