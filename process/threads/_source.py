@@ -380,15 +380,16 @@ class Source:
     def complete(self, collection: Collection, waiter: Waiter) -> bool:
         """Wait for the end of the stream and keep what was collected.
 
-        Ends at end of file, or after a second of silence once the process has ended.
+        Ends at end of file, or after a second of silence once the process has ended; or as soon as
+        the stream is closed or a receiver's, who then gets what was collected.
 
         Returns:
-            Whether it was end of file, or the thread has failed and nothing more will come.
+            Whether it was one of these, and not silence, or the thread has failed.
         """
         monitor, inbound = self.monitor, self.inbound
         while True:
             with monitor.lock:
-                if inbound.closed:
+                if inbound.closed or self.closed or self.handed_over:
                     return True
                 if not inbound.collecting(collection):  # a signal handler has taken its bytes
                     self._gather(collection, waiter)
@@ -608,8 +609,17 @@ class Source:
                 self.handed_over = True
                 relay.let_go()
                 relay.close()
-                self.reader.look()
-                self.monitor.wake_all()
+                self._leave_to_receiver(relay)
+
+    def _leave_to_receiver(self, relay: Relay) -> None:
+        """No caller reads any more; what one has collected is for the receiver, if there is one.
+
+        The lock is held. Such a caller may be waiting for the child, and not find out for long.
+        """
+        self.inbound.reclaim()
+        relay.resume_all()
+        self.reader.look()
+        self.monitor.wake_all()
 
     # Closing.
 
@@ -631,13 +641,14 @@ class Source:
                         return not self.handed_over
                     relay.suspend(waiter, reader.on_abandoned)
                     reader.look()  # it may be waiting for nothing but the second pipe
-                    if relay.is_handed_over(self.inbound.uncollected):
+                    # With what another caller has collected, which asks for it anew if it is ours.
+                    if relay.is_handed_over(self.inbound.buffer):
                         self.closed = True
-                        reader.look()
-                        monitor.wake_all()
+                        self._leave_to_receiver(relay)
                         return False
                     reader.relay = None
                     relay.outlet.close()
+                    monitor.wake_all()
                     return True
             finally:
                 self._leave(waiter)
@@ -648,7 +659,9 @@ class Source:
         What was read before is not lost.
         """
         with self.monitor.lock:
-            if not self.closed and (self.inbound.held or self.returned):
+            if self.closed or self.handed_over:
+                return  # by another thread, meanwhile
+            if self.inbound.held or self.returned:
                 waiter, collection = Waiter(), Collection()
                 self._gather(collection, waiter)
                 self.inbound.keep(collection)
@@ -664,11 +677,12 @@ class Source:
                 relay = self.reader.relay
                 if relay is None:
                     self.inbound.close()
+                    self.reader.look()
+                    self.monitor.wake_all()
                 else:
                     relay.let_go()
                     relay.leave()
-                self.reader.look()
-                self.monitor.wake_all()
+                    self._leave_to_receiver(relay)
             if relay is None or relay.broken:
                 self.reader.join()
 
