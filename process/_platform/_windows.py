@@ -47,6 +47,10 @@ _PIPE_NOWAIT = 1
 ExitWatch = _exit.ExitWatch
 
 
+class Reaper:
+    """What the `Popen` of a child does otherwise than usual: nothing, as nothing is reaped."""
+
+
 class PipeEnd:
     """The library's end of a pipe of the child."""
 

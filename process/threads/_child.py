@@ -439,7 +439,7 @@ def finish_after(call: object, unfinished: List[Callable[[], object]]) -> None:
     _calls[number] = when_freed(call, steps)
 
 
-class _Popen(popen_class()):  # type: ignore[misc] # it is a class, and found out late
+class _Popen(_platform.Reaper, popen_class()):  # type: ignore[misc] # it is found out late
     # That of `Popen` polls children it does not wait for, which are ended or awaited here. It is
     # replaced by a call into C: no signal handler, whose exception would be lost, can run there.
     __del__: Any = bool
