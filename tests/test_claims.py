@@ -277,6 +277,20 @@ def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
     assert process.output() == pattern(LARGE)
 
 
+def test_a_handler_waits_for_a_connected_process_on_top_of_a_caller_that_offers_the_pipe() -> None:
+    """It depends on that pipe, too: processes that are connected count as one."""
+    with Process(python(f"put(1, pattern({LARGE}))"), stderr=None) as first:
+        with Process(CAT, stdin=first.stdout, stderr=None) as process:
+            source: Any = process.stdout.source  # type: ignore[union-attr]
+            until(lambda: source.reader.moving)
+            offer = source.offer()
+            offer.prepare()
+            first.join()
+            offer.withdraw()
+            offer.descriptor.close()
+        assert process.output() == pattern(LARGE)
+
+
 def test_a_handler_has_waited_on_top_of_a_caller_that_offers_the_pipe() -> None:
     """In vain: nothing was there to be read, so the receiver gets it all, and the thread ends."""
     with Process(CAT, stdin=PIPE, stderr=None) as process:
