@@ -262,6 +262,18 @@ def test_given_back_while_a_caller_polls_the_pipe() -> None:
         assert results == [b"two\n"]
 
 
+def test_closed_while_it_is_offered() -> None:
+    """At once, since nobody polls it: whoever has got it decides how long the child may write."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer, own = source.offer(), source.reader.end.descriptor
+        process.stdout.close()
+        assert own.fileno() < 0
+        offer.withdraw()
+        offer.descriptor.close()
+
+
 def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
     """That caller has got what it wanted, and wants it no longer: the thread can have it."""
     script = f"get(1); put(1, pattern({LARGE}))"

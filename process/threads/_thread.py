@@ -158,7 +158,7 @@ class StreamThread(ABC):
 
         A caller that finds the thread ended may begin another one, with another pipe.
         """
-        self.end.close(in_use=self.claimed)
+        self.end.close(in_use=self._polled)
         self._state = State.ENDED
         self._finish()
         self.monitor.remove(self)
@@ -186,6 +186,13 @@ class StreamThread(ABC):
         """Whether no caller has the claim, or another caller waits, too. The lock is held."""
         owner = None if self._owner is None else self._owner()
         return owner is None or self.monitor.waited_by_other(owner)
+
+    @property
+    def _polled(self) -> bool:
+        """Whether a caller may be about to poll the pipe. The lock is held."""
+        owner = None if self._owner is None else self._owner()
+        # One that offers the pipe does not.
+        return owner is not None and not (owner.offers and owner.interrupted is None)
 
     def _revoke(self) -> None:
         """Take the claim from a caller, which finds out when it next looks. The lock is held.
