@@ -14,7 +14,7 @@ from process._platform import PipeEnd
 from process.core._flow import Flow
 from process.threads._monitor import Waiter
 from process.threads._thread import State, StreamThread
-from tests.support import CAT, FOREVER, LARGE, pattern, python, until
+from tests.support import CAT, FOREVER, LARGE, collect, pattern, python, until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to be sent")
 
@@ -111,6 +111,65 @@ def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
             caller.join()
         assert not reader.alive
         assert callers[0] not in polled
+
+
+def test_closed_before_the_caller_that_has_the_claim_waits_for_the_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It closes the pipe, which it does not know any more, when it finds out."""
+    ready, closed = threading.Event(), threading.Event()
+    poll = StreamThread.poll
+
+    def late_poll(self: StreamThread, waiter: Waiter) -> None:
+        ready.set()
+        closed.wait()
+        poll(self, waiter)
+
+    def read() -> None:
+        with contextlib.suppress(ValueError):  # the stream is closed
+            process.stdout.readline()
+
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        process.stdin.write(b"line\nx")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"line\n"
+        until(lambda: _stands_by(process.stdout))
+        monkeypatch.setattr(StreamThread, "poll", late_poll)
+        caller = threading.Thread(target=read)
+        caller.start()
+        ready.wait()
+        own = reader.end.descriptor
+        process.stdout.close()
+        closed.set()
+        caller.join()
+        assert own.fileno() < 0
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_closed_before_the_caller_that_has_the_claim_is_interrupted(says_so: bool) -> None:
+    """And never waits for the pipe, whether it gets to say that it is away or not."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"line\n"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("process.threads._thread.STAND_BY", FOREVER)
+            until(lambda: not source.reader.moving)
+            waiter = Waiter()
+            with source.monitor.lock:
+                assert source.reader.claim(waiter)
+        own = source.reader.end.descriptor
+        process.stdout.close()
+        assert own.fileno() >= 0
+        if says_so:
+            source._leave(waiter)
+        else:
+            del waiter
+            collect()
+        assert own.fileno() < 0
 
 
 def test_offered_while_another_caller_has_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -389,6 +389,8 @@ class PipeEnd:
         self.chunk = _CHUNK
         #: The last `wait` has found the other end closed, and nothing left to be read.
         self.hung_up = False
+        #: What was `descriptor` when the pipe was closed, if a caller was to close it.
+        self._left = _CLOSED
         self._full = 0
         if descriptor.fileno() >= 0:
             os.set_blocking(descriptor.fileno(), False)
@@ -468,8 +470,8 @@ class PipeEnd:
         try:
             events, ended = self._wait(wanted, watch, timeout, event or self.event)
         finally:
-            if self.event is None:  # closed meanwhile, and left to this caller
-                descriptor.close()
+            if self.event is None:  # closed, perhaps before this began, and left to this caller
+                self.close_left()
         if number in events:
             self.hung_up = events[number] == _HUNG_UP
         return ended
@@ -597,7 +599,8 @@ class PipeEnd:
         """Close the pipe and its wake-up descriptor.
 
         Args:
-            in_use: a caller may be about to poll the pipe; it is closed when that wait ends.
+            in_use: a caller may be about to poll the pipe; it is closed when that wait ends, or
+                by `close_left`.
         """
         _enlarged.discard(self)
         event, self.event = self.event, None
@@ -606,10 +609,16 @@ class PipeEnd:
             descriptor.close()
             if event is not None:
                 event.give_back()
-        elif event is not None:
-            event.set()
+        else:
+            self._left = descriptor
+            if event is not None:
+                event.set()
         if self._given is not None:
             self._given.close()
+
+    def close_left(self) -> None:
+        """Close what was left to a caller, which is away. Safe in finalizers."""
+        self._left.close()
 
 
 class Reaper:

@@ -144,6 +144,9 @@ class PipeEnd:
     def close(self, in_use: bool = False) -> None:
         self.descriptor.close()
 
+    def close_left(self) -> None:
+        """Close what was left to a caller: nothing is."""
+
 
 def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:
     """The ends of a pipe to relay into, which holds `size` bytes; see `_posix.make_pipe`."""

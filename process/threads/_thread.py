@@ -160,9 +160,15 @@ class StreamThread(ABC):
         """
         self.end.close(in_use=self._polled)
         self._state = State.ENDED
+        self._close_left()
         self._finish()
         self.monitor.remove(self)
         self.monitor.wake_all()
+
+    def _close_left(self) -> None:
+        """Close what was left to a caller that is away now. Takes no lock: safe in finalizers."""
+        if self.done and not self.claimed:
+            self.end.close_left()
 
     def _choose(self) -> State:
         """The next state of the thread. The lock is held."""
@@ -323,6 +329,7 @@ class StreamThread(ABC):
             self.monitor.wake_all()  # another one, whose wish this one has replaced, wishes again
         if self._owner is not None and self._owner() is waiter:
             self._owner = waiter.interrupted
+            self._close_left()
             self.touch()
             if self.requested:
                 self.monitor.notify()
@@ -332,6 +339,7 @@ class StreamThread(ABC):
 
         Safe in finalizers.
         """
+        self._close_left()
         self.nudge()
         self.monitor.wake_all()
 
