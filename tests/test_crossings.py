@@ -1,16 +1,18 @@
 """Rule 10: what another thread does to a process in the middle of a call."""
 
+import _thread
 import os
 import signal
 import threading
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 
 from process import PIPE, Process
 from process._descriptor import Descriptor
 from process.core._flow import Flow
-from tests.support import CAT, pattern, until
+from process.threads._child import Child
+from tests.support import CAT, collect, is_alive, pattern, until
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGPIPE"), reason="a pipe without a reader raises no signal"
@@ -85,3 +87,77 @@ def test_passed_on_before_what_is_left_is_kept() -> None:
         received = b"".join(iter(lambda: os.read(receiver.fileno(), 65536), b""))
         assert received == data
     assert process.output() == b""
+
+
+class _Strikes(Dict[Any, Any]):
+    """A table of what waits for a drop. Something strikes when it is first looked into."""
+
+    strike: Callable[[], object] = bool
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        value = super().get(key, default)
+        strike, self.strike = self.strike, bool
+        strike()
+        return value
+
+
+def test_two_threads_leave_the_end_of_the_child_to_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is one thread that waits for the drop, and none is left that waits for nothing."""
+    threads: List[object] = []
+    start = _thread.start_new_thread
+
+    def start_noted(function: Callable[[], None], arguments: Any) -> int:
+        def run() -> None:
+            threads.append(function)
+            function()
+            threads.remove(function)
+
+        return start(run, arguments)
+
+    waiting = _Strikes()
+    monkeypatch.setattr(Child, "waiting", waiting)
+    process = Process(["sleep", "1000"], stdout=None, stderr=None).run()
+    child: Any = process._child
+    drops: List[Any] = []
+    waiting.strike = lambda: drops.append(child.drop_elsewhere())
+    monkeypatch.setattr(_thread, "start_new_thread", start_noted)
+    drops.append(child.drop_elsewhere())
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    assert drops[0] is drops[1]
+    until(lambda: len(threads) == 1)
+    drops[0]()
+    until(lambda: not threads and not waiting)
+    assert process.exit_code == -signal.SIGTERM
+
+
+def test_interrupted_where_the_end_of_the_child_is_left_to_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is left to a thread that there is."""
+
+    class Interrupting(Dict[Any, Any]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            super().__setitem__(key, value)
+            interrupt()
+
+        def setdefault(self, key: Any, default: Any = None) -> Any:
+            try:
+                return super().setdefault(key, default)
+            finally:
+                interrupt()
+
+    def interrupt() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    interrupts = [ZeroDivisionError()]
+    monkeypatch.setattr(Child, "waiting", Interrupting())
+    process = Process(["sleep", "1000"], stdout=None, stderr=None)
+    with pytest.raises(ZeroDivisionError), process:
+        raise KeyError
+    pid = process.id
+    del process
+    collect()
+    until(lambda: not is_alive(pid))

@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
 from functools import partial
 from itertools import chain, repeat
 from queue import SimpleQueue
@@ -243,24 +244,30 @@ class Child:
         present = self.waiting.get(self)
         if present is not None:
             return present
-        dropped: SimpleQueue[None] = SimpleQueue()
-        drop = partial(dropped.put, None)  # may be called twice, at any point, and never fails
+        dropped: SimpleQueue[bool] = SimpleQueue()
+        drop = partial(dropped.put, True)  # may be called twice, at any point, and never fails
 
         def await_drop() -> None:  # pragma: no cover - tracers do not get to see this thread
             _platform.block_signals()
-            dropped.get()  # ends when the process object is freed or closed, or at exit
+            if not dropped.get():  # ends when the process object is freed or closed, or at exit
+                return
             try:
                 self.drop()
             finally:
                 self.waiting.pop(self, None)
 
-        self.waiting[self] = drop
+        # In one call into C: nobody is to believe in a thread that was not started.
+        begin: Iterator[Any] = chain(
+            map(_thread.start_new_thread, (await_drop,), ((),)),
+            map(self.waiting.setdefault, (self,), (drop,)),
+        )
         try:
-            _thread.start_new_thread(await_drop, ())
+            (present,) = deque(begin, maxlen=1)
         except RuntimeError:
-            self.waiting.pop(self, None)
             return self.drop
-        return drop
+        if present is not drop:  # another thread was quicker
+            dropped.put(False)
+        return present
 
     def keep(self, sources: Iterable[Source], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
