@@ -161,3 +161,19 @@ def test_interrupted_where_the_end_of_the_child_is_left_to_another_thread(
     del process
     collect()
     until(lambda: not is_alive(pid))
+
+
+def test_offered_by_one_thread_while_another_one_rolls_back() -> None:
+    """That is done twice. The receiver's pipe blocks for all that, as it has to."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        failed = source.offer()
+        failed.prepare()
+        failed.withdraw()
+        offer = source.offer()
+        offer.prepare()
+        failed.withdraw()
+        assert os.get_blocking(offer.descriptor.fileno())
+        offer.accept(Flow())
+        failed.withdraw()
+        assert os.get_blocking(offer.descriptor.fileno())

@@ -587,9 +587,11 @@ class Source:
     def _take_pipe_back(self, waiter: Waiter) -> None:
         """The receiver has not been started."""
         with self.monitor.lock:
-            if not self.handed_over:  # else this is done for the second time
+            # It may be done for the second time, and another thread has offered the pipe since.
+            if waiter.offers and not self.handed_over:
                 self.reader.end.unblock()
-                self.reader.release(waiter)
+            waiter.offers = False
+            self.reader.release(waiter)
 
     def _offer_relay(self, relay: Relay) -> Offer:
         """Offer the second pipe. The lock is held."""
