@@ -12,6 +12,7 @@ from process import PIPE, Process
 from process._descriptor import Descriptor
 from process.core._flow import Flow
 from process.threads._child import Child
+from process.threads._source import Source
 from tests.support import CAT, collect, is_alive, pattern, until
 
 pytestmark = pytest.mark.skipif(
@@ -177,3 +178,30 @@ def test_offered_by_one_thread_while_another_one_rolls_back() -> None:
         offer.accept(Flow())
         failed.withdraw()
         assert os.get_blocking(offer.descriptor.fileno())
+
+
+@pytest.mark.parametrize("leave", [_pass_on, _close, _reclaim])
+def test_left_to_a_receiver_before_a_caller_puts_back_what_it_has_not_taken(
+    monkeypatch: pytest.MonkeyPatch, leave: Callable[[Any], Descriptor]
+) -> None:
+    """The child has ended, and so has the thread, which would have done it."""
+    with Process(["echo", "one two"], stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        assert process.stdout.read(1) == b"o"
+        offer = source.offer()
+        offer.withdraw()
+        offer.descriptor.close()
+        process.join()
+        until(lambda: source.reader.done)
+        receivers: List[Descriptor] = []
+        put_back = Source._leave
+
+        def put_back_late(self: Source, waiter: Any) -> None:
+            monkeypatch.setattr(Source, "_leave", put_back)
+            receivers.append(leave(process))
+            put_back(self, waiter)
+
+        monkeypatch.setattr(Source, "_leave", put_back_late)
+        assert process.stdout.read(3) == b"ne "
+        number = receivers[0].fileno()
+        assert b"".join(iter(lambda: os.read(number, 100), b"")) == b"two\n"

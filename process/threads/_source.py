@@ -609,17 +609,21 @@ class Source:
             relay = self.reader.relay
             if relay is not None and not self._number_given:
                 self.handed_over = True
-                relay.let_go()
-                relay.close()
-                self._leave_to_receiver(relay)
+                self._leave_to_receiver(relay, relay.close)
 
-    def _leave_to_receiver(self, relay: Relay) -> None:
-        """No caller reads any more; what one has collected is for the receiver, if there is one.
+    def _leave_to_receiver(self, relay: Relay, close: Callable[[], object]) -> None:
+        """`close` our end of the second pipe: no caller reads any more. The lock is held.
 
-        The lock is held. Such a caller may be waiting for the child, and not find out for long.
+        What one has collected is for the receiver, if there is one. Such a caller may be waiting
+        for the child, and not find out for long. Nor can one put back what it has not taken, after
+        the end of the thread: that needs our end.
         """
         self.inbound.reclaim()
         relay.resume_all()
+        relay.let_go()
+        if relay.ended:
+            relay.push(self.inbound.buffer)
+        close()
         self.reader.look()
         self.monitor.wake_all()
 
@@ -646,7 +650,7 @@ class Source:
                     # With what another caller has collected, which asks for it anew if it is ours.
                     if relay.is_handed_over(self.inbound.buffer):
                         self.closed = True
-                        self._leave_to_receiver(relay)
+                        self._leave_to_receiver(relay, bool)  # it is closed
                         return False
                     reader.relay = None
                     relay.outlet.close()
@@ -682,9 +686,7 @@ class Source:
                     self.reader.look()
                     self.monitor.wake_all()
                 else:
-                    relay.let_go()
-                    relay.leave()
-                    self._leave_to_receiver(relay)
+                    self._leave_to_receiver(relay, relay.leave)
             if relay is None or relay.broken:
                 self.reader.join()
 
