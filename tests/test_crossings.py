@@ -12,6 +12,7 @@ from process import PIPE, Process
 from process._descriptor import Descriptor
 from process.core._flow import Flow
 from process.threads._child import Child
+from process.threads._files import _RawStdin
 from process.threads._source import Source
 from tests.support import CAT, collect, is_alive, pattern, until
 
@@ -205,3 +206,20 @@ def test_left_to_a_receiver_before_a_caller_puts_back_what_it_has_not_taken(
         assert process.stdout.read(3) == b"ne "
         number = receivers[0].fileno()
         assert b"".join(iter(lambda: os.read(number, 100), b"")) == b"two\n"
+
+
+@pytest.mark.parametrize("buffer_size", [-1, 0])
+def test_stdin_is_closed_by_two_threads(monkeypatch: pytest.MonkeyPatch, buffer_size: int) -> None:
+    """At the same time: that is as harmless as one after the other."""
+    flush: Any = _RawStdin.flush
+
+    def close_and_flush(self: Any) -> None:
+        monkeypatch.setattr(_RawStdin, "flush", flush)
+        process.stdin.close()
+        flush(self)
+
+    with Process(CAT, stdin=PIPE, stderr=None, buffer_size=buffer_size) as process:
+        monkeypatch.setattr(_RawStdin, "flush", close_and_flush)
+        process.stdin.close()
+        assert process.stdin.closed
+        assert process.output() == b""
