@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from process import PIPE, Process
+from process import PIPE, Process, ProcessError
 from process._descriptor import Descriptor
 from process.core._flow import Flow
 from process.threads._child import Child
@@ -223,3 +223,34 @@ def test_stdin_is_closed_by_two_threads(monkeypatch: pytest.MonkeyPatch, buffer_
         process.stdin.close()
         assert process.stdin.closed
         assert process.output() == b""
+
+
+def test_the_block_is_left_while_another_thread_starts_a_receiver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That fails, so what is left is not the receiver's, as it seems to be meanwhile."""
+    ready, left = threading.Event(), threading.Event()
+
+    class LateError(OSError):
+        """Raised once the block is being left."""
+
+    def fail_late(*_: Any, **__: Any) -> None:
+        ready.set()
+        until(lambda: source.monitor._waiters)
+        raise LateError
+
+    def start() -> None:
+        with pytest.raises(ProcessError):
+            Process(CAT, stdin=process.stdout).run()
+        left.set()
+
+    with Process(["echo", "one two"], stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        assert process.stdout.read(4) == b"one "
+        monkeypatch.setattr("process.threads._child._popen_init", fail_late)
+        other = threading.Thread(target=start)
+        other.start()
+        ready.wait()
+    other.join()
+    assert left.is_set()
+    assert process.output() == b"two\n"

@@ -152,7 +152,7 @@ def test_offered_while_another_caller_leaves_the_block(monkeypatch: pytest.Monke
         leave(self, waiter)
         if self.reader.relay is not None and not others.ident:
             others.start()
-            others.join()
+            until(lambda: self.monitor._waiters)
 
     with Process(["cat"], stdin=PIPE) as process:
         source: Any = process.stdout.source  # type: ignore[union-attr]
@@ -163,7 +163,9 @@ def test_offered_while_another_caller_leaves_the_block(monkeypatch: pytest.Monke
         monkeypatch.setattr(Source, "_leave", leave_and_let_others_in)
         offer = source.offer()
         assert os.read(offer.descriptor.fileno(), 2000) == data[1:]
-        assert source.closed
+        offer.accept(Flow())
+        others.join()
+        assert source.handed_over
 
 
 def test_handed_over_while_a_caller_waits_for_its_turn() -> None:

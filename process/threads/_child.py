@@ -199,9 +199,6 @@ class Child:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        for offered in self.offers:
-            offered.withdraw()
-            offered.descriptor.close()
         for thread in self.threads():
             thread.stop()
         if getattr(self.popen, "pid", None) is not None and self.popen.returncode is None:
@@ -209,6 +206,9 @@ class Child:
             with contextlib.suppress(PermissionError):
                 self.popen.kill()
             self.popen.wait()
+        for offered in self.offers:  # now that nobody has them any more
+            offered.descriptor.close()
+            offered.withdraw()
         # First the child's ends: where reads block, that ends them.
         for descriptor in self.theirs:
             descriptor.close()
