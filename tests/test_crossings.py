@@ -1,9 +1,12 @@
 """Rule 10: what another thread does to a process in the middle of a call."""
 
 import _thread
+import io
 import os
 import signal
 import threading
+from collections import deque
+from types import SimpleNamespace
 from typing import Any, Callable, Dict, List
 
 import pytest
@@ -13,6 +16,7 @@ from process._descriptor import Descriptor
 from process.core._flow import Flow
 from process.threads._child import Child
 from process.threads._files import _RawStdin
+from process.threads._lines import _Batches
 from process.threads._source import Source
 from tests.support import CAT, collect, is_alive, pattern, until
 
@@ -254,3 +258,65 @@ def test_the_block_is_left_while_another_thread_starts_a_receiver(
     other.join()
     assert left.is_set()
     assert process.output() == b"two\n"
+
+
+@pytest.mark.skipif(not Source.has_fronts, reason="lines come one at a time here")
+def test_lines_are_taken_by_others_before_the_caller_that_has_waited_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another one waits for the next ones already, and this one goes on to wait for them, too."""
+    wait: Any = _Batches._wait
+    taken: List[bytes] = []
+    waits = threading.Event()
+
+    def iterate() -> None:
+        for line in process.stdout:
+            taken.append(line)
+            if line != b"first\n":
+                break
+
+    def wait_and_let_another_one_in(self: Any, argument: None) -> None:
+        if threading.current_thread() is other:
+            if taken:
+                waits.set()
+            wait(self, argument)
+        try:
+            wait(self, argument)
+        finally:
+            if not other.ident:
+                other.start()
+                waits.wait()
+                process.stdin.write(b"second\nthird\n")
+                process.stdin.flush()
+
+    other = threading.Thread(target=iterate)
+    monkeypatch.setattr(_Batches, "_wait", wait_and_let_another_one_in)
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        process.stdin.write(b"first\n")
+        process.stdin.flush()
+        iterate()
+        other.join()
+        assert sorted(taken) == [b"first\n", b"second\n", b"third\n"]
+
+
+def test_lines_have_come_to_an_end_for_another_caller() -> None:
+    """What this one has got in the meantime goes back, for whoever reads next."""
+    queue: Any = deque()
+    unread: List[bytes] = []
+
+    class Ending(SimpleNamespace):
+        """A stream whose lines come to an end while one is taken."""
+
+        def batch(self) -> io.BytesIO:
+            nonlocal queue
+            queue = None
+            collect()
+            return io.BytesIO(b"line\n")
+
+        def unread_batch(self, batch: io.BytesIO) -> None:
+            unread.append(batch.read())
+
+    source: Any = Ending()
+    waits = _Batches(source, queue).waits()
+    assert list(waits) == []
+    assert unread == [b"line\n"]
