@@ -163,8 +163,8 @@ class Process(BaseProcess[StreamWriter, StreamReader, "Child"]):
     def _settle(self, child: "Child") -> None:
         """Leave nothing to the finalizer if there is nothing to end."""
         if child.over:
-            finalize, self._finalize = self._finalize, bool
-            finalize()  # it may be a thread that waits
+            self._finalize()  # it may be a thread that waits
+            self._finalize = bool  # afterwards: an exception in between does no harm
 
     def _settle_interrupted(self, child: "Child") -> None:
         """`_settle`, or leave the end of the child to another thread. May be done twice."""

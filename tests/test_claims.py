@@ -14,7 +14,7 @@ from process._platform import PipeEnd
 from process.core._flow import Flow
 from process.threads._monitor import Waiter
 from process.threads._thread import State, StreamThread
-from tests.support import CAT, FOREVER, LARGE, pattern, python, until
+from tests.support import CAT, FOREVER, LARGE, collect, pattern, python, until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to be sent")
 
@@ -111,6 +111,65 @@ def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
             caller.join()
         assert not reader.alive
         assert callers[0] not in polled
+
+
+def test_closed_before_the_caller_that_has_the_claim_waits_for_the_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It closes the pipe, which it does not know any more, when it finds out."""
+    ready, closed = threading.Event(), threading.Event()
+    poll = StreamThread.poll
+
+    def late_poll(self: StreamThread, waiter: Waiter) -> None:
+        ready.set()
+        closed.wait()
+        poll(self, waiter)
+
+    def read() -> None:
+        with contextlib.suppress(ValueError):  # the stream is closed
+            process.stdout.readline()
+
+    monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
+        process.stdin.write(b"line\nx")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"line\n"
+        until(lambda: _stands_by(process.stdout))
+        monkeypatch.setattr(StreamThread, "poll", late_poll)
+        caller = threading.Thread(target=read)
+        caller.start()
+        ready.wait()
+        own = reader.end.descriptor
+        process.stdout.close()
+        closed.set()
+        caller.join()
+        assert own.fileno() < 0
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_closed_before_the_caller_that_has_the_claim_is_interrupted(says_so: bool) -> None:
+    """And never waits for the pipe, whether it gets to say that it is away or not."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"line\n"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("process.threads._thread.STAND_BY", FOREVER)
+            until(lambda: not source.reader.moving)
+            waiter = Waiter()
+            with source.monitor.lock:
+                assert source.reader.claim(waiter)
+        own = source.reader.end.descriptor
+        process.stdout.close()
+        assert own.fileno() >= 0
+        if says_so:
+            source._leave(waiter)
+        else:
+            del waiter
+            collect()
+        assert own.fileno() < 0
 
 
 def test_offered_while_another_caller_has_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +321,18 @@ def test_given_back_while_a_caller_polls_the_pipe() -> None:
         assert results == [b"two\n"]
 
 
+def test_closed_while_it_is_offered() -> None:
+    """At once, since nobody polls it: whoever has got it decides how long the child may write."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer, own = source.offer(), source.reader.end.descriptor
+        process.stdout.close()
+        assert own.fileno() < 0
+        offer.withdraw()
+        offer.descriptor.close()
+
+
 def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
     """That caller has got what it wanted, and wants it no longer: the thread can have it."""
     script = f"get(1); put(1, pattern({LARGE}))"
@@ -275,6 +346,20 @@ def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
         process.join()
         offer.withdraw()
     assert process.output() == pattern(LARGE)
+
+
+def test_a_handler_waits_for_a_connected_process_on_top_of_a_caller_that_offers_the_pipe() -> None:
+    """It depends on that pipe, too: processes that are connected count as one."""
+    with Process(python(f"put(1, pattern({LARGE}))"), stderr=None) as first:
+        with Process(CAT, stdin=first.stdout, stderr=None) as process:
+            source: Any = process.stdout.source  # type: ignore[union-attr]
+            until(lambda: source.reader.moving)
+            offer = source.offer()
+            offer.prepare()
+            first.join()
+            offer.withdraw()
+            offer.descriptor.close()
+        assert process.output() == pattern(LARGE)
 
 
 def test_a_handler_has_waited_on_top_of_a_caller_that_offers_the_pipe() -> None:

@@ -745,23 +745,6 @@ def test_popen_reaps_the_child_itself() -> None:
 
 
 @pytest.mark.usefixtures("watching")
-def test_popen_has_reaped_and_not_yet_stored_the_code() -> None:
-    """Another thread is in the middle of `Popen.wait`: it is given the time to say what it was."""
-    popen = _ended()
-    watch = ExitWatch(popen)
-    os.waitpid(popen.pid, 0)
-
-    def store() -> None:
-        popen.returncode = 3
-
-    later = threading.Timer(0.01, store)
-    later.start()
-    assert watch.look() == 3
-    later.join()
-    watch.release()
-
-
-@pytest.mark.usefixtures("watching")
 def test_a_signal_for_a_child_that_has_ended() -> None:
     """None is sent."""
     popen = subprocess.Popen(["cat"], stdin=subprocess.PIPE)

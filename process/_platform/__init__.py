@@ -6,6 +6,7 @@ Both modules have the same names:
 
 - `PipeEnd`: the library's end of a pipe, with the waits of the thread that moves its bytes;
 - `ExitWatch`: the end of a child process, its exit code, and signals to it;
+- `Reaper`: how the `Popen` of a child learns its exit code;
 - `spawn_options`: additional arguments of `subprocess.Popen`;
 - `block_signals`: for threads in which no signal is to be delivered;
 - `make_pipe`: a pipe to relay into, and `relay_write`, a write to it;

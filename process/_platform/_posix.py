@@ -101,7 +101,7 @@ _ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
 
 _OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
-#: Seconds that a thread inside `Popen.wait` has to store the exit code of a child that it reaped.
+#: Seconds that a thread inside `Popen.wait` has to reap a child that is known to have ended.
 _REAPING = 0.1
 
 
@@ -153,8 +153,8 @@ def exit_code(pid: int) -> Optional[int]:
     return _peek(os.P_PID, pid)
 
 
-def _peek(kind: int, number: int) -> Optional[int]:
-    result = _os.waitid(kind, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+def _peek(kind: int, number: int, flags: int = os.WNOHANG) -> Optional[int]:
+    result = _os.waitid(kind, number, os.WEXITED | os.WNOWAIT | flags)
     if result is None:
         return None
     status: int = result.si_status
@@ -389,6 +389,8 @@ class PipeEnd:
         self.chunk = _CHUNK
         #: The last `wait` has found the other end closed, and nothing left to be read.
         self.hung_up = False
+        #: What was `descriptor` when the pipe was closed, if a caller was to close it.
+        self._left = _CLOSED
         self._full = 0
         if descriptor.fileno() >= 0:
             os.set_blocking(descriptor.fileno(), False)
@@ -468,8 +470,8 @@ class PipeEnd:
         try:
             events, ended = self._wait(wanted, watch, timeout, event or self.event)
         finally:
-            if self.event is None:  # closed meanwhile, and left to this caller
-                descriptor.close()
+            if self.event is None:  # closed, perhaps before this began, and left to this caller
+                self.close_left()
         if number in events:
             self.hung_up = events[number] == _HUNG_UP
         return ended
@@ -601,7 +603,8 @@ class PipeEnd:
         """Close the pipe and its wake-up descriptor.
 
         Args:
-            in_use: a caller may be about to poll the pipe; it is closed when that wait ends.
+            in_use: a caller may be about to poll the pipe; it is closed when that wait ends, or
+                by `close_left`.
         """
         _enlarged.discard(self)
         event, self.event = self.event, None
@@ -610,10 +613,58 @@ class PipeEnd:
             descriptor.close()
             if event is not None:
                 event.give_back()
-        elif event is not None:
-            event.set()
+        else:
+            self._left = descriptor
+            if event is not None:
+                event.set()
         if self._given is not None:
             self._given.close()
+
+    def close_left(self) -> None:
+        """Close what was left to a caller, which is away. Safe in finalizers."""
+        self._left.close()
+
+
+class Reaper:
+    """What the `Popen` of a child does otherwise than usual: it stores the code, and reaps then.
+
+    `Popen` reaps the child first. A handler of SIGCHLD runs in between, as a rule, and then nobody
+    could tell it the code; nor another thread that asks, or that would reap the child, too.
+    """
+
+    pid: int
+    returncode: Optional[int]
+    _waitpid_lock: Any
+
+    def _try_wait(self, wait_flags: int) -> Tuple[int, int]:
+        base: Any = super()
+        if hasattr(os, "waitid"):
+            # With an error the base class finds out that the child is not there any more.
+            with contextlib.suppress(ChildProcessError):
+                code = _peek(os.P_PID, self.pid, wait_flags & os.WNOHANG)
+                if code is None:
+                    return 0, 0
+                if self.returncode is None:
+                    self.returncode = code
+        result: Tuple[int, int] = base._try_wait(wait_flags)
+        return result
+
+    def _handle_exitstatus(self, *arguments: Any) -> None:
+        if self.returncode is None:
+            base: Any = super()
+            base._handle_exitstatus(*arguments)
+
+    def _internal_poll(self, *_: Any, **__: Any) -> Optional[int]:
+        """What `_wait` does, once and without waiting; if another thread is at it, nothing."""
+        if self.returncode is None and self._waitpid_lock.acquire(False):
+            try:
+                if self.returncode is None:
+                    pid, status = self._try_wait(os.WNOHANG)
+                    if pid == self.pid:
+                        self._handle_exitstatus(status)
+            finally:
+                self._waitpid_lock.release()
+        return self.returncode
 
 
 class ExitWatch(_exit.ExitWatch):
@@ -673,9 +724,9 @@ class ExitWatch(_exit.ExitWatch):
             try:
                 code = self._peek_code()
             except ChildProcessError:
-                # Reaped: by another thread inside `Popen`, which is about to store the code; or by
-                # the kernel, since SIGCHLD is ignored, and then `Popen`, too, says 0.
-                poll_until(lambda: popen.returncode is not None, _REAPING)
+                # Reaped: by another thread inside `Popen`, which has stored the code before, see
+                # `Reaper`; or by the kernel, since SIGCHLD is ignored, and then `Popen`, too,
+                # says 0.
                 code = 0
             if code is None:
                 return None

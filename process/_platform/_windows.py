@@ -55,6 +55,10 @@ _PIPE_NOWAIT = 1
 ExitWatch = _exit.ExitWatch
 
 
+class Reaper:
+    """What the `Popen` of a child does otherwise than usual: nothing, as nothing is reaped."""
+
+
 class PipeEnd:
     """The library's end of a pipe of the child."""
 
@@ -181,6 +185,9 @@ class PipeEnd:
 
     def close(self, in_use: bool = False) -> None:
         self.descriptor.close()
+
+    def close_left(self) -> None:
+        """Close what was left to a caller: nothing is."""
 
 
 def make_pipe(size: int) -> Tuple[Descriptor, Descriptor]:

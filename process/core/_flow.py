@@ -153,12 +153,11 @@ class Flow:
     def _waited(self) -> bool:
         return True in [wait() is not None for wait, _, _ in list(self._waits.values())]
 
-    def waited_by_other(self, wait: Wait) -> bool:
-        """Whether a caller other than the one of `wait` waits."""
-        others = [reference() for reference, _, _ in list(self._waits.values())]
-        if True in [other is not None and other is not wait for other in others]:
-            return True
-        return True in [other._waited for other in self.connected]
+    def others(self, wait: Wait) -> List[Wait]:
+        """The waits, but for `wait`, of callers for this process or a connected one."""
+        flows = [self, *self.connected]
+        waits = [entry[0]() for flow in flows for entry in list(flow._waits.values())]
+        return [other for other in waits if other is not None and other is not wait]
 
     def need(self, stream: Stream) -> float:
         """How many bytes its waiting readers need `stream` to hold."""

@@ -296,7 +296,7 @@ class Inbound:
         if self._front is not None:
             self._recall()
         if self._parts.collection is not None:
-            self._reclaim()
+            self.reclaim()
         return self._buffer
 
     @property
@@ -305,10 +305,14 @@ class Inbound:
         if self._front is not None:
             self._recall()
         if not self.busy:
-            self._reclaim()
+            self.reclaim()
         return self._buffer
 
-    def _reclaim(self) -> None:
+    def reclaim(self) -> None:
+        """End the collection, if there is one: what was gathered is in the buffer again.
+
+        Its caller has to ask for the bytes anew.
+        """
         collection = self._parts.collection
         if collection is not None:
             self._buffer.unread(collection.getvalue())  # which leaves the collection empty

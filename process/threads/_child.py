@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
 from functools import partial
 from itertools import chain, repeat
 from queue import SimpleQueue
@@ -198,9 +199,6 @@ class Child:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        for offered in self.offers:
-            offered.withdraw()
-            offered.descriptor.close()
         for thread in self.threads():
             thread.stop()
         if getattr(self.popen, "pid", None) is not None and self.popen.returncode is None:
@@ -208,6 +206,9 @@ class Child:
             with contextlib.suppress(PermissionError):
                 self.popen.kill()
             self.popen.wait()
+        for offered in self.offers:  # now that nobody has them any more
+            offered.descriptor.close()
+            offered.withdraw()
         # First the child's ends: where reads block, that ends them.
         for descriptor in self.theirs:
             descriptor.close()
@@ -243,24 +244,30 @@ class Child:
         present = self.waiting.get(self)
         if present is not None:
             return present
-        dropped: SimpleQueue[None] = SimpleQueue()
-        drop = partial(dropped.put, None)  # may be called twice, at any point, and never fails
+        dropped: SimpleQueue[bool] = SimpleQueue()
+        drop = partial(dropped.put, True)  # may be called twice, at any point, and never fails
 
         def await_drop() -> None:  # pragma: no cover - tracers do not get to see this thread
             _platform.block_signals()
-            dropped.get()  # ends when the process object is freed or closed, or at exit
+            if not dropped.get():  # ends when the process object is freed or closed, or at exit
+                return
             try:
                 self.drop()
             finally:
                 self.waiting.pop(self, None)
 
-        self.waiting[self] = drop
+        # In one call into C: nobody is to believe in a thread that was not started.
+        begin: Iterator[Any] = chain(
+            map(_thread.start_new_thread, (await_drop,), ((),)),
+            map(self.waiting.setdefault, (self,), (drop,)),
+        )
         try:
-            _thread.start_new_thread(await_drop, ())
+            (present,) = deque(begin, maxlen=1)
         except RuntimeError:
-            self.waiting.pop(self, None)
             return self.drop
-        return drop
+        if present is not drop:  # another thread was quicker
+            dropped.put(False)
+        return present
 
     def keep(self, sources: Iterable[Source], join: bool) -> List[str]:
         """Read streams to their end and keep what comes for `output()` and `error()`.
@@ -439,7 +446,7 @@ def finish_after(call: object, unfinished: List[Callable[[], object]]) -> None:
     _calls[number] = when_freed(call, steps)
 
 
-class _Popen(popen_class()):  # type: ignore[misc] # it is a class, and found out late
+class _Popen(_platform.Reaper, popen_class()):  # type: ignore[misc] # it is found out late
     # That of `Popen` polls children it does not wait for, which are ended or awaited here. It is
     # replaced by a call into C: no signal handler, whose exception would be lost, can run there.
     __del__: Any = bool

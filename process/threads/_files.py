@@ -13,6 +13,7 @@ between any two instructions (`_interpreter`) there are no fronts, and every cal
 They have no finalizer of their own: the `Process` closes its streams when it is dropped.
 """
 
+import contextlib
 import io
 import os
 from typing import TYPE_CHECKING, Any, Callable, List, Optional
@@ -158,7 +159,8 @@ class _Raw(_File):
 
     def close(self) -> None:
         self.source.close()
-        super().close()
+        with contextlib.suppress(ValueError):  # as in `_RawStdin.close_soon`
+            super().close()
 
 
 class RawReader(_Reading, _Raw):
@@ -291,7 +293,8 @@ class _RawStdin(_Writing, _File):
 
     def close_soon(self) -> None:
         self.sink.close_soon()
-        io.FileIO.close(self)
+        with contextlib.suppress(ValueError):  # it flushes, and another thread has closed it
+            io.FileIO.close(self)
 
 
 class RawWriter(_WithoutPosition, _RawStdin):

@@ -42,8 +42,8 @@ class _Batches:
         try:
             batch = self._source.batch()
             queue = self._queue()
-            if queue is None:
-                pass  # the lines have come to an end in the meantime
+            if queue is None:  # the lines have come to an end in the meantime
+                self._source.unread_batch(batch)
             elif batch.getvalue():
                 queue.extendleft((self.waits(), batch))
             else:
@@ -56,10 +56,16 @@ class _Batches:
         raise StopIteration
 
     def _pending(self) -> bool:
-        """Whether there is a batch that another call has taken, and not come to."""
+        """Whether there is a batch that another call has taken, and not come to.
+
+        If so, put something behind it that waits, for the call that comes to it first.
+        """
         queue = self._queue()
         try:
-            return queue is not None and isinstance(queue[0], io.BytesIO)
+            if queue is None or not isinstance(queue[0], io.BytesIO):
+                return False
+            queue.append(self.waits())
+            return True
         except IndexError:  # there is nothing in the queue
             return False
 
@@ -81,6 +87,8 @@ def _iterate_batches(source: Source) -> Iterator[bytes]:
     - What comes next lies in a queue which always ends in something that waits, or in the end. A
       second batch is put in front of one that is there already, and the wait between the two does
       not begin while that one is next.
+    - Each call whose wait is over takes something out of the queue. So each puts something in that
+      waits, even if there is a batch: others may take that, and what follows it, before.
     """
     queue: _Queue = deque()
     queue.append(_Batches(source, queue).waits())

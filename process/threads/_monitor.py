@@ -205,12 +205,10 @@ class Monitor:
         An offer takes no longer than the start of a process, and bytes that were read meanwhile
         would be missing there. So it yields only to a signal handler that has interrupted it.
         """
+        others = self.flow.others(waiter)
         if not waiter.offers:
-            return self.flow.waited_by_other(waiter)
-        others = [reference() for reference in list(self._waiters.values())]
-        return waiter.thread in [
-            other.thread for other in others if other is not None and other is not waiter
-        ]
+            return len(others) > 0
+        return waiter.thread in [getattr(other, "thread", None) for other in others]
 
     def leave(self, waiter: Waiter) -> None:
         """The caller no longer waits, if it ever did. The lock is held."""

@@ -92,6 +92,10 @@ class Relay:
         """The caller has read."""
         self._suspensions.pop(id(waiter), None)
 
+    def resume_all(self) -> None:
+        """Nobody is to read by way of the stream object any more: the pipe is a receiver's."""
+        self._suspensions.clear()
+
     def recall(self, buffer: Buffer) -> None:
         """Take everything back."""
         self.commit(buffer)

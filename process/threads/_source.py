@@ -16,10 +16,11 @@ import io
 import math
 import os
 import time
+import weakref
 from collections import deque
 from functools import partial
 from threading import get_ident
-from typing import Callable, Deque, Iterator, Optional, Tuple, TypeVar
+from typing import Callable, Deque, Dict, Iterator, Optional, Tuple, TypeVar
 
 from process._descriptor import Descriptor
 from process._handover import Offer
@@ -71,6 +72,8 @@ class Source:
         self._returning: Optional[Tuple[Tuple[bytes], int]] = None
         #: A caller has the number of the second pipe, so only a caller can know who uses it.
         self._number_given = False
+        #: Those that are about to start a receiver of the second pipe.
+        self._offering: Dict[int, weakref.ref[Waiter]] = {}
 
     @property
     def exhausted(self) -> bool:
@@ -380,15 +383,16 @@ class Source:
     def complete(self, collection: Collection, waiter: Waiter) -> bool:
         """Wait for the end of the stream and keep what was collected.
 
-        Ends at end of file, or after a second of silence once the process has ended.
+        Ends at end of file, or after a second of silence once the process has ended; or as soon as
+        the stream is closed or a receiver's, who then gets what was collected.
 
         Returns:
-            Whether it was end of file, or the thread has failed and nothing more will come.
+            Whether it was one of these, and not silence, or the thread has failed.
         """
         monitor, inbound = self.monitor, self.inbound
         while True:
             with monitor.lock:
-                if inbound.closed:
+                if inbound.closed or self.closed or self.handed_over:
                     return True
                 if not inbound.collecting(collection):  # a signal handler has taken its bytes
                     self._gather(collection, waiter)
@@ -586,16 +590,36 @@ class Source:
     def _take_pipe_back(self, waiter: Waiter) -> None:
         """The receiver has not been started."""
         with self.monitor.lock:
-            if not self.handed_over:  # else this is done for the second time
+            # It may be done for the second time, and another thread has offered the pipe since.
+            if waiter.offers and not self.handed_over:
                 self.reader.end.unblock()
-                self.reader.release(waiter)
+            waiter.offers = False
+            self.reader.release(waiter)
 
     def _offer_relay(self, relay: Relay) -> Offer:
         """Offer the second pipe. The lock is held."""
         copy = Descriptor.own(os.dup, relay.descriptor.fileno())
-        return Offer(copy, self.monitor.flow, accepted=self._pass_on)
+        waiter = Waiter()
+        self._offering[id(waiter)] = weakref.ref(waiter, self.reader.on_abandoned)
+        return Offer(
+            copy,
+            self.monitor.flow,
+            accepted=partial(self._pass_on, waiter),
+            withdraw=partial(self._end_offer, waiter),
+        )
 
-    def _pass_on(self) -> None:
+    def _end_offer(self, waiter: Waiter) -> None:
+        """The receiver of the second pipe has been started, or not."""
+        with self.monitor.lock:
+            self._offering.pop(id(waiter), None)
+            self.monitor.wake_all()
+
+    def _offered_by_other(self) -> bool:
+        """Whether another thread is about to start a receiver of the second pipe."""
+        callers = [reference() for reference in self._offering.values()]
+        return any(caller is not None and caller.thread != get_ident() for caller in callers)
+
+    def _pass_on(self, waiter: Waiter) -> None:
         """Leave the second pipe to the receiver, if it is known to be the only one that has it.
 
         Our copy is closed: while it is open, the pipe has a reader, and the child would not get its
@@ -606,15 +630,31 @@ class Source:
             relay = self.reader.relay
             if relay is not None and not self._number_given:
                 self.handed_over = True
-                relay.let_go()
-                relay.close()
-                self.reader.look()
-                self.monitor.wake_all()
+                self._leave_to_receiver(relay, relay.close)
+        self._end_offer(waiter)
+
+    def _leave_to_receiver(self, relay: Relay, close: Callable[[], object]) -> None:
+        """`close` our end of the second pipe: no caller reads any more. The lock is held.
+
+        What one has collected is for the receiver, if there is one. Such a caller may be waiting
+        for the child, and not find out for long. Nor can one put back what it has not taken, after
+        the end of the thread: that needs our end.
+        """
+        self.inbound.reclaim()
+        relay.resume_all()
+        relay.let_go()
+        if relay.ended:
+            relay.push(self.inbound.buffer)
+        close()
+        self.reader.look()
+        self.monitor.wake_all()
 
     # Closing.
 
     def reclaim(self) -> bool:
         """Read the child's pipe again, and not the second one, unless a receiver has that.
+
+        That is known once each start of a receiver by another thread has succeeded or failed.
 
         Returns:
             Whether the stream is ours.
@@ -625,22 +665,31 @@ class Source:
         waiter = Waiter()
         with monitor:
             try:
-                with monitor.lock:
-                    relay = reader.relay
-                    if relay is None or self.closed or self.handed_over:
-                        return not self.handed_over
-                    relay.suspend(waiter, reader.on_abandoned)
-                    reader.look()  # it may be waiting for nothing but the second pipe
-                    if relay.is_handed_over(self.inbound.uncollected):
-                        self.closed = True
-                        reader.look()
-                        monitor.wake_all()
-                        return False
-                    reader.relay = None
-                    relay.outlet.close()
-                    return True
+                while True:
+                    with monitor.lock:
+                        relay = reader.relay
+                        if relay is None or self.closed or self.handed_over:
+                            return not self.handed_over
+                        if not self._offered_by_other():
+                            return self._drop_relay(relay, waiter)
+                        monitor.enter(waiter)
+                    waiter.sleep()
             finally:
                 self._leave(waiter)
+
+    def _drop_relay(self, relay: Relay, waiter: Waiter) -> bool:
+        """Do without the second pipe, unless a receiver has it. The lock is held."""
+        relay.suspend(waiter, self.reader.on_abandoned)
+        self.reader.look()  # it may be waiting for nothing but the second pipe
+        # With what another caller has collected, which asks for it anew if it is ours.
+        if relay.is_handed_over(self.inbound.buffer):
+            self.closed = True
+            self._leave_to_receiver(relay, bool)  # it is closed
+            return False
+        self.reader.relay = None
+        relay.outlet.close()
+        self.monitor.wake_all()
+        return True
 
     def keep_rest(self) -> None:
         """Keep what is held, another caller's unfinished read included: the stream is closed next.
@@ -648,7 +697,9 @@ class Source:
         What was read before is not lost.
         """
         with self.monitor.lock:
-            if not self.closed and (self.inbound.held or self.returned):
+            if self.closed or self.handed_over:
+                return  # by another thread, meanwhile
+            if self.inbound.held or self.returned:
                 waiter, collection = Waiter(), Collection()
                 self._gather(collection, waiter)
                 self.inbound.keep(collection)
@@ -664,11 +715,10 @@ class Source:
                 relay = self.reader.relay
                 if relay is None:
                     self.inbound.close()
+                    self.reader.look()
+                    self.monitor.wake_all()
                 else:
-                    relay.let_go()
-                    relay.leave()
-                self.reader.look()
-                self.monitor.wake_all()
+                    self._leave_to_receiver(relay, relay.leave)
             if relay is None or relay.broken:
                 self.reader.join()
 

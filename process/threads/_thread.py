@@ -158,11 +158,17 @@ class StreamThread(ABC):
 
         A caller that finds the thread ended may begin another one, with another pipe.
         """
-        self.end.close(in_use=self.claimed)
+        self.end.close(in_use=self._polled)
         self._state = State.ENDED
+        self._close_left()
         self._finish()
         self.monitor.remove(self)
         self.monitor.wake_all()
+
+    def _close_left(self) -> None:
+        """Close what was left to a caller that is away now. Takes no lock: safe in finalizers."""
+        if self.done and not self.claimed:
+            self.end.close_left()
 
     def _choose(self) -> State:
         """The next state of the thread. The lock is held."""
@@ -186,6 +192,13 @@ class StreamThread(ABC):
         """Whether no caller has the claim, or another caller waits, too. The lock is held."""
         owner = None if self._owner is None else self._owner()
         return owner is None or self.monitor.waited_by_other(owner)
+
+    @property
+    def _polled(self) -> bool:
+        """Whether a caller may be about to poll the pipe. The lock is held."""
+        owner = None if self._owner is None else self._owner()
+        # One that offers the pipe does not.
+        return owner is not None and not (owner.offers and owner.interrupted is None)
 
     def _revoke(self) -> None:
         """Take the claim from a caller, which finds out when it next looks. The lock is held.
@@ -316,6 +329,7 @@ class StreamThread(ABC):
             self.monitor.wake_all()  # another one, whose wish this one has replaced, wishes again
         if self._owner is not None and self._owner() is waiter:
             self._owner = waiter.interrupted
+            self._close_left()
             self.touch()
             if self.requested:
                 self.monitor.notify()
@@ -325,6 +339,7 @@ class StreamThread(ABC):
 
         Safe in finalizers.
         """
+        self._close_left()
         self.nudge()
         self.monitor.wake_all()
 
