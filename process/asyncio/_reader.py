@@ -85,7 +85,8 @@ class Reader(asyncio.StreamReader):
             if inbound.ending.running:
                 inbound.ending.arrived(time.monotonic())
             direct = self._direct
-            if direct is not None and len(direct) + inbound.spilled + len(data) <= _ROOMY:
+            # What lies beyond memory comes first, however little it is.
+            if direct is not None and not inbound.spilled and len(direct) + len(data) <= _ROOMY:
                 direct.append(data)
             else:
                 self._feed_much(data)

@@ -1,0 +1,38 @@
+"""Rules 1 to 5 with asyncio: whatever runs between a decision of a task and its use."""
+
+import asyncio
+
+from process import PIPE
+from process.core._inbound import MEMORY
+from tests.support import CAT, Kit, pattern, reached
+
+#: What a chunk from a pipe has at most.
+_CHUNK = 64 * 1024
+
+
+def feed(stream: "asyncio.StreamReader", data: bytes) -> None:
+    """Deliver `data` as the transport does, in chunks."""
+    for begin in range(0, len(data), _CHUNK):
+        stream.feed_data(data[begin : begin + _CHUNK])
+
+
+async def test_a_chunk_arrives_while_the_last_bytes_come_back_from_a_file(loops: Kit) -> None:
+    """It comes after them, also if memory has been emptied meanwhile."""
+    data = pattern(MEMORY + 2 * _CHUNK)
+    first = MEMORY + _CHUNK
+    async with loops.opened(CAT, stdin=PIPE) as process:
+        stdout = process.stdout
+        joins = asyncio.ensure_future(process.join())
+        await asyncio.sleep(0)
+        feed(stdout, data[:first])
+        assert 0 < stdout.inbound.spilled <= _CHUNK
+        await reached(lambda: not stdout.spool.busy)
+        found = await stdout.read(first)
+        assert len(found) < first
+        await asyncio.sleep(0)
+        assert stdout.spool.busy  # it reads the rest
+        stdout.feed_data(data[first:])
+        found += await stdout.readexactly(len(data) - len(found))
+        assert found == data
+        process.stdin.close()
+        await joins
