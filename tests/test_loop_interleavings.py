@@ -36,3 +36,16 @@ async def test_a_chunk_arrives_while_the_last_bytes_come_back_from_a_file(loops:
         assert found == data
         process.stdin.close()
         await joins
+
+
+async def test_a_large_read_that_has_all_leaves_room(loops: Kit) -> None:
+    """The pipe, which was paused when its last chunk came, is read ahead again."""
+    size = 300_000
+    data = pattern(size)
+    async with loops.opened(CAT, stdin=PIPE) as process:
+        reads = asyncio.ensure_future(process.stdout.readexactly(size))
+        await asyncio.sleep(0)
+        feed(process.stdout, data)
+        assert process.stdout._paused_pipe
+        assert await reads == data
+        assert not process.stdout._paused_pipe

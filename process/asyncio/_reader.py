@@ -259,6 +259,7 @@ class Reader(asyncio.StreamReader):
                     self.check()
                 data = self.inbound.finish(collection)
                 self._count(self.inbound.position)
+                self.advance()  # the last chunk may have left no room
                 self._monitor.notify()  # it is the next caller's turn
             if not data or self._failure is not None:
                 self._check()
