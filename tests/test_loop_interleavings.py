@@ -4,7 +4,7 @@ import asyncio
 
 from process import PIPE
 from process.core._inbound import MEMORY
-from tests.support import CAT, Kit, pattern, reached
+from tests.support import CAT, PROMPT, Kit, pattern, reached
 
 #: What a chunk from a pipe has at most.
 _CHUNK = 64 * 1024
@@ -49,3 +49,19 @@ async def test_a_large_read_that_has_all_leaves_room(loops: Kit) -> None:
         assert process.stdout._paused_pipe
         assert await reads == data
         assert not process.stdout._paused_pipe
+
+
+async def test_a_stream_that_is_kept_is_the_next_caller_s(loops: Kit) -> None:
+    """At once, though the call that has kept it waits for another stream."""
+    async with loops.opened(CAT, stdin=PIPE) as process:
+        child = process._child
+        first = asyncio.ensure_future(child.keep(child.readers, join=False))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(process.output(join=False))
+        await asyncio.sleep(0)
+        process.stdout.feed_data(b"line\n")
+        process.stdout.feed_eof()
+        assert await asyncio.wait_for(second, PROMPT) == b"line\n"
+        assert not first.done()
+        process.stderr.feed_eof()
+        assert await first == []

@@ -352,6 +352,7 @@ class Reader(asyncio.StreamReader):
         await self._unless_silent(lambda: inbound.collected(collection), inbound)
         if not collection.lost:
             inbound.keep(collection)
+        self._monitor.notify()  # it is the next caller's turn, though this one may wait on
         return inbound.at_eof
 
     async def _unless_silent(self, reached: Callable[[], bool], own: Any = None) -> bool:
