@@ -65,3 +65,22 @@ async def test_a_stream_that_is_kept_is_the_next_caller_s(loops: Kit) -> None:
         assert not first.done()
         process.stderr.feed_eof()
         assert await first == []
+
+
+async def test_closed_while_a_caller_gathers_what_is_held(loops: Kit) -> None:
+    """What it has gathered by then is in `output()`."""
+    data = pattern(MEMORY)
+    async with loops.opened(CAT, stdin=PIPE) as process:
+        joins = asyncio.ensure_future(process.join())
+        await asyncio.sleep(0)
+        feed(process.stdout, data)
+        gathers = asyncio.ensure_future(process.output())
+        await asyncio.sleep(0)
+        assert process.stdout.inbound.busy
+        size = len(process.stdout.inbound._parts.collection)
+        assert 0 < size < len(data)
+        process.stdout.close()
+        process.stdin.close()
+        assert await gathers == data[:size]
+        assert await process.output() == data[:size]
+        await joins

@@ -325,7 +325,10 @@ class Reader(asyncio.StreamReader):
         return turn and await self._begin(collection, wait)
 
     async def _begin(self, collection: Collection, wait: Wait) -> bool:
-        """Begin to collect now, with what is held, piecewise. Return whether the stream is open."""
+        """Begin to collect now, with what is held, piecewise. Return whether that has begun.
+
+        A stream that is closed in the middle of this leaves the caller what it has gathered.
+        """
         self._direct = None
         if self.inbound.closed:
             return False
@@ -338,7 +341,7 @@ class Reader(asyncio.StreamReader):
             if not self.inbound.lost:
                 raise
             self._fail(error)
-        return not self.inbound.closed
+        return True
 
     async def complete(self, collection: Collection) -> bool:
         """Wait for the end of the stream and keep what was collected.
