@@ -1,10 +1,15 @@
 """Rules 1 to 5 with asyncio: whatever runs between a decision of a task and its use."""
 
 import asyncio
+import os
+import warnings
+from pathlib import Path
+
+import pytest
 
 from process import PIPE
 from process.core._inbound import MEMORY
-from tests.support import CAT, PROMPT, Kit, pattern, reached
+from tests.support import CAT, PROMPT, Gate, Kit, pattern, reached
 
 #: What a chunk from a pipe has at most.
 _CHUNK = 64 * 1024
@@ -84,3 +89,20 @@ async def test_closed_while_a_caller_gathers_what_is_held(loops: Kit) -> None:
         assert await gathers == data[:size]
         assert await process.output() == data[:size]
         await joins
+
+
+async def test_two_close_while_another_process_holds_the_pipes(
+    loops: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them says so, once for each stream."""
+    monkeypatch.setattr("process.core._ending.SILENCE", 0.01)
+    gate = Gate(tmp_path)
+    process = await loops.start(["sh", "-c", 'cat "$0" & exec cat', str(gate)], stdin=PIPE)
+    held = os.open(gate.path, os.O_WRONLY)  # the grandchild is there, and waits
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            await asyncio.gather(process.close(), process.close())
+    finally:
+        os.close(held)
+    assert len(caught) == 2, [str(warning.message) for warning in caught]
