@@ -779,6 +779,30 @@ async def test_close_returns_when_the_files_are_closed(
         assert disk.files == []
 
 
+async def test_closed_after_a_job_and_before_that_is_recorded(
+    loops: Kit, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread does not close the files any more, so another job does."""
+    done = threading.Event()
+    keep_quiet = _spool.Spool._keep_quiet
+
+    def noted(self: Any, job: Any) -> None:
+        keep_quiet(self, job)
+        done.set()
+
+    async with spilled(loops, disk) as process:
+        monkeypatch.setattr(_spool.Spool, "_keep_quiet", noted)
+        task = asyncio.ensure_future(process.stdout.read(SIZE))
+        while not process.stdout.spool.busy:
+            await asyncio.sleep(0)
+        assert done.wait(3 * PROMPT)  # the loop does not run meanwhile
+        assert process.stdout.spool.busy
+        process.stdout.close()
+        await task
+        await process.close()
+        assert disk.files == []
+
+
 async def test_dropped_in_the_middle_of_a_job(loops: Kit, disk: Disk, stuck: Stuck) -> None:
     """The loop closes the files when the job is done."""
     disk.before_write = stuck

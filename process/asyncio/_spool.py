@@ -214,6 +214,8 @@ class Spool:
         self._job = None
         if self._closing:
             self._stored = 0
+            if len(self._overflow):  # the thread has not been told in time to close the files
+                self._submit(_Job())
         elif error is not None:
             self._fail(error)
         elif job.reads:
