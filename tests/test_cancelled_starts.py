@@ -195,6 +195,27 @@ def test_a_loop_shuts_down_in_the_middle_of_a_start(loops: Kit, turns: int) -> N
     close_loop(loop)
 
 
+def test_a_child_is_started_while_its_loop_shuts_down(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a task that still runs while another child is being ended. It is ended as well."""
+    processes = [AsyncProcess(["cat"], stdin=PIPE) for _ in range(2)]
+    end = Child.end
+
+    async def end_slowly(self: Child) -> None:
+        if processes[0].id == self.pid:
+            await processes[1].run()
+        await end(self)
+
+    monkeypatch.setattr(Child, "end", end_slowly)
+    loop = make_loop(loops.name)
+    loop.run_until_complete(processes[0].run())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    assert no_child()
+    assert [process.exit_code for process in processes] == [-15, -15]
+    close_loop(loop)
+
+
 def _cancel_all_tasks(loops: Kit, program: List[str], turns: int, times: int) -> None:
     """Cancel all tasks, so many times, in the middle of a start; see that nothing is left."""
     task: Any = None
