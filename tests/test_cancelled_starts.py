@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
+import subprocess
 import sys
 import threading
 import warnings
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -193,19 +195,41 @@ def test_a_loop_shuts_down_in_the_middle_of_a_start(loops: Kit, turns: int) -> N
     close_loop(loop)
 
 
-@pytest.mark.parametrize("turns", range(8))
-def test_all_tasks_are_cancelled_in_the_middle_of_a_start(loops: Kit, turns: int) -> None:
-    """As at the end of `asyncio.run`, which cancels a task of asyncio's own as well."""
+def test_a_child_is_started_while_its_loop_shuts_down(
+    loops: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a task that still runs while another child is being ended. It is ended as well."""
+    processes = [AsyncProcess(["cat"], stdin=PIPE) for _ in range(2)]
+    end = Child.end
+
+    async def end_slowly(self: Child) -> None:
+        if processes[0].id == self.pid:
+            await processes[1].run()
+        await end(self)
+
+    monkeypatch.setattr(Child, "end", end_slowly)
+    loop = make_loop(loops.name)
+    loop.run_until_complete(processes[0].run())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    assert no_child()
+    assert [process.exit_code for process in processes] == [-15, -15]
+    close_loop(loop)
+
+
+def _cancel_all_tasks(loops: Kit, program: List[str], turns: int, times: int) -> None:
+    """Cancel all tasks, so many times, in the middle of a start; see that nothing is left."""
     task: Any = None
 
     async def scenario() -> None:
         nonlocal task
-        task = await run_for(turns, AsyncProcess(["cat"], stdin=PIPE))
+        task = await run_for(turns, AsyncProcess(program, stdin=PIPE))
 
     async def cancel_all() -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        for other in others:
-            other.cancel()
+        for _ in range(times):
+            for other in others:
+                other.cancel()
+            await asyncio.sleep(0)
         _, left = await asyncio.wait(others | {task}, timeout=PROMPT)
         assert not left
 
@@ -218,6 +242,7 @@ def test_all_tasks_are_cancelled_in_the_middle_of_a_start(loops: Kit, turns: int
         loop.run_until_complete(cancel_all())
         loop.run_until_complete(loop.shutdown_asyncgens())
         assert no_child()
+        assert not _start.starting
         for thread in threading.enumerate():
             if "waitpid" in thread.name:  # the watcher of asyncio before 3.12, which has them too
                 thread.join()
@@ -226,6 +251,34 @@ def test_all_tasks_are_cancelled_in_the_middle_of_a_start(loops: Kit, turns: int
         loop = task = None
         gc.collect()
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_all_tasks_are_cancelled_in_the_middle_of_a_start(loops: Kit, turns: int) -> None:
+    """As at the end of `asyncio.run`, which cancels a task of asyncio's own as well."""
+    _cancel_all_tasks(loops, ["cat"], turns, times=1)
+
+
+@pytest.mark.parametrize("times", range(1, 4))
+@pytest.mark.parametrize("turns", range(8))
+def test_all_tasks_are_cancelled_and_the_child_takes_its_time_to_end(
+    monkeypatch: pytest.MonkeyPatch, turns: int, times: int
+) -> None:
+    """As on a busy machine: the start is not over before it has ended and is reaped."""
+    timers: List[threading.Timer] = []
+
+    def kill(pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def kill_late(self: Any) -> None:
+        timers.append(threading.Timer(0.15, kill, (self.pid,)))
+        timers[-1].start()
+
+    monkeypatch.setattr(subprocess.Popen, "kill", kill_late)
+    _cancel_all_tasks(Kit("asyncio"), ["sleep", "1000"], turns, times)
+    for timer in timers:
+        timer.join()
 
 
 @pytest.mark.parametrize("turns", range(2, 10))
@@ -256,7 +309,6 @@ async def test_what_cannot_be_started_is_freed(loops: Kit, monkeypatch: pytest.M
     """Reference counts alone free the input of a `run` that has failed, or was cancelled."""
     data = pattern(LARGE)
     before = sys.getrefcount(data)
-    monkeypatch.setattr(_start, "_INSIST_AFTER", 0.001)
     gc.collect()
     gc.disable()
     try:

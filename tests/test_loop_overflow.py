@@ -539,6 +539,50 @@ async def test_an_executor_that_cancels_what_it_has_not_begun(
         await waits
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_an_executor_that_takes_the_place_of_one_that_has_cancelled_a_job(
+    loops: Kit, disk: Disk, stuck: Stuck
+) -> None:
+    """It is used: what overflows does not stay in memory from then on."""
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+    async with spilled(loops, disk) as process:
+        spool = process.stdout.spool
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_spool, "_PATIENCE", 3 * PROMPT)
+            waits = loop.run_in_executor(None, stuck)
+            await reached(stuck.begun.is_set)
+            reading = asyncio.ensure_future(process.output())
+            await reached(lambda: spool.busy)
+        executor.shutdown(wait=False, cancel_futures=True)
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        assert await reading == pattern(SIZE, 1)
+        await reached(lambda: spool._usable)
+        stuck.go_on()
+        await waits
+        assert spool._limit == _spool._QUEUE
+
+
+async def test_an_executor_whose_threads_fail_to_begin(loops: Kit, disk: Disk) -> None:
+    """It is broken, and says so for each job; nothing is lost for that."""
+
+    def fail() -> None:
+        began.set()
+        assert go_on.wait(3 * PROMPT)
+        raise RuntimeError("no use")
+
+    began, go_on = threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    async with spilled(loops, disk) as process:
+        loop.set_default_executor(ThreadPoolExecutor(1, initializer=fail))
+        reading = asyncio.ensure_future(process.output())
+        await reached(began.is_set)
+        assert process.stdout.spool.busy
+        go_on.set()
+        assert await reading == pattern(SIZE, 1)
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_an_executor_that_is_shut_down(loops: Kit, disk: Disk, when: str) -> None:
     """Before anything has overflowed, or after."""
@@ -732,6 +776,30 @@ async def test_close_returns_when_the_files_are_closed(
         assert not closing.done()
         stuck.go_on()
         await closing
+        assert disk.files == []
+
+
+async def test_closed_after_a_job_and_before_that_is_recorded(
+    loops: Kit, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread does not close the files any more, so another job does."""
+    done = threading.Event()
+    keep_quiet = _spool.Spool._keep_quiet
+
+    def noted(self: Any, job: Any) -> None:
+        keep_quiet(self, job)
+        done.set()
+
+    async with spilled(loops, disk) as process:
+        monkeypatch.setattr(_spool.Spool, "_keep_quiet", noted)
+        task = asyncio.ensure_future(process.stdout.read(SIZE))
+        while not process.stdout.spool.busy:
+            await asyncio.sleep(0)
+        assert done.wait(3 * PROMPT)  # the loop does not run meanwhile
+        assert process.stdout.spool.busy
+        process.stdout.close()
+        await task
+        await process.close()
         assert disk.files == []
 
 

@@ -153,8 +153,8 @@ class Child:
         Raises:
             ProcessError: a stream has lost bytes.
         """
-        finished = self not in self.alive
-        if not finished:
+        first = False
+        if self in self.alive:
             if self.stdin is not None:
                 self.stdin.close()
             try:
@@ -166,10 +166,11 @@ class Child:
             self.close_streams()
             self.transport.close()
             await self.disappear()
+            first = self in self.alive  # of several calls one says what is held open
             self.alive.discard(self)
         for stream in self.readers:
             stream.check()
-        return [] if finished else self._held_open
+        return sorted(set(self._held_open)) if first else []
 
     def close_streams(self) -> None:
         """Close the streams, read nothing, wait for nothing."""

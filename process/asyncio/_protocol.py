@@ -24,9 +24,12 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self,
         loop: asyncio.AbstractEventLoop,
         buffer_size: int,
-        arrived: "Arrived",
+        arrived: Arrived,
+        on_reaped: Callable[[], None],
     ) -> None:
         self.monitor = LoopMonitor(loop)
+        #: The loop has reaped the child, and may say so later.
+        self.reaped = False
         #: The process has ended.
         self.exited = False
         #: The process has ended, and all its pipes are closed.
@@ -40,6 +43,8 @@ class ChildProtocol(asyncio.SubprocessProtocol):
         self.when_gone: Optional[Callable[[], None]] = None
         self._buffer_size = buffer_size
         self._arrived: Optional[Arrived] = arrived
+        #: Called when `reaped` becomes true before the pipes are connected.
+        self._on_reaped: Optional[Callable[[], None]] = on_reaped
         #: There was no memory for the streams, and the child has been killed.
         self.out_of_memory = False
         self._open: Dict[int, Reader] = {}
@@ -59,7 +64,7 @@ class ChildProtocol(asyncio.SubprocessProtocol):
             self.stdin = Writer(self.monitor, cast("asyncio.WriteTransport", pipe), self)
         self.stdout = self._reader(self.transport.get_pipe_transport(1), 1, "stdout")
         self.stderr = self._reader(self.transport.get_pipe_transport(2), 2, "stderr")
-        arrived, self._arrived = self._arrived, None
+        arrived, self._arrived, self._on_reaped = self._arrived, None, None
         assert arrived is not None
         arrived(self.transport, self)
 
@@ -99,7 +104,23 @@ class ChildProtocol(asyncio.SubprocessProtocol):
                 reader.set_exception(exc)
         self._close_if_over()
 
-    def process_exited(self) -> None:
+    @property
+    def process_exited(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+    ) -> Callable[[], None]:
+        """What the loop calls when the process has ended.
+
+        asyncio asks for it as soon as the child is reaped, and calls it once the pipes are
+        connected: never, if its task that connects them has been cancelled.
+        """
+        self.reaped = True
+        on_reaped, self._on_reaped = self._on_reaped, None
+        if on_reaped is not None:
+            on_reaped()
+            self.monitor.notify()
+        return self._process_exited
+
+    def _process_exited(self) -> None:
         self.exited = True
         for reader in (self.stdout, self.stderr):
             if reader is not None:

@@ -85,7 +85,8 @@ class Reader(asyncio.StreamReader):
             if inbound.ending.running:
                 inbound.ending.arrived(time.monotonic())
             direct = self._direct
-            if direct is not None and len(direct) + inbound.spilled + len(data) <= _ROOMY:
+            # What lies beyond memory comes first, however little it is.
+            if direct is not None and not inbound.spilled and len(direct) + len(data) <= _ROOMY:
                 direct.append(data)
             else:
                 self._feed_much(data)
@@ -258,6 +259,7 @@ class Reader(asyncio.StreamReader):
                     self.check()
                 data = self.inbound.finish(collection)
                 self._count(self.inbound.position)
+                self.advance()  # the last chunk may have left no room
                 self._monitor.notify()  # it is the next caller's turn
             if not data or self._failure is not None:
                 self._check()
@@ -323,7 +325,10 @@ class Reader(asyncio.StreamReader):
         return turn and await self._begin(collection, wait)
 
     async def _begin(self, collection: Collection, wait: Wait) -> bool:
-        """Begin to collect now, with what is held, piecewise. Return whether the stream is open."""
+        """Begin to collect now, with what is held, piecewise. Return whether that has begun.
+
+        A stream that is closed in the middle of this leaves the caller what it has gathered.
+        """
         self._direct = None
         if self.inbound.closed:
             return False
@@ -336,7 +341,7 @@ class Reader(asyncio.StreamReader):
             if not self.inbound.lost:
                 raise
             self._fail(error)
-        return not self.inbound.closed
+        return True
 
     async def complete(self, collection: Collection) -> bool:
         """Wait for the end of the stream and keep what was collected.
@@ -350,6 +355,7 @@ class Reader(asyncio.StreamReader):
         await self._unless_silent(lambda: inbound.collected(collection), inbound)
         if not collection.lost:
             inbound.keep(collection)
+        self._monitor.notify()  # it is the next caller's turn, though this one may wait on
         return inbound.at_eof
 
     async def _unless_silent(self, reached: Callable[[], bool], own: Any = None) -> bool:

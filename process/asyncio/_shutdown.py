@@ -11,7 +11,7 @@ import asyncio
 import atexit
 import contextlib
 import weakref
-from typing import AsyncGenerator, Dict
+from typing import AsyncGenerator, Dict, Set
 
 from process._polling import poll_until
 from process.asyncio._child import Child, end_orphans
@@ -40,14 +40,20 @@ async def _shutdown(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, Non
         while True:
             yield
     finally:
-        starts = [start for start in list(starting) if start.loop is loop]
-        for start in starts:
-            start.cancel()
-        for start in starts:
-            await start.over()
-        theirs = [child.end() for child in list(Child.alive) if child.monitor.loop is loop]
-        if theirs:  # without any, at the exit of the interpreter, `gather` would look for a loop
-            await asyncio.gather(*theirs, return_exceptions=True)
+        seen: Set[object] = set()  # a child that cannot be ended is tried once
+        while True:  # a task that still runs may start another child meanwhile
+            starts = [start for start in list(starting) if start.loop is loop and start not in seen]
+            for start in starts:
+                start.cancel()
+            for start in starts:
+                await start.over()
+            children = [child for child in list(Child.alive) if child.monitor.loop is loop]
+            theirs = [child for child in children if child not in seen]
+            if not starts and not theirs:
+                # Not earlier: at the exit of the interpreter `gather` would look for a loop.
+                break
+            seen.update(starts, theirs)
+            await asyncio.gather(*[child.end() for child in theirs], return_exceptions=True)
         _begun.pop(loop, None)
 
 

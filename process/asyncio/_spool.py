@@ -165,8 +165,7 @@ class Spool:
             job.future = loop.run_in_executor(None, self._work, job, chunks)
         except RuntimeError:  # the executor is shut down, or no thread can be started
             timer.cancel()
-            self._take_back(job, math.inf)
-            loop.call_later(_PATIENCE, self._try_again)
+            self._refused(job)
         else:
             job.future.add_done_callback(partial(self._finished, job, timer))
 
@@ -206,16 +205,17 @@ class Spool:
     ) -> None:
         """Record a job that has been done."""
         timer.cancel()
+        error = None if future.cancelled() else future.exception()
         if job is not self._job:  # withdrawn; so the executor has time again
             self._try_again()
             return
-        if future.cancelled():
-            self._take_back(job, math.inf)
+        if self._refused(job):  # by an executor that is shut down, or broken
             return
         self._job = None
-        error = future.exception()
         if self._closing:
             self._stored = 0
+            if len(self._overflow):  # the thread has not been told in time to close the files
+                self._submit(_Job())
         elif error is not None:
             self._fail(error)
         elif job.reads:
@@ -228,6 +228,13 @@ class Spool:
             for _ in range(job.writes):
                 self._queue.popleft()
         self._changed()
+
+    def _refused(self, job: _Job) -> bool:
+        """Do without the executor for a while, if it has not begun the job, and never will."""
+        refused = self._take_back(job, math.inf)
+        if refused:
+            self._monitor.loop.call_later(_PATIENCE, self._try_again)
+        return refused
 
     def _give_up(self, job: _Job) -> None:
         """Do without the executor, if it has not begun the job, until it has time again."""

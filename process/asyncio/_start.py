@@ -7,7 +7,11 @@
 2. A caller that no longer wants the child cancels the `Start` and stays until the child has been
    dropped, ended and reaped. If the caller is cancelled again, this goes on without it, and
    `_shutdown` waits for it.
-3. A loop may fail when the child exists already: asyncio watches for its end by a thread or a
+3. When a whole loop shuts down, asyncio's own task that connects the pipes is cancelled, and so is
+   ours. asyncio kills the child then and waits for its end, on some versions for ever, since it is
+   not told of it (gh-125502). It must not be told to stop before the child has been reaped, and has
+   to be afterwards. So we have to know when that is: see `ChildProtocol.process_exited`.
+4. A loop may fail when the child exists already: asyncio watches for its end by a thread or a
    descriptor, and the thread cannot be started, or there is no descriptor left. The loop raises at
    once, and hands the child over some iterations later all the same, with nobody to reap it. Then
    the child is reaped here.
@@ -31,9 +35,6 @@ from process.core.constants import PIPE
 #: Whether `subprocess.Popen` leaks descriptors when it runs out of them.
 _POPEN_LEAKS = sys.version_info < (3, 11)
 
-#: Seconds after which a loop that has not answered a cancelled start is told to stop, again.
-_INSIST_AFTER = 0.1
-
 #: Iterations of a loop: more than it takes to connect three pipes.
 _TURNS = 30
 
@@ -54,6 +55,8 @@ class Start:
         self._cancelled = False
         #: The loop has said that it cannot start the child.
         self._failed = False
+        #: The loop was told to stop in the middle, by the program.
+        self._stopped = False
         self._task: Optional[asyncio.Task[None]] = None
 
     async def wait(self, arguments: List[str], given: List[Optional[int]]) -> Child:
@@ -92,12 +95,15 @@ class Start:
         )
 
     def _make_protocol(self) -> ChildProtocol:
-        self._protocol = ChildProtocol(self.loop, self._buffer_size, self._arrived)
+        self._protocol = ChildProtocol(self.loop, self._buffer_size, self._arrived, self._reaped)
         return self._protocol
 
     def _arrived(self, transport: asyncio.SubprocessTransport, protocol: ChildProtocol) -> None:
         """Take the child from the loop, which hands it over even if it has been told to stop."""
         self.child = Child(transport, protocol)
+        if self._stopped:
+            starting.discard(self)
+            protocol.monitor.notify()
         if self._cancelled:
             self.child.drop()
         if self._failed:
@@ -115,10 +121,26 @@ class Start:
             transport._process_exited(code)
 
     def _answered(self, task: "asyncio.Task[None]") -> None:
-        starting.discard(self)
         self._task = None
-        if not task.cancelled():  # the exception counts as retrieved
+        self._stopped = task.cancelled()
+        if not self._stopped:  # the exception counts as retrieved
             self._failed = task.exception() is not None
+        if self._dying is None:
+            starting.discard(self)
+
+    @property
+    def _dying(self) -> Optional[ChildProtocol]:
+        """The protocol of a child that the loop has killed, and neither reaped nor handed over."""
+        protocol = self._protocol
+        dying = self._stopped and self.child is None and protocol is not None
+        return protocol if dying and protocol is not None and not protocol.reaped else None
+
+    def _reaped(self) -> None:
+        """The child has been reaped before it was handed over, if it ever is."""
+        if self._stopped:
+            starting.discard(self)
+        if self._cancelled:
+            self._insist(_TURNS)
 
     def cancel(self) -> None:
         """Drop the child, now or as soon as the loop hands it over."""
@@ -130,25 +152,26 @@ class Start:
             self.child.drop()
         elif self._task is not None and not self._begun:
             self._task.cancel()
-        else:
+        elif self._protocol is not None and self._protocol.reaped:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self.loop.call_later(_INSIST_AFTER, self._insist)
+                self._insist(_TURNS)
 
-    def _insist(self) -> None:
-        """Tell the loop to stop.
-
-        When a whole loop shuts down, asyncio's own task that connects the pipes is cancelled, and
-        the task that waits for it would wait for ever (gh-125502). A second cancellation ends that.
-        In all other cases the child is handed over all the same.
-        """
-        if self._task is not None:
+    def _insist(self, turns: int) -> None:
+        """Tell the loop to stop, if in so many turns it does not hand over a child that it has."""
+        if self._task is None:
+            return
+        if turns:
+            self.loop.call_soon(self._insist, turns - 1)
+        else:
             self._task.cancel()
-            self.loop.call_later(_INSIST_AFTER, self._insist)
 
     async def over(self) -> None:
-        """Wait a bounded time until the child is gone; after `cancel`."""
+        """Wait until the child is gone, for a bounded time unless it is killed; after `cancel`."""
         if self._task is not None:
             await asyncio.wait([self._task])
+        dying = self._dying
+        while dying is not None and self._dying is dying:
+            await dying.monitor.changed()
         if self._failed:
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
