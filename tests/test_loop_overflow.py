@@ -507,6 +507,15 @@ async def test_a_job_that_is_under_way_is_not_given_up_on(
         assert await process.output() == pattern(SIZE, 1)
 
 
+async def test_the_queue_grows_only_while_the_executor_has_no_time(loops: Kit, disk: Disk) -> None:
+    """A patience that ends later changes nothing."""
+    async with loops.opened(["true"]) as process:
+        spool = process.stdout.spool
+        limit = spool._limit
+        spool._allow_more()
+        assert spool._limit == limit
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_closed_while_the_executor_is_busy(loops: Kit, disk: Disk, stuck: Stuck) -> None:
     """The files are closed all the same."""

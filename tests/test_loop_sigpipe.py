@@ -209,6 +209,20 @@ async def test_no_descriptor_is_left_to_wait_for_room_with(
     assert not handled
 
 
+async def test_a_fork_has_nothing_to_watch(loops: Kit) -> None:
+    """There the descriptor is closed, and the loop, which is the parent's, is left alone."""
+    async with loops.opened(["cat"], stdin=PIPE) as process:
+        pipe = _pipe.UnsignalledPipe(
+            asyncio.get_running_loop(), process.stdin.transport, lambda: None
+        )
+        pipe.watch()
+        assert pipe._watched is not None
+        asyncio.get_running_loop().remove_writer(pipe._watched.fileno())
+        pipe._watched.close()
+        pipe.unwatch()
+        assert pipe._watched is None
+
+
 def test_an_exception_leaves_nothing_blocked(
     handled: List[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

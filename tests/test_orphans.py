@@ -328,6 +328,20 @@ async def test_a_number_that_is_given_out_again(
         assert process.id in forgotten
 
 
+def test_a_loop_is_watched_once_though_that_was_interrupted() -> None:
+    """What had begun goes on."""
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        await _shutdown.watch_running_loop()
+        begun = _shutdown._begun[loop]
+        _shutdown._watched.discard(loop)  # as if an exception had come before
+        await _shutdown.watch_running_loop()
+        assert _shutdown._begun[loop] is begun
+
+    asyncio.run(watch())
+
+
 def test_a_closed_loop_is_forgotten_in_two_threads_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

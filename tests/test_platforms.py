@@ -225,6 +225,21 @@ def test_a_popen_that_starts_children_in_a_way_of_its_own() -> None:
     assert losing_nothing(len) is len
 
 
+def test_processes_are_started_by_a_program_without_stdin() -> None:
+    """`Popen` moves its own pipe out of the way of the three standard streams."""
+    script = """
+import os
+os.close(0)
+from process import Process
+with Process(["echo", "found"], stdin=b"") as child:
+    assert child.output() == b"found\\n"
+"""
+    done = subprocess.run(
+        start_library(script), capture_output=True, timeout=10 * PROMPT, check=False
+    )
+    assert (done.stderr.decode(), done.returncode) == ("", 0)
+
+
 def test_without_poll_it_is_seen_that_the_last_reader_leaves() -> None:
     """By `select`, whatever else the pipe is asked."""
     script = (
@@ -400,5 +415,6 @@ def test_what_windows_does_not_tell() -> None:
     """A pipe has no second description, and its reader is not known."""
     read, write = Descriptor.pipe()
     assert not _windows.has_reader(write)
+    assert not _windows.writes_raise_signals()
     assert _windows.reopen(read.fileno(), os.O_RDONLY) is None
     _windows.block_signals()
