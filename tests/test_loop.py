@@ -496,3 +496,18 @@ async def test_lines_that_are_there_hold_nobody_up(
             assert await process.stdout.readline() == b"\n"
         counting.cancel()
     assert turns >= number * _reader._CALL // BOUND > 1
+
+
+async def test_bytes_of_a_stream_that_could_not_be_made(loops: Kit) -> None:
+    """There was no memory for it: the child has been killed, and what comes is dropped."""
+    async with loops.opened(["true"]) as process:
+        protocol: Any = process._child.protocol
+        protocol.pipe_data_received(99, b"late")
+
+
+async def test_a_stream_that_has_ended_has_nothing_to_lose(loops: Kit) -> None:
+    """Memory that runs out while the process is closed is of no concern to it."""
+    async with loops.opened(["true"]) as process:
+        assert await process.stdout.read() == b""
+        process.stdout.lose(MemoryError())
+        process.stdout.check()
