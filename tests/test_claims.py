@@ -348,6 +348,24 @@ def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
     assert process.output() == pattern(LARGE)
 
 
+def test_a_handler_waits_on_top_of_a_caller_that_wants_the_pipe() -> None:
+    """The thread has made way for that caller, and goes on as long as it cannot come."""
+    script = f"get(1); put(1, pattern({LARGE}))"
+    with Process(python(script), stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        waiter = Waiter()
+        with source.monitor.lock:
+            source.reader.request(waiter)
+            source.monitor.enter(waiter)
+        until(lambda: not source.reader.moving)
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.join()
+        source._leave(waiter)
+    assert process.output() == pattern(LARGE)
+
+
 def test_a_handler_waits_for_a_connected_process_on_top_of_a_caller_that_offers_the_pipe() -> None:
     """It depends on that pipe, too: processes that are connected count as one."""
     with Process(python(f"put(1, pattern({LARGE}))"), stderr=None) as first:

@@ -205,9 +205,13 @@ class Monitor:
         An offer takes no longer than the start of a process, and bytes that were read meanwhile
         would be missing there. So it yields only to a signal handler that has interrupted it.
         """
+        if waiter.offers:
+            return self.is_interrupted(waiter)
+        return len(self.flow.others(waiter)) > 0
+
+    def is_interrupted(self, waiter: Waiter) -> bool:
+        """Whether the thread of that caller waits for something else: in a signal handler."""
         others = self.flow.others(waiter)
-        if not waiter.offers:
-            return len(others) > 0
         return waiter.thread in [getattr(other, "thread", None) for other in others]
 
     def leave(self, waiter: Waiter) -> None:

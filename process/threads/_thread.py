@@ -284,9 +284,12 @@ class StreamThread(ABC):
 
     @property
     def requested(self) -> bool:
-        """Whether a caller wants the claim, so that no other one should take it."""
-        request = self._request
-        return request is not None and request() is not None
+        """Whether a caller wants the claim, so that no other one should take it. The lock is held.
+
+        A signal handler that waits on top of that caller may depend on the pipe, and comes first.
+        """
+        request = None if self._request is None else self._request()
+        return request is not None and not self.monitor.is_interrupted(request)
 
     @property
     def claimable(self) -> bool:
