@@ -321,6 +321,26 @@ def test_given_back_while_a_caller_polls_the_pipe() -> None:
         assert results == [b"two\n"]
 
 
+def test_offered_after_a_wait_for_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That wait is over, and counts for no stream while the receiver is started."""
+    offers: List[Any] = []
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        # It looks by itself whether the pipe is free, since it is woken for another reason.
+        monkeypatch.setattr(source.monitor, "notify", lambda: False)
+        caller = threading.Thread(target=lambda: offers.append(source.offer()))
+        caller.start()
+        until(lambda: source.reader.requested and source.monitor.flow.busy)
+        until(lambda: not source.reader.moving)
+        source.monitor.wake_all()
+        caller.join()
+        monkeypatch.undo()
+        assert not source.monitor.flow.busy
+        offers[0].withdraw()
+        offers[0].descriptor.close()
+
+
 def test_closed_while_it_is_offered() -> None:
     """At once, since nobody polls it: whoever has got it decides how long the child may write."""
     with Process(CAT, stdin=PIPE, stderr=None) as process:

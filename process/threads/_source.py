@@ -548,6 +548,7 @@ class Source:
                         if not untouched or inbound.ending.eof or not reader.end.pollable:
                             break
                         if reader.claim(waiter):
+                            monitor.leave(waiter)  # it lives as long as the offer
                             waiter.offers = True
                             return self._offer_pipe(waiter)
                         reader.request(waiter)
