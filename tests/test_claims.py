@@ -386,6 +386,21 @@ def test_a_handler_waits_on_top_of_a_caller_that_wants_the_pipe() -> None:
     assert process.output() == pattern(LARGE)
 
 
+def test_a_handler_wants_the_pipe_on_top_of_a_caller_that_waits() -> None:
+    """The call that it has interrupted is no reason to refuse it, nor to take it back."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        waiter = Waiter()
+        with source.monitor.lock:
+            source.monitor.enter(waiter)
+        offer = source.offer()
+        assert not source.monitor.is_interrupted(source.reader._owner())
+        offer.withdraw()
+        offer.descriptor.close()
+        source._leave(waiter)
+
+
 def test_a_handler_waits_for_a_connected_process_on_top_of_a_caller_that_offers_the_pipe() -> None:
     """It depends on that pipe, too: processes that are connected count as one."""
     with Process(python(f"put(1, pattern({LARGE}))"), stderr=None) as first:
