@@ -430,3 +430,39 @@ def test_a_handler_has_waited_on_top_of_a_caller_that_offers_the_pipe() -> None:
         process.stdin.write(b"line\n")
         process.stdin.flush()
         assert os.read(offer.descriptor.fileno(), 10) == b"line\n"
+
+
+def test_accepted_while_the_thread_reads_for_a_handler_that_has_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it has read by then, and not recorded, is still there."""
+    accepting, reading = threading.Event(), threading.Event()
+    read, look = PipeEnd.read, StreamThread.look
+
+    def late_read(self: PipeEnd, size: int) -> Any:
+        data = read(self, size)
+        if data:
+            reading.set()
+            accepting.wait()
+        return data
+
+    def look_and_go_on(self: StreamThread) -> None:
+        look(self)
+        accepting.set()
+
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer = source.offer()
+        offer.prepare()
+        monkeypatch.setattr(PipeEnd, "read", late_read)
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        with pytest.raises(ProcessTimeoutError):
+            process.join(0.01)
+        reading.wait()
+        monkeypatch.setattr(StreamThread, "look", look_and_go_on)
+        offer.accept(Flow())
+        monkeypatch.undo()
+        offer.descriptor.close()
+        assert process.stdout.read() == b"line\n"

@@ -580,7 +580,8 @@ class Source:
     def _hand_pipe_over(self, waiter: Waiter) -> None:
         """The receiver has been started: here the stream is at its end."""
         with self.monitor.lock:
-            self.handed_over = not self.inbound.end
+            # Where a handler has waited meanwhile the thread may have bytes and not recorded them.
+            self.handed_over = not (self.inbound.end or self.reader.moving)
             self.inbound.feed_eof()
             self.reader.release(waiter)
             self.reader.notice()
