@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from process import PIPE, Process, ProcessTimeoutError
+from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from process._descriptor import Descriptor
 from process._platform import PipeEnd
 from process.core._flow import Flow
@@ -384,6 +384,22 @@ def test_a_handler_waits_on_top_of_a_caller_that_wants_the_pipe() -> None:
         process.join()
         source._leave(waiter)
     assert process.output() == pattern(LARGE)
+
+
+def test_a_handler_offers_the_pipe_on_top_of_a_caller_that_has_offered_it() -> None:
+    """What becomes of the first offer is not decided before the handler returns."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer = source.offer()
+        with pytest.raises(ProcessError, match="is being handed over"):
+            Process(CAT, stdin=process.stdout).run()
+        offer.withdraw()
+        offer.descriptor.close()
+        with Process(CAT, stdin=process.stdout, stderr=None) as receiver:
+            process.stdin.write(b"line\n")
+            process.stdin.close()
+            assert receiver.output() == b"line\n"
 
 
 def test_a_handler_wants_the_pipe_on_top_of_a_caller_that_waits() -> None:

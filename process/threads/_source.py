@@ -533,7 +533,8 @@ class Source:
         """Offer the stream to a process that is about to be started; see `_handover`.
 
         Raises:
-            ValueError: the stream is closed, or has been handed over.
+            ValueError: the stream is closed, or has been handed over, or the call that a signal
+                handler has interrupted is about to hand it over.
             OSError: there is no descriptor left.
         """
         monitor, inbound, reader = self.monitor, self.inbound, self.reader
@@ -551,6 +552,8 @@ class Source:
                             monitor.leave(waiter)  # it lives as long as the offer
                             waiter.offers = True
                             return self._offer_pipe(waiter)
+                        if reader.offered_here:
+                            raise ValueError("stream is being handed over to another process")
                         reader.request(waiter)
                         monitor.enter(waiter, lambda: reader.claimable or inbound.end > 0)
                     waiter.sleep()
