@@ -402,6 +402,26 @@ def test_a_handler_offers_the_pipe_on_top_of_a_caller_that_has_offered_it() -> N
             assert receiver.output() == b"line\n"
 
 
+def test_a_handler_hands_over_what_was_read_on_top_of_a_caller_that_offers_the_pipe() -> None:
+    """It is that receiver's, and stays so when the other receiver has got the rest."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer = source.offer()
+        offer.prepare()
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        with pytest.raises(ProcessTimeoutError):
+            process.join(0.01)
+        until(lambda: source.inbound.end > 0)
+        with Process(CAT, stdin=process.stdout, stderr=None) as receiver:
+            offer.accept(Flow())
+            offer.descriptor.close()
+            assert receiver.output() == b"line\n"
+        with pytest.raises(ValueError, match="handed over"):
+            process.stdout.fileno()
+
+
 def test_a_handler_wants_the_pipe_on_top_of_a_caller_that_waits() -> None:
     """The call that it has interrupted is no reason to refuse it, nor to take it back."""
     with Process(CAT, stdin=PIPE, stderr=None) as process:

@@ -583,8 +583,10 @@ class Source:
     def _hand_pipe_over(self, waiter: Waiter) -> None:
         """The receiver has been started: here the stream is at its end."""
         with self.monitor.lock:
-            # Where a handler has waited meanwhile the thread may have bytes and not recorded them.
-            self.handed_over = not (self.inbound.end or self.reader.moving)
+            # Where a handler has waited meanwhile the thread may have bytes and not recorded them;
+            # or the handler has handed over what the thread has read.
+            if not self.inbound.end and not self.reader.moving:
+                self.handed_over = True
             self.inbound.feed_eof()
             self.reader.release(waiter)
             self.reader.notice()
