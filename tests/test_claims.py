@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from process import PIPE, Process, ProcessTimeoutError
+from process import PIPE, Process, ProcessError, ProcessTimeoutError
 from process._descriptor import Descriptor
 from process._platform import PipeEnd
 from process.core._flow import Flow
@@ -321,6 +321,26 @@ def test_given_back_while_a_caller_polls_the_pipe() -> None:
         assert results == [b"two\n"]
 
 
+def test_offered_after_a_wait_for_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That wait is over, and counts for no stream while the receiver is started."""
+    offers: List[Any] = []
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        # It looks by itself whether the pipe is free, since it is woken for another reason.
+        monkeypatch.setattr(source.monitor, "notify", lambda: False)
+        caller = threading.Thread(target=lambda: offers.append(source.offer()))
+        caller.start()
+        until(lambda: source.reader.requested and source.monitor.flow.busy)
+        until(lambda: not source.reader.moving)
+        source.monitor.wake_all()
+        caller.join()
+        monkeypatch.undo()
+        assert not source.monitor.flow.busy
+        offers[0].withdraw()
+        offers[0].descriptor.close()
+
+
 def test_closed_while_it_is_offered() -> None:
     """At once, since nobody polls it: whoever has got it decides how long the child may write."""
     with Process(CAT, stdin=PIPE, stderr=None) as process:
@@ -346,6 +366,75 @@ def test_a_handler_waits_on_top_of_a_caller_that_has_offered_the_pipe() -> None:
         process.join()
         offer.withdraw()
     assert process.output() == pattern(LARGE)
+
+
+def test_a_handler_waits_on_top_of_a_caller_that_wants_the_pipe() -> None:
+    """The thread has made way for that caller, and goes on as long as it cannot come."""
+    script = f"get(1); put(1, pattern({LARGE}))"
+    with Process(python(script), stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        waiter = Waiter()
+        with source.monitor.lock:
+            source.reader.request(waiter)
+            source.monitor.enter(waiter)
+        until(lambda: not source.reader.moving)
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.join()
+        source._leave(waiter)
+    assert process.output() == pattern(LARGE)
+
+
+def test_a_handler_offers_the_pipe_on_top_of_a_caller_that_has_offered_it() -> None:
+    """What becomes of the first offer is not decided before the handler returns."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer = source.offer()
+        with pytest.raises(ProcessError, match="is being handed over"):
+            Process(CAT, stdin=process.stdout).run()
+        offer.withdraw()
+        offer.descriptor.close()
+        with Process(CAT, stdin=process.stdout, stderr=None) as receiver:
+            process.stdin.write(b"line\n")
+            process.stdin.close()
+            assert receiver.output() == b"line\n"
+
+
+def test_a_handler_hands_over_what_was_read_on_top_of_a_caller_that_offers_the_pipe() -> None:
+    """It is that receiver's, and stays so when the other receiver has got the rest."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer = source.offer()
+        offer.prepare()
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        with pytest.raises(ProcessTimeoutError):
+            process.join(0.01)
+        until(lambda: source.inbound.end > 0)
+        with Process(CAT, stdin=process.stdout, stderr=None) as receiver:
+            offer.accept(Flow())
+            offer.descriptor.close()
+            assert receiver.output() == b"line\n"
+        with pytest.raises(ValueError, match="handed over"):
+            process.stdout.fileno()
+
+
+def test_a_handler_wants_the_pipe_on_top_of_a_caller_that_waits() -> None:
+    """The call that it has interrupted is no reason to refuse it, nor to take it back."""
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        waiter = Waiter()
+        with source.monitor.lock:
+            source.monitor.enter(waiter)
+        offer = source.offer()
+        assert not source.monitor.is_interrupted(source.reader._owner())
+        offer.withdraw()
+        offer.descriptor.close()
+        source._leave(waiter)
 
 
 def test_a_handler_waits_for_a_connected_process_on_top_of_a_caller_that_offers_the_pipe() -> None:
@@ -377,3 +466,39 @@ def test_a_handler_has_waited_on_top_of_a_caller_that_offers_the_pipe() -> None:
         process.stdin.write(b"line\n")
         process.stdin.flush()
         assert os.read(offer.descriptor.fileno(), 10) == b"line\n"
+
+
+def test_accepted_while_the_thread_reads_for_a_handler_that_has_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it has read by then, and not recorded, is still there."""
+    accepting, reading = threading.Event(), threading.Event()
+    read, look = PipeEnd.read, StreamThread.look
+
+    def late_read(self: PipeEnd, size: int) -> Any:
+        data = read(self, size)
+        if data:
+            reading.set()
+            accepting.wait()
+        return data
+
+    def look_and_go_on(self: StreamThread) -> None:
+        look(self)
+        accepting.set()
+
+    with Process(CAT, stdin=PIPE, stderr=None) as process:
+        source: Any = process.stdout.source  # type: ignore[union-attr]
+        until(lambda: source.reader.moving)
+        offer = source.offer()
+        offer.prepare()
+        monkeypatch.setattr(PipeEnd, "read", late_read)
+        process.stdin.write(b"line\n")
+        process.stdin.flush()
+        with pytest.raises(ProcessTimeoutError):
+            process.join(0.01)
+        reading.wait()
+        monkeypatch.setattr(StreamThread, "look", look_and_go_on)
+        offer.accept(Flow())
+        monkeypatch.undo()
+        offer.descriptor.close()
+        assert process.stdout.read() == b"line\n"

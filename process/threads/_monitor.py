@@ -29,6 +29,7 @@ import sys
 import threading
 import time
 import weakref
+from itertools import count
 from threading import get_ident
 from types import FrameType
 from typing import Any, Callable, Dict, Optional, Protocol, Tuple
@@ -47,6 +48,10 @@ def limited(timeout: Optional[float]) -> float:
     return LOOK_AGAIN if timeout is None else min(timeout, LOOK_AGAIN)
 
 
+#: Of waiters, in the order in which they are made.
+_numbers = count()
+
+
 def _never() -> bool:
     return False
 
@@ -57,7 +62,7 @@ class Waiter(Wait):
     It must be referred to by the caller's frame alone.
     """
 
-    __slots__ = ("_lock", "condition", "interrupted", "offers", "thread")
+    __slots__ = ("_lock", "condition", "interrupted", "number", "offers", "thread")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,6 +72,8 @@ class Waiter(Wait):
         #: The claim that was taken over, by a signal handler, from the call that it interrupted.
         self.interrupted: Optional[weakref.ref[Waiter]] = None
         self.thread = get_ident()
+        #: Greater than that of each call that this one has interrupted.
+        self.number = next(_numbers)
         #: It has the claim to offer the pipe to another process, and not to move bytes.
         self.offers = False
 
@@ -205,10 +212,17 @@ class Monitor:
         An offer takes no longer than the start of a process, and bytes that were read meanwhile
         would be missing there. So it yields only to a signal handler that has interrupted it.
         """
-        others = self.flow.others(waiter)
-        if not waiter.offers:
-            return len(others) > 0
-        return waiter.thread in [getattr(other, "thread", None) for other in others]
+        if waiter.offers:
+            return self.is_interrupted(waiter)
+        return len(self.flow.others(waiter)) > 0
+
+    def is_interrupted(self, waiter: Waiter) -> bool:
+        """Whether a signal handler waits on top of that caller."""
+        return True in [
+            other.thread == waiter.thread and other.number > waiter.number
+            for other in self.flow.others(waiter)
+            if isinstance(other, Waiter)  # and not one of a loop
+        ]
 
     def leave(self, waiter: Waiter) -> None:
         """The caller no longer waits, if it ever did. The lock is held."""

@@ -533,7 +533,8 @@ class Source:
         """Offer the stream to a process that is about to be started; see `_handover`.
 
         Raises:
-            ValueError: the stream is closed, or has been handed over.
+            ValueError: the stream is closed, or has been handed over, or the call that a signal
+                handler has interrupted is about to hand it over.
             OSError: there is no descriptor left.
         """
         monitor, inbound, reader = self.monitor, self.inbound, self.reader
@@ -548,8 +549,11 @@ class Source:
                         if not untouched or inbound.ending.eof or not reader.end.pollable:
                             break
                         if reader.claim(waiter):
+                            monitor.leave(waiter)  # it lives as long as the offer
                             waiter.offers = True
                             return self._offer_pipe(waiter)
+                        if reader.offered_here:
+                            raise ValueError("stream is being handed over to another process")
                         reader.request(waiter)
                         monitor.enter(waiter, lambda: reader.claimable or inbound.end > 0)
                     waiter.sleep()
@@ -579,7 +583,10 @@ class Source:
     def _hand_pipe_over(self, waiter: Waiter) -> None:
         """The receiver has been started: here the stream is at its end."""
         with self.monitor.lock:
-            self.handed_over = not self.inbound.end
+            # Where a handler has waited meanwhile the thread may have bytes and not recorded them;
+            # or the handler has handed over what the thread has read.
+            if not self.inbound.end and not self.reader.moving:
+                self.handed_over = True
             self.inbound.feed_eof()
             self.reader.release(waiter)
             self.reader.notice()

@@ -283,10 +283,22 @@ class StreamThread(ABC):
         return owner is not None and owner() is not None
 
     @property
+    def offered_here(self) -> bool:
+        """Whether this thread has offered the pipe already, and so cannot wait for the outcome.
+
+        The lock is held. It is a signal handler's call then, or that of another task of a loop.
+        """
+        owner = None if self._owner is None else self._owner()
+        return owner is not None and owner.offers and owner.thread == get_ident()
+
+    @property
     def requested(self) -> bool:
-        """Whether a caller wants the claim, so that no other one should take it."""
-        request = self._request
-        return request is not None and request() is not None
+        """Whether a caller wants the claim, so that no other one should take it. The lock is held.
+
+        A signal handler that waits on top of that caller may depend on the pipe, and comes first.
+        """
+        request = None if self._request is None else self._request()
+        return request is not None and not self.monitor.is_interrupted(request)
 
     @property
     def claimable(self) -> bool:
