@@ -183,6 +183,8 @@ def run_uninterrupted(function: Callable[[], None]) -> None:
         finally:
             done.release()
 
+    if sys.is_finalizing():  # which CPython says by itself from 3.12 on: no other thread runs
+        raise RuntimeError("can't create new thread at interpreter shutdown")
     _thread.start_new_thread(run, ())
     done.acquire()  # ends because `run` does
     if failure:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Union
 
@@ -285,12 +286,15 @@ async def test_a_process_is_not_copied(kit: Kit, duplicate: Any) -> None:
     await kit.get(process.close())
 
 
-def test_a_timeout_that_is_not_a_number() -> None:
+async def test_a_timeout_that_is_not_a_number(kit: Kit) -> None:
     """It never elapses, as with `Popen.wait` (before Python 3.15, which refuses it)."""
-    with Process(python("put(1, get(1))"), PIPE) as process:
-        timer = threading.Timer(0.1, process.stdin.close)
+    async with kit.opened(python("put(1, get(1))"), PIPE) as process:
+        close = process.stdin.close
+        if kit.is_async:
+            close = partial(asyncio.get_running_loop().call_soon_threadsafe, close)
+        timer = threading.Timer(0.1, close)
         timer.start()
-        process.join(math.nan)
+        await kit.get(process.join(math.nan))
         assert process.exit_code == 0
         timer.join()
 

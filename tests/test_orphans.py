@@ -16,6 +16,7 @@ import pytest
 from process import PIPE
 from process.asyncio import _child, _orphans, _shutdown
 from tests.support import (
+    CAT,
     LARGE,
     Gate,
     Kit,
@@ -106,6 +107,29 @@ def test_an_async_process_dropped_while_its_loop_is_stopped(loops: Kit) -> None:
     del stdout
     loop.run_until_complete(loop.shutdown_asyncgens())
     close_loop(loop)
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("command", [CAT, STUBBORN])
+def test_an_async_process_dropped_just_as_its_loop_stops_for_good(
+    loops: Kit, command: List[str], told: bool
+) -> None:
+    """A loop that does not get as far as to end the child, or to kill it, leaves it an orphan."""
+    process, loop = abandon(loops, command, close=False)
+    pid = process.id
+    box = [process]
+    del process
+    loop.call_soon(box.clear)
+    if told:  # it sends SIGTERM in its last iteration
+        loop.call_soon(lambda: loop.call_soon(loop.stop))
+    else:
+        loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert len(_child.Child.alive) == 1
+    rudely_close(loop)
+    assert not is_alive(pid)
+    assert not _child.Child.alive
 
 
 def test_dropped_with_its_input_while_its_loop_is_stopped(loops: Kit) -> None:

@@ -3,7 +3,7 @@
 1. The child belongs to its loop: the loop reaps it and closes its pipes. `finish` returns once all
    pipes, and the files of what has overflowed, are closed.
 2. A child that is dropped while its loop runs is left to the loop: SIGTERM at once, SIGKILL after a
-   grace period, the pipes closed.
+   grace period, the pipes closed. If it stops before that, and for good, the child is an orphan.
 3. A child that still exists when its loop shuts down is ended by `_shutdown`.
 4. A child whose loop is closed, or does not run, cannot be left to it: see `_orphans`.
 """
@@ -13,6 +13,7 @@ import contextlib
 import io
 import os
 import signal
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Callable, ClassVar, Iterable, List, Optional, Set, Tuple
 
@@ -191,9 +192,10 @@ class Child:
         loop = self.monitor.loop
         if loop.is_running():
             with contextlib.suppress(RuntimeError):  # it has just been closed
-                loop.call_soon_threadsafe(self._end)
+                loop.call_soon_threadsafe(_Last(self, self._end))
                 return
-        end_orphans([self])
+        if self in self.alive:  # else the callback, which was freed, has done it
+            end_orphans([self])
 
     def _end(self) -> None:
         """End the child, in the loop."""
@@ -202,12 +204,16 @@ class Child:
         if self.protocol.gone:
             self.alive.discard(self)
         else:  # the protocol closes the transport once the child has ended
-            timer = self.monitor.loop.call_later(GRACE, self._try, SIGKILL)
-            self.protocol.when_gone = partial(self._is_over, timer)
+            kill = _Last(self, partial(self._try, SIGKILL))
+            timer = self.monitor.loop.call_later(GRACE, kill)
+            # Weak: the timer is the loop's, which frees it when it is closed.
+            self.protocol.when_gone = partial(self._is_over, weakref.ref(timer))
 
-    def _is_over(self, timer: asyncio.TimerHandle) -> None:
-        timer.cancel()
+    def _is_over(self, reference: "weakref.ref[asyncio.TimerHandle]") -> None:
         self.alive.discard(self)
+        timer = reference()
+        if timer is not None:
+            timer.cancel()
 
     def _try(self, number: int) -> None:
         """Send a signal to a child that may have taken rights which forbid it."""
@@ -226,6 +232,30 @@ class Child:
         if self.protocol.exited:
             await self.disappear()
         self.alive.discard(self)
+
+
+class _Last:
+    """A callback by which a loop ends a dropped child, or which does so when it is freed.
+
+    A loop may stop before it gets to a callback, and be closed without running again. Then it frees
+    the callback, and the child is an orphan.
+    """
+
+    __slots__ = ("_callback", "_child")
+
+    def __init__(self, child: Child, callback: Callable[[], None]) -> None:
+        self._child = child
+        self._callback: Optional[Callable[[], None]] = callback
+
+    def __call__(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    def __del__(self) -> None:
+        child = self._child
+        if self._callback is not None and child in child.alive:
+            end_orphans([child])
 
 
 def end_orphans(children: List[Child]) -> None:

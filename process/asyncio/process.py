@@ -8,7 +8,7 @@ from process.asyncio._shutdown import watch_running_loop
 from process.asyncio._start import start
 from process.asyncio.constants import DEFAULT_BUFFER_SIZE
 from process.asyncio.types import StreamReader, StreamWriter
-from process.core._base import BaseProcess
+from process.core._base import BaseProcess, normalize_timeout
 from process.core.errors import (
     ProcessAlreadyRunError,
     ProcessError,
@@ -59,7 +59,7 @@ class Process(BaseProcess[StreamWriter, StreamReader, Child]):
         return await self._everything("stderr", join)
 
     async def join(self, timeout: Optional[float] = None) -> None:
-        if not await self._started.wait(timeout):
+        if not await self._started.wait(normalize_timeout(timeout)):
             raise ProcessTimeoutError(f"Process did not complete within {timeout} seconds")
 
     async def close(self) -> None:

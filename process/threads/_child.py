@@ -16,6 +16,7 @@ import atexit
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections import deque
 from functools import partial
@@ -244,6 +245,8 @@ class Child:
         present = self.waiting.get(self)
         if present is not None:
             return present
+        if sys.is_finalizing():  # no other thread runs
+            return self.drop
         dropped: SimpleQueue[bool] = SimpleQueue()
         drop = partial(dropped.put, True)  # may be called twice, at any point, and never fails
 
@@ -306,6 +309,9 @@ class Child:
             ProcessError: the thread of a stream has failed.
         """
         if self.inherited:
+            return []
+        if sys.is_finalizing():
+            self.drop()  # no thread runs that would read what is left
             return []
         self.monitor.check_entry()
         if self.stdin is not None:

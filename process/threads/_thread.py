@@ -36,6 +36,7 @@ A hand-over between threads costs 10 to 100 µs, so callers may move bytes of th
 import _thread
 import contextlib
 import enum
+import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -418,8 +419,9 @@ class StreamThread(ABC):
         """Wait until the thread, which has been told to end, has ended. Safe in finalizers.
 
         It does not wait for itself, nor for a thread that was never started, nor for one whose read
-        or write blocks. This ends because every wait of the thread can be woken; after a second
-        even if a caller fills the pipe of a thread that shares it.
+        or write blocks, nor once the interpreter has called its exit handlers. This ends because
+        every wait of the thread can be woken; after a second even if a caller fills the pipe of a
+        thread that shares it.
 
         Args:
             timeout: in seconds.
@@ -430,6 +432,8 @@ class StreamThread(ABC):
         thread = None if self._thread is None else self._thread()
         if thread is None or thread.ident in {None, get_ident()} or not self.end.pollable:
             return
+        if sys.is_finalizing():
+            return  # it does not run any more, and has not ended either
         _ended.append(thread)
         if by_polling:
             poll_until(lambda: not thread.is_alive(), timeout)
