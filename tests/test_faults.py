@@ -464,9 +464,9 @@ def test_no_memory_for_what_an_interrupted_caller_has_read(monkeypatch: pytest.M
     """It belongs to those who gather now, and what they had gathered is lost with it."""
     process = Process(["cat"], stdin=PIPE).run()
     source: Any = process.stdout.source  # type: ignore[union-attr]
-    reader, interrupted, waiter = source.reader, Waiter(), Waiter()
+    reader, waiter, requester = source.reader, Waiter(), Waiter()
     with reader.monitor.lock:
-        reader.request(interrupted)  # so the thread leaves the pipe alone
+        reader.request(requester)  # so the thread leaves the pipe alone
     until(lambda: reader.claimable)
     with monkeypatch.context() as patch:
         patch.setattr("process.core._inbound.io.BytesIO", _Cramped)
