@@ -10,10 +10,10 @@ that may block, never across a call into the caller's code.
    then. So a change cannot fall between looking and sleeping.
 2. *Ends of waits.* A waiter is known to others by weak reference only. When an exception ends the
    call that has made it, the wait is over, whether the caller gets to say so or not.
-3. *Looking again.* No caller sleeps longer than `LOOK_AGAIN`. The interpreter runs signal handlers
-   in the main thread, between two instructions: a signal that arrives just before the wait begins,
-   or that the kernel delivers to another thread, does not end the wait. On Windows no signal ends a
-   wait for a lock.
+3. *Looking again.* No caller sleeps longer than `LOOK_AGAIN` at a time. The interpreter runs signal
+   handlers in the main thread, between two instructions: a signal that arrives just before the wait
+   begins, or that the kernel delivers to another thread, does not end the wait. On Windows no
+   signal ends a wait for a lock.
 4. *The lock is released.* A signal handler may raise just after the lock was taken and before the
    `with` block begins (gh-148874, CPython 3.14), or just before it is released (CPython 3.9, which
    looks for signals after almost any instruction). So each public call is made inside
@@ -39,8 +39,11 @@ from process._interpreter import enters_blocks_at_once
 from process.core._flow import Flow, Wait
 from process.core.errors import ProcessError
 
-#: Seconds after which a caller that waits looks again.
+#: Seconds after which a caller that waits wakes up.
 LOOK_AGAIN = 1.0
+
+#: How often a caller sleeps so long before it looks again.
+_SLEEPS = 4
 
 
 def limited(timeout: Optional[float]) -> float:
@@ -78,8 +81,14 @@ class Waiter(Wait):
         self.offers = False
 
     def sleep(self, timeout: Optional[float] = None) -> None:
-        """Return when woken, or when it is time to look again."""
-        self._lock.acquire(timeout=max(0.0, limited(timeout)))
+        """Return when woken, or when it is time to look again.
+
+        Without `timeout` only signal handlers run every `LOOK_AGAIN` seconds, and the caller looks
+        at everything less often, since that costs many times as much.
+        """
+        for _ in range(_SLEEPS if timeout is None else 1):
+            if self._lock.acquire(timeout=max(0.0, limited(timeout))):
+                break
 
     def wake(self) -> None:
         """End the present or the next sleep. Safe in finalizers."""
