@@ -289,7 +289,7 @@ def test_closed_while_a_caller_polls_the_pipe_of_a_receiver() -> None:
 
 
 def test_reclaimed_while_a_caller_polls_the_pipe_of_a_receiver() -> None:
-    """The same when it is the block that is left: whoever reads is told."""
+    """The same when it is the block that is left: a caller that reads is told."""
     with Process(CAT, stdin=PIPE, stderr=None) as process:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         with _a_caller_polls(process, exposed=True) as results:
@@ -342,7 +342,7 @@ def test_offered_after_a_wait_for_the_pipe(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_closed_while_it_is_offered() -> None:
-    """At once, since nobody polls it: whoever has got it decides how long the child may write."""
+    """At once, since nobody polls it: its owner decides how long the child may write."""
     with Process(CAT, stdin=PIPE, stderr=None) as process:
         source: Any = process.stdout.source  # type: ignore[union-attr]
         until(lambda: source.reader.moving)

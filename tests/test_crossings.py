@@ -300,7 +300,7 @@ def test_lines_are_taken_by_others_before_the_caller_that_has_waited_for_them(
 
 
 def test_lines_have_come_to_an_end_for_another_caller() -> None:
-    """What this one has got in the meantime goes back, for whoever reads next."""
+    """What this one has got in the meantime goes back, for the next caller that reads."""
     queue: Any = deque()
     unread: List[bytes] = []
 
