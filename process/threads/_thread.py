@@ -339,7 +339,7 @@ class StreamThread(ABC):
         if self._request is not None and self._request() is waiter:
             self._request = None
             self.touch()
-            self.monitor.wake_all()  # another one, whose wish this one has replaced, wishes again
+            self.monitor.wake_all()  # one whose request this has replaced asks again
         if self._owner is not None and self._owner() is waiter:
             self._owner = waiter.interrupted
             self._close_left()
