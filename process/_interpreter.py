@@ -8,8 +8,9 @@ import sys
 import threading
 import weakref
 from collections import deque
+from functools import cache
 from itertools import chain
-from types import FunctionType, MethodType, SimpleNamespace
+from types import CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any, Callable, Dict, List, Tuple, Type
 
 from process._descriptor import Descriptor
@@ -84,6 +85,10 @@ def popen_class() -> "Type[subprocess.Popen[bytes]]":
     return original
 
 
+#: A flag of code objects (`inspect.CO_NESTED`; `inspect` takes long to import).
+_NESTED = 0x10
+
+
 class _TrackedOs:
     """`os` as the method of `Popen` that forks needs it, proof against handlers that raise.
 
@@ -119,6 +124,15 @@ class _TrackedOs:
         return os.get_exec_path(env) if env is not None else path.split(os.pathsep)
 
 
+@cache
+def _as_nested(code: CodeType) -> CodeType:
+    """The code of a function that is freed with its last reference.
+
+    Without a global interpreter lock only nested functions are; CPython 3.13 never frees others.
+    """
+    return code.replace(co_flags=code.co_flags | _NESTED)
+
+
 def losing_nothing(execute_child: Any) -> Any:
     """The method `_execute_child` of a `Popen`, which knows of all that it has made at any time.
 
@@ -152,9 +166,8 @@ def losing_nothing(execute_child: Any) -> Any:
     names["_posixsubprocess"] = SimpleNamespace(fork_exec=fork_exec_and_store)
     names["_USE_POSIX_SPAWN"] = False
     names["os"] = _TrackedOs()
-    copy = FunctionType(
-        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
-    )
+    code = _as_nested(function.__code__)
+    copy = FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
     return MethodType(copy, execute_child.__self__)
 
 

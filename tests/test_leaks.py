@@ -5,6 +5,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import weakref
 from pathlib import Path
 from typing import Any, Callable, List
@@ -17,6 +18,7 @@ from tests.support import (
     LARGE,
     PROMPT,
     Kit,
+    collect,
     descriptors,
     is_alive,
     needs_refcounts,
@@ -224,3 +226,21 @@ def test_many_in_a_row_do_not_need_the_collector() -> None:
             assert process.output() == b"input"
         most = max(most, len(list(Path("/proc/self/fd").iterdir())))
     assert most < 100
+
+
+@needs_refcounts
+def test_no_start_leaves_a_function_behind() -> None:
+    """CPython 3.13 without a global interpreter lock never frees a function that is not nested."""
+
+    def count() -> int:
+        collect()
+        found = [thing for thing in gc.get_objects() if isinstance(thing, types.FunctionType)]
+        return len([function for function in found if function.__name__ == "_execute_child"])
+
+    with Process(["true"]):
+        pass
+    before = count()
+    for _ in range(5):
+        with Process(["true"]):
+            pass
+    assert count() == before
