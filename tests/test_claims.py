@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
@@ -68,26 +68,39 @@ def test_a_handler_waits_on_top_of_a_caller_that_has_the_claim(
     assert process.output() == pattern(LARGE)[LARGE // 64 :]
 
 
+def _hold_polls(monkeypatch: pytest.MonkeyPatch) -> Tuple[threading.Event, threading.Event]:
+    """Keep callers that have the claim from polling the pipe.
+
+    Returns:
+        What is set when one is about to; what lets it go on when it is set.
+    """
+    ready, go_on = threading.Event(), threading.Event()
+    poll = StreamThread.poll
+
+    def late_poll(self: StreamThread, waiter: Waiter) -> None:
+        ready.set()
+        go_on.wait()
+        poll(self, waiter)
+
+    monkeypatch.setattr(StreamThread, "poll", late_poll)
+    return ready, go_on
+
+
+def _read_line(process: Any) -> None:
+    with contextlib.suppress(ValueError):  # the stream is closed
+        process.stdout.readline()
+
+
 def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It does not wait for what wakes the thread, which would then not notice that it is to end."""
-    ready, lost = threading.Event(), threading.Event()
     polled: List[threading.Thread] = []
-    poll, wait = StreamThread.poll, PipeEnd.wait
-
-    def late_poll(self: StreamThread, waiter: Waiter) -> None:
-        ready.set()
-        lost.wait()
-        poll(self, waiter)
+    wait = PipeEnd.wait
 
     def recorded_wait(self: PipeEnd, *arguments: Any, **options: Any) -> bool:
         polled.append(threading.current_thread())
         return wait(self, *arguments, **options)
-
-    def read() -> None:
-        with contextlib.suppress(ValueError):  # the stream is closed
-            process.stdout.readline()
 
     monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
     with Process(CAT, stdin=PIPE, stderr=None) as process:
@@ -98,9 +111,9 @@ def test_the_claim_is_lost_before_the_caller_waits_for_the_pipe(
         process.stdin.write(b"x")
         process.stdin.flush()
         until(lambda: _stands_by(process.stdout))
-        monkeypatch.setattr(StreamThread, "poll", late_poll)
+        ready, lost = _hold_polls(monkeypatch)
         monkeypatch.setattr(PipeEnd, "wait", recorded_wait)
-        callers = [threading.Thread(target=read) for _ in range(2)]
+        callers = [threading.Thread(target=_read_line, args=(process,)) for _ in range(2)]
         callers[0].start()
         ready.wait()
         callers[1].start()
@@ -117,18 +130,6 @@ def test_closed_before_the_caller_that_has_the_claim_waits_for_the_pipe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It closes the pipe, which it does not know any more, when it finds out."""
-    ready, closed = threading.Event(), threading.Event()
-    poll = StreamThread.poll
-
-    def late_poll(self: StreamThread, waiter: Waiter) -> None:
-        ready.set()
-        closed.wait()
-        poll(self, waiter)
-
-    def read() -> None:
-        with contextlib.suppress(ValueError):  # the stream is closed
-            process.stdout.readline()
-
     monkeypatch.setattr("process.threads._thread.STAND_BY", FOREVER)
     with Process(CAT, stdin=PIPE, stderr=None) as process:
         reader: Any = process.stdout.source.reader  # type: ignore[union-attr]
@@ -136,8 +137,8 @@ def test_closed_before_the_caller_that_has_the_claim_waits_for_the_pipe(
         process.stdin.flush()
         assert process.stdout.readline() == b"line\n"
         until(lambda: _stands_by(process.stdout))
-        monkeypatch.setattr(StreamThread, "poll", late_poll)
-        caller = threading.Thread(target=read)
+        ready, closed = _hold_polls(monkeypatch)
+        caller = threading.Thread(target=_read_line, args=(process,))
         caller.start()
         ready.wait()
         own = reader.end.descriptor

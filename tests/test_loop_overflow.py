@@ -129,6 +129,12 @@ class Stuck:
         self.begun.set()
         assert self._go.wait(3 * PROMPT)
 
+    async def occupy_thread(self) -> "asyncio.Future[None]":
+        """Have the loop's executor begin it; what is returned is done when it ends."""
+        ends = asyncio.get_running_loop().run_in_executor(None, self)
+        await reached(self.begun.is_set)
+        return ends
+
     def go_on(self) -> None:
         """Let it end, now and from now on."""
         self._go.set()
@@ -415,8 +421,7 @@ async def test_an_executor_that_is_late_costs_little_memory(
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
     async with loops.opened(flood()) as process:
-        busy = loop.run_in_executor(None, stuck)
-        await reached(stuck.begun.is_set)
+        busy = await stuck.occupy_thread()
         joining = asyncio.ensure_future(process.join())
         await reached(lambda: congested(process.stdout))
         spool = process.stdout.spool
@@ -458,8 +463,7 @@ async def test_an_executor_whose_threads_wait_for_the_stream(
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
     async with loops.opened(flood()) as process:
-        waits = loop.run_in_executor(None, stuck)
-        await reached(stuck.begun.is_set)
+        waits = await stuck.occupy_thread()
         await process.join()
         assert process.stdout.spool._stored == 0
         assert await process.stdout.readexactly(SIZE - 1) == pattern(SIZE, 1)[:-1]
@@ -474,8 +478,7 @@ async def test_an_executor_that_becomes_busy(loops: Kit, disk: Disk, stuck: Stuc
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
     async with spilled(loops, disk) as process:
-        waits = loop.run_in_executor(None, stuck)
-        await reached(stuck.begun.is_set)
+        waits = await stuck.occupy_thread()
         found = await process.stdout.readexactly(SIZE // 2)
         assert not process.stdout.spool._usable
         stuck.go_on()
@@ -522,8 +525,7 @@ async def test_closed_while_the_executor_is_busy(loops: Kit, disk: Disk, stuck: 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(1))
     async with spilled(loops, disk) as process:
-        waits = loop.run_in_executor(None, stuck)
-        await reached(stuck.begun.is_set)
+        waits = await stuck.occupy_thread()
         await process.__aexit__(KeyError, KeyError(), None)
         await reached(lambda: not disk.files)
         stuck.go_on()
@@ -538,8 +540,7 @@ async def test_an_executor_that_cancels_what_it_has_not_begun(
     executor = ThreadPoolExecutor(1)
     loop.set_default_executor(executor)
     async with spilled(loops, disk) as process:
-        waits = loop.run_in_executor(None, stuck)
-        await reached(stuck.begun.is_set)
+        waits = await stuck.occupy_thread()
         reading = asyncio.ensure_future(process.output())
         await reached(lambda: process.stdout.spool.busy)
         executor.shutdown(wait=False, cancel_futures=True)
@@ -560,8 +561,7 @@ async def test_an_executor_that_takes_the_place_of_one_that_has_cancelled_a_job(
         spool = process.stdout.spool
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_spool, "_PATIENCE", 3 * PROMPT)
-            waits = loop.run_in_executor(None, stuck)
-            await reached(stuck.begun.is_set)
+            waits = await stuck.occupy_thread()
             reading = asyncio.ensure_future(process.output())
             await reached(lambda: spool.busy)
         executor.shutdown(wait=False, cancel_futures=True)
