@@ -132,8 +132,9 @@ class Start:
     def _dying(self) -> Optional[ChildProtocol]:
         """The protocol of a child that the loop has killed, and neither reaped nor handed over."""
         protocol = self._protocol
-        dying = self._stopped and self.child is None and protocol is not None
-        return protocol if dying and protocol is not None and not protocol.reaped else None
+        if not self._stopped or self.child is not None or protocol is None or protocol.reaped:
+            return None
+        return protocol
 
     def _reaped(self) -> None:
         """The child has been reaped before it was handed over, if it ever is."""
@@ -169,8 +170,7 @@ class Start:
         """Wait until the child is gone, for a bounded time unless it is killed; after `cancel`."""
         if self._task is not None:
             await asyncio.wait([self._task])
-        dying = self._dying
-        while dying is not None and self._dying is dying:
+        while (dying := self._dying) is not None:
             await dying.monitor.changed()
         if self._failed:
             for _ in range(_TURNS):

@@ -667,7 +667,7 @@ class Source:
             Whether the stream is ours.
         """
         monitor, reader = self.monitor, self.reader
-        if self.reader.relay is None:
+        if reader.relay is None:
             return not self.handed_over
         waiter = Waiter()
         with monitor:

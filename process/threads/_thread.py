@@ -189,15 +189,20 @@ class StreamThread(ABC):
         return State.STANDING_BY
 
     @property
+    def _claimant(self) -> Optional[Waiter]:
+        """The waiter of the caller that has the claim. Small calls do without this property."""
+        return None if self._owner is None else self._owner()
+
+    @property
     def _available(self) -> bool:
         """Whether no caller has the claim, or another caller waits, too. The lock is held."""
-        owner = None if self._owner is None else self._owner()
+        owner = self._claimant
         return owner is None or self.monitor.waited_by_other(owner)
 
     @property
     def _polled(self) -> bool:
         """Whether a caller may be about to poll the pipe. The lock is held."""
-        owner = None if self._owner is None else self._owner()
+        owner = self._claimant
         # One that offers the pipe does not.
         return owner is not None and not (owner.offers and owner.interrupted is None)
 
@@ -289,7 +294,7 @@ class StreamThread(ABC):
 
         The lock is held. It is a signal handler's call then, or that of another task of a loop.
         """
-        owner = None if self._owner is None else self._owner()
+        owner = self._claimant
         return owner is not None and owner.offers and owner.thread == get_ident()
 
     @property
@@ -335,7 +340,7 @@ class StreamThread(ABC):
         self.end.wake()
 
     def release(self, waiter: Waiter) -> None:
-        """Give up the claim, or the wish for it. The lock is held."""
+        """Give up the claim, or the request for it. The lock is held."""
         if self._request is not None and self._request() is waiter:
             self._request = None
             self.touch()
