@@ -667,7 +667,7 @@ class Source:
             Whether the stream is ours.
         """
         monitor, reader = self.monitor, self.reader
-        if reader.relay is None:
+        if self.reader.relay is None:  # not by `reader`, whose attribute would count as checked
             return not self.handed_over
         waiter = Waiter()
         with monitor:
